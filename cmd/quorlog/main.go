@@ -1,0 +1,93 @@
+// Command quorlog is the broker and its tools in one binary: `quorlog` alone serves, the other subcommands speak plain
+// Kafka and so work against any Kafka-compatible cluster.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Exit codes, stable for scripts.
+const (
+	exitFailed      = 1 // the operation failed
+	exitUsage       = 2 // wrong flags, arguments or configuration
+	exitUnreachable = 3 // no broker answered in time
+	exitPartly      = 5 // some items of a batch failed
+)
+
+// exitError carries the exit code that an error asks for.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+func withCode(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &exitError{code: code, err: err}
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is main without the process: arguments and streams in, exit code out.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetIn(stdin)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(stderr, "quorlog:", err)
+	var coded *exitError
+	if errors.As(err, &coded) {
+		return coded.code
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return 130
+	}
+	return exitFailed
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "quorlog",
+		Short: "A Kafka-compatible broker whose every partition is a Raft group",
+		Long: `Quorlog is a Kafka-wire-compatible broker in one binary: every partition is a Raft
+group, and the Raft log is the partition. A record acknowledged with acks=all is on
+disk, fsynced, on a majority.
+
+Without a subcommand it serves (the same as "quorlog serve").`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Args:          cobra.NoArgs,
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return withCode(exitUsage, err) })
+	serve := newServe()
+	root.Flags().AddFlagSet(serve.Flags())
+	root.RunE = serve.RunE
+	client := &client{}
+	root.AddCommand(
+		serve,
+		newTopic(client), newProduce(client), newConsume(client), newGroup(client),
+		newLog(), newBench(client), newVersion(),
+	)
+	return root
+}

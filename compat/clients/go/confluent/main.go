@@ -1,0 +1,105 @@
+// Command confluent is the common client command line (see ../../README.md) on confluent-kafka-go, which is librdkafka.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"log"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
+)
+
+// patience bounds the wait for one record.
+const patience = 60 * time.Second
+
+func main() {
+	verb, brokers, topic, arg := os.Args[1], os.Args[2], os.Args[3], os.Args[4]
+	var err error
+	switch verb {
+	case "produce":
+		err = produce(brokers, topic, arg)
+	case "consume":
+		err = consume(brokers, topic, number(arg), fmt.Sprintf("consume-%d-%d", os.Getpid(), time.Now().UnixNano()))
+	case "group":
+		err = consume(brokers, topic, number(arg), os.Args[5])
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func number(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return n
+}
+
+func produce(brokers, topic, file string) error {
+	p, err := kafka.NewProducer(&kafka.ConfigMap{"bootstrap.servers": brokers, "enable.idempotence": true, "compression.type": "zstd"})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	lines, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer lines.Close()
+	delivered := make(chan kafka.Event, 10_000)
+	sent, acked := 0, 0
+	drain := func() error {
+		m := (<-delivered).(*kafka.Message)
+		acked++
+		return m.TopicPartition.Error
+	}
+	for scanner := bufio.NewScanner(lines); scanner.Scan(); sent++ {
+		value := append([]byte(nil), scanner.Bytes()...)
+		if err := p.Produce(&kafka.Message{TopicPartition: kafka.TopicPartition{Topic: &topic, Partition: kafka.PartitionAny}, Value: value}, delivered); err != nil {
+			return err
+		}
+		for sent-acked > 5_000 {
+			if err := drain(); err != nil {
+				return err
+			}
+		}
+	}
+	for acked < sent {
+		if err := drain(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func consume(brokers, topic string, count int, group string) error {
+	c, err := kafka.NewConsumer(&kafka.ConfigMap{
+		"bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": false,
+	})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.Subscribe(topic, nil); err != nil {
+		return err
+	}
+	last := map[int32]*kafka.Message{}
+	for range count {
+		m, err := c.ReadMessage(patience)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%s\n", m.Value)
+		last[m.TopicPartition.Partition] = m
+	}
+	for _, m := range last {
+		if _, err := c.CommitMessage(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}

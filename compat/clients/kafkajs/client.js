@@ -1,0 +1,44 @@
+// The common client command line (see ../README.md) on kafkajs.
+const fs = require('fs')
+const { Kafka, logLevel, CompressionTypes } = require('kafkajs')
+
+const [verb, brokers, topic, arg, group] = process.argv.slice(2)
+const kafka = new Kafka({ clientId: 'compat-kafkajs', brokers: brokers.split(','), logLevel: logLevel.ERROR })
+
+async function produce(file) {
+  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 })
+  await producer.connect()
+  const lines = fs.readFileSync(file, 'utf8').split('\n').slice(0, -1)
+  for (let i = 0; i < lines.length; i += 500) {
+    const messages = lines.slice(i, i + 500).map((value) => ({ value }))
+    await producer.send({ topic, messages, compression: CompressionTypes.GZIP }) // gzip is the codec kafkajs has built in
+  }
+  await producer.disconnect()
+}
+
+async function consume(count, groupId) {
+  const consumer = kafka.consumer({ groupId })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic], fromBeginning: true })
+  let seen = 0
+  await new Promise((resolve, reject) => {
+    consumer.on(consumer.events.CRASH, (e) => reject(e.payload.error))
+    consumer.run({
+      autoCommit: false, // committed by hand below, so that exactly what was printed is committed
+      eachMessage: async ({ partition, message }) => {
+        if (seen >= count) return
+        process.stdout.write(message.value.toString() + '\n')
+        await consumer.commitOffsets([{ topic, partition, offset: (BigInt(message.offset) + 1n).toString() }])
+        if (++seen === count) resolve()
+      },
+    }).catch(reject)
+  })
+  await consumer.disconnect()
+}
+
+async function main() {
+  if (verb === 'produce') return produce(arg)
+  // kafkajs has no consumer without a group: `consume` joins one of its own.
+  return consume(Number(arg), verb === 'group' ? group : `consume-${process.pid}-${Date.now()}`)
+}
+main().then(() => process.exit(0), (err) => { console.error(err); process.exit(1) })

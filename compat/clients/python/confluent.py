@@ -1,0 +1,61 @@
+"""The common client command line (see ../README.md) on confluent-kafka, which is librdkafka."""
+import sys
+import uuid
+
+from confluent_kafka import Consumer, KafkaError, Producer
+
+
+def produce(brokers, topic, path):
+    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "compression.type": "lz4"})
+    failures = []
+
+    def delivered(err, _message):
+        if err is not None:
+            failures.append(err)
+
+    with open(path, "rb") as lines:
+        for line in lines:
+            while True:
+                try:
+                    producer.produce(topic, line.rstrip(b"\n"), callback=delivered)
+                    break
+                except BufferError:  # the local queue is full: let deliveries drain it
+                    producer.poll(0.1)
+            producer.poll(0)
+    left = producer.flush(60)
+    if left or failures:
+        sys.exit(f"{left} undelivered, failures: {failures[:3]}")
+
+
+def consume(brokers, topic, count, group):
+    consumer = Consumer({
+        "bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+    })
+    consumer.subscribe([topic])
+    seen = 0
+    while seen < count:
+        message = consumer.poll(60)
+        if message is None:
+            sys.exit(f"nothing for 60 s after {seen} records")
+        if message.error():
+            # A topic that was just created may not be in the client's metadata yet.
+            if message.error().code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                continue
+            sys.exit(str(message.error()))
+        sys.stdout.buffer.write(message.value() + b"\n")
+        seen += 1
+        last = message
+        if seen == count or seen % 100 == 0:
+            consumer.commit(message=last, asynchronous=False)
+    consumer.close()
+
+
+def main():
+    verb, brokers, topic, arg = sys.argv[1:5]
+    if verb == "produce":
+        produce(brokers, topic, arg)
+    else:
+        consume(brokers, topic, int(arg), sys.argv[5] if verb == "group" else f"consume-{uuid.uuid4()}")
+
+
+main()

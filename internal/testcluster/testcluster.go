@@ -1,0 +1,218 @@
+// Package testcluster starts the real binary for tests: it builds it once, runs it on a loopback port, kills it as a power
+// switch would, and starts it again on the same address and data.
+//
+// Goroutines: one per process that reads its log; it ends when the process does.
+package testcluster
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// startPatience bounds a start on a busy machine; a healthy one is ready in milliseconds.
+const startPatience = 60 * time.Second
+
+// BinaryEnv names a variable that points at a binary to test instead of building one.
+const BinaryEnv = "QUORLOG_BINARY"
+
+var build struct {
+	sync.Once
+	path string
+	err  error
+}
+
+// Binary returns the path of the built program; it is built once per test process.
+func Binary(t testing.TB) string {
+	t.Helper()
+	build.Do(func() {
+		if build.path = os.Getenv(BinaryEnv); build.path != "" {
+			return
+		}
+		dir, err := os.MkdirTemp("", "quorlog-bin")
+		if err != nil {
+			build.err = err
+			return
+		}
+		build.path = filepath.Join(dir, "quorlog")
+		cmd := exec.Command("go", "build", "-o", build.path, "./cmd/quorlog")
+		cmd.Dir = Root()
+		if out, err := cmd.CombinedOutput(); err != nil {
+			build.err = fmt.Errorf("go build: %w\n%s", err, out)
+		}
+	})
+	if build.err != nil {
+		t.Fatal(build.err)
+	}
+	return build.path
+}
+
+// Root is the module's directory.
+func Root() string {
+	_, file, _, _ := runtime.Caller(0)
+	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
+}
+
+// Node is one broker process.
+type Node struct {
+	Addr    string // host:port for Kafka clients, the same over restarts
+	DataDir string
+	Pid     int
+
+	t    testing.TB
+	args []string
+	env  []string
+	cmd  *exec.Cmd
+	exit chan struct{} // closed when the process has ended and its log is read
+
+	mu struct {
+		sync.Mutex
+		log   strings.Builder
+		ready map[string]any // the attributes of the last "ready" line
+		err   error          // how the process ended
+	}
+}
+
+// Options of a node.
+type Options struct {
+	DataDir string   // default: a directory of the test's own
+	Args    []string // more flags for `quorlog serve`
+	Env     []string // more environment, KEY=value
+}
+
+// Start runs a node until the test ends and waits until it is ready.
+func Start(t testing.TB, o Options) *Node {
+	t.Helper()
+	if o.DataDir == "" {
+		o.DataDir = t.TempDir()
+	}
+	n := &Node{t: t, DataDir: o.DataDir, Addr: "127.0.0.1:0", args: o.Args, env: o.Env}
+	n.Restart()
+	t.Cleanup(func() {
+		n.Kill()
+		if t.Failed() {
+			t.Logf("log of %s:\n%s", n.Addr, tail(n.Log(), 8<<10))
+		}
+	})
+	return n
+}
+
+// Restart starts the process, which must not be running, and waits until it is ready. It returns how long that took.
+func (n *Node) Restart() time.Duration {
+	n.t.Helper()
+	ready, err := n.TryStart()
+	if err != nil {
+		n.t.Fatalf("start: %v\n%s", err, tail(n.Log(), 8<<10))
+	}
+	return ready
+}
+
+// TryStart is Restart for tests that expect the start to fail: the error tells how the process ended.
+func (n *Node) TryStart() (time.Duration, error) {
+	began := time.Now()
+	args := append([]string{"serve", "--data-dir", n.DataDir, "--listen", n.Addr, "--log-format", "json"}, n.args...)
+	n.cmd = exec.Command(Binary(n.t), args...)
+	n.cmd.Env = append(os.Environ(), n.env...)
+	// A test process that dies must not leave brokers behind.
+	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	pipe, err := n.cmd.StderrPipe()
+	if err != nil {
+		return 0, err
+	}
+	if err := n.cmd.Start(); err != nil {
+		return 0, err
+	}
+	n.Pid = n.cmd.Process.Pid
+	ready, exit := make(chan string, 1), make(chan struct{})
+	n.exit = exit
+	go n.watch(n.cmd, pipe, ready, exit)
+	select {
+	case addr := <-ready:
+		n.Addr = addr
+		return time.Since(began), nil
+	case <-exit:
+		return 0, fmt.Errorf("the process ended: %w", n.ExitError())
+	case <-time.After(startPatience):
+		n.Kill()
+		return 0, fmt.Errorf("not ready within %v", startPatience)
+	}
+}
+
+// watch reads the log until the process ends.
+func (n *Node) watch(cmd *exec.Cmd, pipe io.Reader, ready chan<- string, exit chan<- struct{}) {
+	lines := bufio.NewScanner(pipe)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		var entry map[string]any
+		_ = json.Unmarshal(lines.Bytes(), &entry) // a panic's text is no JSON; it is kept all the same
+		n.mu.Lock()
+		n.mu.log.WriteString(lines.Text() + "\n")
+		if entry["msg"] == "ready" {
+			n.mu.ready = entry
+		}
+		n.mu.Unlock()
+		if addr, ok := entry["listen"].(string); ok && entry["msg"] == "ready" {
+			ready <- addr
+		}
+	}
+	err := cmd.Wait()
+	n.mu.Lock()
+	n.mu.err = err
+	n.mu.Unlock()
+	close(exit)
+}
+
+// Ready returns an attribute of the last "ready" log line.
+func (n *Node) Ready(key string) any {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.ready[key]
+}
+
+// Kill ends the process at once (SIGKILL) and waits until it is gone.
+func (n *Node) Kill() { n.signal(syscall.SIGKILL) }
+
+// Stop asks the process to end (SIGTERM) and waits until it is gone.
+func (n *Node) Stop() { n.signal(syscall.SIGTERM) }
+
+func (n *Node) signal(sig os.Signal) {
+	if n.exit == nil {
+		return
+	}
+	_ = n.cmd.Process.Signal(sig) // it may have ended already
+	<-n.exit
+}
+
+// Exited is closed once the process has ended.
+func (n *Node) Exited() <-chan struct{} { return n.exit }
+
+// ExitError tells how the process ended; nil for exit code 0.
+func (n *Node) ExitError() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.err
+}
+
+// Log is everything that the node has logged.
+func (n *Node) Log() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.mu.log.String()
+}
+
+func tail(s string, limit int) string {
+	if len(s) > limit {
+		return "..." + s[len(s)-limit:]
+	}
+	return s
+}

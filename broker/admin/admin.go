@@ -1,0 +1,107 @@
+// Package admin is the service behind the administrative requests: metadata, topics, partitions, configuration, log
+// directories, record deletion and producer ids. It reads the controller's image, which every node has in memory, and
+// leaves every change to the controller.
+//
+// The package starts no goroutine.
+package admin
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
+	"github.com/quorlog/quorlog/replication/partition"
+)
+
+// Errors of this service, beside those of package replication.
+var (
+	// ErrUnsupportedVersion: the request asks for what this broker does not do (UNSUPPORTED_VERSION).
+	ErrUnsupportedVersion = errors.New("not supported")
+	// ErrLeaderNotAvailable: the partition has no leader at the moment (LEADER_NOT_AVAILABLE).
+	ErrLeaderNotAvailable = errors.New("the partition has no leader")
+	// ErrMismatchedEndpoint: brokers answer for brokers, not for controllers (MISMATCHED_ENDPOINT_TYPE).
+	ErrMismatchedEndpoint = errors.New("this is a broker's address, not a controller's")
+	// ErrUnsupportedEndpoint: the request names a kind of endpoint that does not exist (UNSUPPORTED_ENDPOINT_TYPE).
+	ErrUnsupportedEndpoint = errors.New("unknown type of endpoint")
+	// ErrRebootstrap: the client reached another cluster or broker than it meant (REBOOTSTRAP_REQUIRED).
+	ErrRebootstrap = errors.New("this is another cluster or broker than the client expects")
+)
+
+// Controller is the part of *controller.Controller that changes things.
+type Controller interface {
+	CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult
+	DeleteTopics(ctx context.Context, topics []controller.TopicRef) []error
+	CreatePartitions(ctx context.Context, name string, count int32, assignments [][]replication.NodeID, validateOnly bool) error
+	AlterConfigs(ctx context.Context, r controller.Resource, ops []controller.ConfigOp, validateOnly bool) error
+	ReplaceConfigs(ctx context.Context, r controller.Resource, values map[string]string, validateOnly bool) error
+	AllocateProducerIDs(ctx context.Context) (first int64, count int32, err error)
+}
+
+// Images gives the newest image of the cluster and tells which node is the controller.
+type Images interface {
+	Image() *controller.Image
+	ControllerNode() replication.NodeID
+}
+
+// Local finds the partitions that this node hosts. *partition.Manager is one.
+type Local interface {
+	Get(id replication.PartitionID) (*partition.Partition, bool)
+	All() []*partition.Partition
+}
+
+// Options configure a Service.
+type Options struct {
+	Node       replication.NodeID
+	Images     Images
+	Controller Controller
+	Local      Local
+	// FS and DataDir tell DescribeLogDirs where the logs are.
+	FS      vfs.FS
+	DataDir string
+	// Static are the broker settings that this node was started with, by their Kafka names.
+	Static map[string]string
+	// LeaderWait bounds how long CreateTopics waits for the new partitions to have leaders, so that the client's next
+	// request finds them; 0 means DefaultLeaderWait, negative not at all.
+	LeaderWait time.Duration
+}
+
+// DefaultLeaderWait is longer than an election on an idle cluster takes, and shorter than any client's patience.
+const DefaultLeaderWait = 2 * time.Second
+
+// Service answers administrative requests. It may be used by any number of goroutines.
+type Service struct {
+	node       replication.NodeID
+	images     Images
+	controller Controller
+	local      Local
+	fs         vfs.FS
+	dataDir    string
+	static     map[string]string
+	leaderWait time.Duration
+	producers  producerIDs
+}
+
+// New returns a Service.
+func New(o Options) *Service {
+	s := &Service{
+		node: o.Node, images: o.Images, controller: o.Controller, local: o.Local,
+		fs: o.FS, dataDir: o.DataDir, static: o.Static, leaderWait: o.LeaderWait,
+	}
+	if s.leaderWait == 0 {
+		s.leaderWait = DefaultLeaderWait
+	}
+	s.producers.init(o.Controller)
+	return s
+}
+
+// Node tells where a node is reached.
+func (s *Service) Node(id replication.NodeID) (replication.Node, bool) {
+	n, ok := s.images.Image().Nodes[id]
+	return n, ok
+}
+
+var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}

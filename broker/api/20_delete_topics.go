@@ -1,0 +1,50 @@
+package api
+
+import (
+	"context"
+
+	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/replication"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DeleteTopics, key 20, versions 1 to 6.
+//
+//	v4         flexible
+//	v5         error messages
+//	v6         topic ids (KIP-516)
+//
+// A topic that the request names twice, or by name and id at once, is INVALID_REQUEST.
+var deleteTopicsRow = Row{Key: 20, Min: 1, Max: 6, AdvertisedMin: 1, Handler: handle((*API).deleteTopics)}
+
+const deleteTopicsByID = 6
+
+func (a *API) deleteTopics(ctx context.Context, _ *Request, q *kmsg.DeleteTopicsRequest) (kmsg.Response, error) {
+	ctx, cancel := within(ctx, q.TimeoutMillis)
+	defer cancel()
+	var refs []admin.TopicRef
+	if q.Version < deleteTopicsByID {
+		for _, name := range q.TopicNames {
+			refs = append(refs, admin.TopicRef{Name: name})
+		}
+	} else {
+		for i := range q.Topics {
+			ref := admin.TopicRef{ID: q.Topics[i].TopicID}
+			if name := q.Topics[i].Topic; name != nil {
+				ref.Name = *name
+			}
+			refs = append(refs, ref)
+		}
+	}
+	resp := kmsg.NewPtrDeleteTopicsResponse()
+	for _, deleted := range a.Services.Admin.DeleteTopics(ctx, refs) {
+		rt := kmsg.NewDeleteTopicsResponseTopic()
+		if deleted.Name != "" || deleted.ID == (replication.TopicID{}) {
+			rt.Topic = &deleted.Name
+		}
+		rt.TopicID, rt.ErrorCode, rt.ErrorMessage = deleted.ID, code(deleted.Err), message(deleted.Err)
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}

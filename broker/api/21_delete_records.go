@@ -1,0 +1,37 @@
+package api
+
+import (
+	"context"
+
+	"github.com/quorlog/quorlog/log/batch"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DeleteRecords, key 21, versions 0 to 2 (KIP-107).
+//
+//	v2         flexible
+//
+// Offset -1 means everything that is committed. Answers come when a majority has the new log start. Internal topics are
+// INVALID_TOPIC_EXCEPTION, topics that are only compacted POLICY_VIOLATION, as in Kafka.
+var deleteRecordsRow = Row{Key: 21, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).deleteRecords)}
+
+func (a *API) deleteRecords(ctx context.Context, _ *Request, q *kmsg.DeleteRecordsRequest) (kmsg.Response, error) {
+	ctx, cancel := within(ctx, q.TimeoutMillis)
+	defer cancel()
+	resp := kmsg.NewPtrDeleteRecordsResponse()
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		rt := kmsg.NewDeleteRecordsResponseTopic()
+		rt.Topic = t.Topic
+		for j := range t.Partitions {
+			p := &t.Partitions[j]
+			low, err := a.Services.Admin.DeleteRecords(ctx, t.Topic, p.Partition, batch.Offset(p.Offset))
+			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
+			rp.Partition, rp.LowWatermark, rp.ErrorCode = p.Partition, int64(low), code(err)
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}

@@ -1,0 +1,48 @@
+package api
+
+import (
+	"context"
+
+	"github.com/quorlog/quorlog/broker/admin"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DescribeCluster, key 60, versions 0 to 2 (KIP-700), always flexible.
+//
+//	v1         brokers or controllers may be asked for (KIP-919)
+//	v2         fenced brokers; none is listed
+//
+// A broker answers for brokers only: controllers are MISMATCHED_ENDPOINT_TYPE, anything else UNSUPPORTED_ENDPOINT_TYPE.
+var describeClusterRow = Row{Key: 60, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).describeCluster)}
+
+// Endpoint types of DescribeCluster.
+const (
+	endpointBrokers     = 1
+	endpointControllers = 2
+)
+
+func (a *API) describeCluster(_ context.Context, _ *Request, q *kmsg.DescribeClusterRequest) (kmsg.Response, error) {
+	resp := kmsg.NewPtrDescribeClusterResponse()
+	resp.ClusterAuthorizedOperations = notAsked
+	var err error
+	switch q.EndpointType {
+	case endpointBrokers:
+	case endpointControllers:
+		err = admin.ErrMismatchedEndpoint
+	default:
+		err = admin.ErrUnsupportedEndpoint
+	}
+	if err != nil {
+		resp.ErrorCode, resp.ErrorMessage, resp.EndpointType = code(err), message(err), q.EndpointType
+		return resp, nil
+	}
+	cluster := a.Services.Admin.Cluster()
+	resp.EndpointType, resp.ClusterID, resp.ControllerID = endpointBrokers, cluster.ID, int32(cluster.Controller)
+	for _, n := range cluster.Nodes {
+		b := kmsg.NewDescribeClusterResponseBroker()
+		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
+		resp.Brokers = append(resp.Brokers, b)
+	}
+	return resp, nil
+}

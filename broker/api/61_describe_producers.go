@@ -1,0 +1,43 @@
+package api
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// DescribeProducers, key 61, version 0 (KIP-664), flexible.
+//
+// It lists the producers whose sequences a partition remembers. The coordinator epoch is -1: no producer of a transaction
+// can be among them yet.
+var describeProducersRow = Row{Key: 61, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).describeProducers)}
+
+func (a *API) describeProducers(_ context.Context, _ *Request, q *kmsg.DescribeProducersRequest) (kmsg.Response, error) {
+	resp := kmsg.NewPtrDescribeProducersResponse()
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		rt := kmsg.NewDescribeProducersResponseTopic()
+		rt.Topic = t.Topic
+		for _, partition := range t.Partitions {
+			rt.Partitions = append(rt.Partitions, a.activeProducers(t.Topic, partition))
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}
+
+func (a *API) activeProducers(topic string, partition int32) kmsg.DescribeProducersResponseTopicPartition {
+	rp := kmsg.NewDescribeProducersResponseTopicPartition()
+	rp.Partition = partition
+	states, err := a.Services.Admin.ActiveProducers(topic, partition)
+	rp.ErrorCode, rp.ErrorMessage = code(err), message(err)
+	for i := range states {
+		st := &states[i]
+		p := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
+		p.ProducerID, p.ProducerEpoch, p.LastSequence = st.ID, int32(st.Epoch), st.LastSequence
+		p.LastTimestamp, p.CurrentTxnStartOffset = st.LastTimestamp, int64(st.CurrentTxnStart)
+		p.CoordinatorEpoch = -1
+		rp.ActiveProducers = append(rp.ActiveProducers, p)
+	}
+	return rp
+}

@@ -1,0 +1,133 @@
+// Package api turns Kafka requests into calls of the broker's services and their results into Kafka responses.
+//
+// There is one [Row] per API key in [Table] and one file per key, NN_name.go, whose head says which versions are served
+// and how they behave; a listing of the directory is the support matrix. Wire structs stop here, and errors.go is the only
+// place where a Go error becomes a Kafka error code. The package starts no goroutine: what a request does runs on the
+// goroutines of its connection (see package conn).
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/broker/fetch"
+	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/broker/produce"
+	"github.com/quorlog/quorlog/kafkaproto"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// Services are what the handlers call. All are needed.
+type Services struct {
+	Produce *produce.Service
+	Fetch   *fetch.Service
+	Admin   *admin.Service
+	Group   *group.Service
+	Logger  *slog.Logger
+}
+
+// API answers decoded requests. It implements conn.Dispatcher.
+type API struct {
+	Services
+	rows  []Row
+	byKey []*Row // indexed by key; nil where a key is not served
+}
+
+// New returns an API over the services.
+func New(s Services) *API {
+	if s.Logger == nil {
+		s.Logger = slog.Default()
+	}
+	a := &API{Services: s, rows: Table()}
+	for i := range a.rows {
+		key := int(a.rows[i].Key)
+		for len(a.byKey) <= key {
+			a.byKey = append(a.byKey, nil)
+		}
+		a.byKey[key] = &a.rows[i]
+	}
+	return a
+}
+
+func (a *API) row(key kafkaproto.Key) *Row {
+	if key < 0 || int(key) >= len(a.byKey) {
+		return nil
+	}
+	return a.byKey[key]
+}
+
+// Overlaps tells whether a request of this key may be dispatched while earlier ones of its connection are unanswered.
+func (a *API) Overlaps(key kafkaproto.Key) bool {
+	row := a.row(key)
+	return row != nil && row.Overlaps
+}
+
+// Reasons to close a connection. conn logs them; no client sees them.
+var (
+	// ErrUnsupportedKey: the client asks for a key that ApiVersions did not offer.
+	ErrUnsupportedKey = errors.New("the API key is not served")
+	// ErrUnsupportedVersion: the client asks for a version that ApiVersions did not offer.
+	ErrUnsupportedVersion = errors.New("the version of the API key is not served")
+)
+
+// Dispatch decodes a request and begins it.
+func (a *API) Dispatch(ctx context.Context, s *conn.Session, h kafkaproto.RequestHeader, body []byte) conn.Call {
+	row := a.row(h.Key)
+	if row == nil {
+		return closing{fmt.Errorf("%w: %d", ErrUnsupportedKey, h.Key)}
+	}
+	if h.Version < row.Min || h.Version > row.Max {
+		if h.Key == keyApiVersions {
+			return a.apiVersionsMismatch()
+		}
+		return closing{fmt.Errorf("%w: %s version %d, served are %d to %d", ErrUnsupportedVersion, h.Key, h.Version, row.Min, row.Max)}
+	}
+	decoded, err := kafkaproto.Decode(h, body)
+	if err != nil {
+		return closing{fmt.Errorf("decoding %s version %d: %w", h.Key, h.Version, err)}
+	}
+	r := Request{Header: h, Session: s, FrameSize: len(body)}
+	if row.Start != nil {
+		call, err := row.Start(ctx, a, &r, decoded)
+		if err != nil {
+			return closing{err}
+		}
+		return call
+	}
+	return &handled{api: a, row: row, request: r, body: decoded}
+}
+
+// closing is a call that ends its connection.
+type closing struct{ reason error }
+
+// Finish returns the reason.
+func (c closing) Finish(context.Context) (conn.Reply, error) { return conn.Reply{}, c.reason }
+
+// handled is a call that runs its handler when its turn has come.
+type handled struct {
+	api     *API
+	row     *Row
+	request Request
+	body    kmsg.Request
+}
+
+// Finish runs the handler.
+func (c *handled) Finish(ctx context.Context) (conn.Reply, error) {
+	resp, err := c.row.Handler(ctx, c.api, &c.request, c.body)
+	if err != nil {
+		return conn.Reply{}, err
+	}
+	return reply(resp, c.request.Header.Version), nil
+}
+
+// reply encodes a response at a version.
+func reply(resp kmsg.Response, version int16) conn.Reply {
+	resp.SetVersion(version)
+	body := resp.AppendTo(nil)
+	return conn.Reply{Body: kafkaproto.Bytes(body)}
+}

@@ -1,0 +1,108 @@
+package api
+
+import (
+	"context"
+	"errors"
+
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// errorCodes is the only mapping of Go errors to Kafka error codes. An error wraps at most one of these; the first that
+// matches decides.
+var errorCodes = []struct {
+	err  error
+	code kafkaproto.Code
+}{
+	// Replication.
+	{replication.ErrNotLeader, kafkaproto.NotLeaderOrFollower},
+	// A client can't tell an append that is lost from one that is late, so both are a timeout: it retries either way,
+	// and an idempotent producer's retry is recognised.
+	{replication.ErrUnknownOutcome, kafkaproto.RequestTimedOut},
+	{replication.ErrUnknownPartition, kafkaproto.UnknownTopicOrPartition},
+	{replication.ErrUnknownTopicID, kafkaproto.UnknownTopicID},
+	{replication.ErrTopicExists, kafkaproto.TopicAlreadyExists},
+	{replication.ErrInvalidTopic, kafkaproto.InvalidTopicException},
+	{replication.ErrInvalidPartitions, kafkaproto.InvalidPartitions},
+	{replication.ErrInvalidReplicationFactor, kafkaproto.InvalidReplicationFactor},
+	{replication.ErrInvalidReplicaAssignment, kafkaproto.InvalidReplicaAssignment},
+	{replication.ErrInvalidConfig, kafkaproto.InvalidConfig},
+	{replication.ErrInvalidRequest, kafkaproto.InvalidRequest},
+	{replication.ErrPolicyViolation, kafkaproto.PolicyViolation},
+	{replication.ErrOffsetOutOfRange, kafkaproto.OffsetOutOfRange},
+	{replication.ErrOffsetNotAvailable, kafkaproto.OffsetNotAvailable},
+	{replication.ErrFencedLeaderEpoch, kafkaproto.FencedLeaderEpoch},
+	{replication.ErrUnknownLeaderEpoch, kafkaproto.UnknownLeaderEpoch},
+	{replication.ErrOutOfOrderSequence, kafkaproto.OutOfOrderSequenceNumber},
+	{replication.ErrDuplicateSequence, kafkaproto.DuplicateSequenceNumber},
+	{replication.ErrInvalidProducerEpoch, kafkaproto.InvalidProducerEpoch},
+	{replication.ErrUnknownProducer, kafkaproto.UnknownProducerID},
+	{replication.ErrNotEnoughReplicas, kafkaproto.NotEnoughReplicas},
+	{replication.ErrStorage, kafkaproto.KafkaStorageError},
+	{replication.ErrCorrupt, kafkaproto.CorruptMessage},
+	// Of the two codes for "too much at once" only this one makes every client retry.
+	{replication.ErrOverloaded, kafkaproto.RequestTimedOut},
+
+	// Groups.
+	{broker.ErrCoordinatorNotAvailable, kafkaproto.CoordinatorNotAvailable},
+	{broker.ErrCoordinatorLoading, kafkaproto.CoordinatorLoadInProgress},
+	{broker.ErrNotCoordinator, kafkaproto.NotCoordinator},
+	{broker.ErrInvalidGroupID, kafkaproto.InvalidGroupID},
+	{broker.ErrIllegalGeneration, kafkaproto.IllegalGeneration},
+	{broker.ErrUnknownMember, kafkaproto.UnknownMemberID},
+	{broker.ErrMemberIDRequired, kafkaproto.MemberIDRequired},
+	{broker.ErrRebalanceInProgress, kafkaproto.RebalanceInProgress},
+	{broker.ErrInconsistentGroupProtocol, kafkaproto.InconsistentGroupProtocol},
+	{broker.ErrInvalidSessionTimeout, kafkaproto.InvalidSessionTimeout},
+	{broker.ErrFencedInstanceID, kafkaproto.FencedInstanceID},
+	{broker.ErrGroupMaxSizeReached, kafkaproto.GroupMaxSizeReached},
+	{broker.ErrGroupNotFound, kafkaproto.GroupIDNotFound},
+	{broker.ErrNonEmptyGroup, kafkaproto.NonEmptyGroup},
+	{broker.ErrGroupSubscribedToTopic, kafkaproto.GroupSubscribedToTopic},
+	{broker.ErrOffsetMetadataTooLarge, kafkaproto.OffsetMetadataTooLarge},
+
+	// Produce and Fetch.
+	{broker.ErrMessageTooLarge, kafkaproto.MessageTooLarge},
+	{broker.ErrInvalidRecord, kafkaproto.InvalidRecord},
+	{broker.ErrInvalidTimestamp, kafkaproto.InvalidTimestamp},
+	{broker.ErrUnsupportedCompression, kafkaproto.UnsupportedCompressionType},
+	{broker.ErrUnsupportedForFormat, kafkaproto.UnsupportedForMessageFormat},
+	{broker.ErrInvalidRequiredAcks, kafkaproto.InvalidRequiredAcks},
+	{broker.ErrFetchSessionNotFound, kafkaproto.FetchSessionIDNotFound},
+	{broker.ErrInvalidFetchSessionEpoch, kafkaproto.InvalidFetchSessionEpoch},
+	// Clients give up at once on this code, and say so. COORDINATOR_NOT_AVAILABLE would be retried for ever, and a
+	// producer of Kafka's Java client takes UNSUPPORTED_VERSION for a broken broker.
+	{broker.ErrTransactionsUnsupported, kafkaproto.TransactionalIDAuthorizationFailed},
+
+	// Administration.
+	{admin.ErrUnsupportedVersion, kafkaproto.UnsupportedVersion},
+	{admin.ErrLeaderNotAvailable, kafkaproto.LeaderNotAvailable},
+
+	// Waiting ended before the answer was known.
+	{context.DeadlineExceeded, kafkaproto.RequestTimedOut},
+	{context.Canceled, kafkaproto.RequestTimedOut},
+}
+
+// code is the Kafka error code of an error; None for nil. What nobody foresaw is UNKNOWN_SERVER_ERROR.
+func code(err error) int16 {
+	if err == nil {
+		return 0
+	}
+	for i := range errorCodes {
+		if errors.Is(err, errorCodes[i].err) {
+			return int16(errorCodes[i].code)
+		}
+	}
+	return int16(kafkaproto.UnknownServerError)
+}
+
+// message is the text that accompanies a code where a response has room for one; nil for no error.
+func message(err error) *string {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	return &text
+}

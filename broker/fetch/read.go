@@ -1,0 +1,145 @@
+package fetch
+
+import (
+	"errors"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/partition"
+)
+
+var (
+	// ErrSessionTopicID: a session made with topic names is continued with topic ids, or the other way round
+	// (FETCH_SESSION_TOPIC_ID_ERROR).
+	ErrSessionTopicID = errors.New("the fetch session names topics differently")
+	// ErrNotReplica: the request says that it comes from a broker. Replicas of this cluster don't fetch, they get their
+	// entries through Raft, so this is a stranger that would be shown what is not committed (TOPIC_AUTHORIZATION_FAILED,
+	// which is what Kafka answers to a fetch of a replica without the right to one).
+	ErrNotReplica = errors.New("only consumers may fetch")
+)
+
+// reading is one Fetch's pass over its partitions.
+type reading struct {
+	readCommitted bool
+	byID          bool
+	limit         int // bytes of records that the answer may hold
+	total         int // bytes of records that it holds
+	params        []Params
+	sources       []Partition // nil where the partition was not found
+	results       []Result
+	// urgent tells that something other than records must be told at once: an error of a read, or a diverging epoch.
+	urgent bool
+	// found counts the partitions that exist. Without any there is nothing to wait for.
+	found int
+}
+
+func newReading(r *Request, params []Params, limit int) *reading {
+	return &reading{
+		readCommitted: r.ReadCommitted,
+		byID:          r.UsesTopicIDs,
+		limit:         limit,
+		params:        params,
+		sources:       make([]Partition, len(params)),
+		results:       make([]Result, len(params)),
+	}
+}
+
+// refuse answers every partition with the same error.
+func (g *reading) refuse(err error) {
+	for i := range g.params {
+		g.results[i] = failure(g.params[i].Key, err)
+	}
+}
+
+// readAll finds and reads all partitions. An unknown partition is no reason for haste: a client that asks for one beside
+// others would otherwise never wait.
+func (g *reading) readAll(ps Partitions) {
+	for i := range g.params {
+		p := &g.params[i]
+		src, err := g.find(ps, p.Key)
+		if err != nil {
+			g.results[i] = failure(p.Key, err)
+			if errors.Is(err, replication.ErrNotLeader) {
+				g.urgent = true
+			}
+			continue
+		}
+		g.found++
+		g.sources[i] = src
+		g.read(i)
+	}
+}
+
+func (g *reading) find(ps Partitions, k Key) (Partition, error) {
+	if g.byID {
+		return ps.LookupID(k.TopicID, k.Partition)
+	}
+	return ps.Lookup(k.Topic, k.Partition)
+}
+
+// read reads one partition, again if it was read before. What the answer holds beside it decides how much it may
+// bring: its own limit, and what is left of the answer's; but the first batch of an answer comes whole, or a consumer
+// would be stuck before a batch that is larger than its limits (KIP-74).
+func (g *reading) read(i int) {
+	res, p := &g.results[i], &g.params[i]
+	g.total -= res.Size()
+	res.release()
+	got, err := g.sources[i].Read(partition.ReadRequest{
+		Offset:           p.Offset,
+		MaxBytes:         max(0, min(p.MaxBytes, g.limit-g.total)),
+		AtLeastOne:       g.total == 0,
+		ReadCommitted:    g.readCommitted,
+		CurrentEpoch:     p.CurrentEpoch,
+		LastFetchedEpoch: p.LastEpoch,
+	})
+	if err != nil {
+		*res = failure(p.Key, err)
+		if errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrFencedLeaderEpoch) {
+			res.Leader = g.sources[i].Leader()
+		}
+		g.urgent = true
+		return
+	}
+	*res = Result{
+		Key:           p.Key,
+		HighWatermark: got.Offsets.HighWatermark,
+		LastStable:    got.Offsets.LastStable,
+		LogStart:      got.Offsets.LogStart,
+		Diverging:     got.Diverging,
+		Records:       got.Records,
+		Leader:        noLeader,
+	}
+	if g.readCommitted {
+		res.Aborted = got.Aborted
+	}
+	if res.Records != nil && res.Size() == 0 {
+		res.release()
+	}
+	g.urgent = g.urgent || got.Diverging != nil
+	g.total += res.Size()
+}
+
+// stale reports whether a partition has moved since it was read.
+func (g *reading) stale(i int) bool {
+	now, err := g.sources[i].Offsets(g.params[i].CurrentEpoch)
+	if err != nil {
+		return true // reading again finds the error
+	}
+	res := &g.results[i]
+	return now.HighWatermark != res.HighWatermark || now.LastStable != res.LastStable || now.LogStart != res.LogStart
+}
+
+// refresh reads again what has moved.
+func (g *reading) refresh() {
+	for i := range g.sources {
+		if g.sources[i] != nil && g.stale(i) {
+			g.read(i)
+		}
+	}
+}
+
+var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
+
+func failure(k Key, err error) Result {
+	return Result{Key: k, Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, Leader: noLeader}
+}

@@ -1,0 +1,165 @@
+package produce
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/partition"
+)
+
+// Call is a Produce request under way.
+type Call struct {
+	service  *Service
+	request  Request
+	deadline time.Time
+	refused  error // why no batch of the request is accepted; nil if batches are looked at one by one
+	slots    []slot
+}
+
+// slot is one batch of a call: either refused already (err) or enqueued (pending).
+type slot struct {
+	part    *partition.Partition
+	pending *partition.Pending
+	err     error
+}
+
+// errTransactional refuses what needs a transaction coordinator.
+var errTransactional = broker.ErrTransactionsUnsupported
+
+// Start begins a request. Batches follow with Add, in the request's order, from the same goroutine.
+func (s *Service) Start(r Request) *Call {
+	c := &Call{service: s, request: r, slots: make([]slot, 0, max(r.Batches, 0))}
+	c.deadline = s.now().Add(clampWait(r.Timeout))
+	switch {
+	case r.Acks != AcksAll && r.Acks != AcksNone && r.Acks != AcksLeader:
+		c.refused = broker.ErrInvalidRequiredAcks
+	case r.Transactional:
+		c.refused = errTransactional
+	}
+	return c
+}
+
+func clampWait(d time.Duration) time.Duration {
+	if d <= 0 {
+		return leastWait
+	}
+	return min(d, mostWait)
+}
+
+// Add validates a batch and enqueues it. What is wrong with it is told by its Outcome.
+func (c *Call) Add(b Batch) {
+	c.slots = append(c.slots, c.enqueue(b))
+}
+
+func (c *Call) enqueue(b Batch) slot {
+	if c.refused != nil {
+		return slot{err: c.refused}
+	}
+	p, err := c.lookup(b)
+	if err != nil {
+		return slot{part: p, err: err}
+	}
+	validated, err := c.service.prepare(&c.request, p.Config(), b.Records)
+	if err != nil {
+		return slot{part: p, err: err}
+	}
+	return slot{part: p, pending: p.Append(validated)}
+}
+
+// internalWriter is the client id that may write to internal topics, as in Kafka: tools use it to send tombstones.
+const internalWriter = "__admin_client"
+
+func (c *Call) lookup(b Batch) (*partition.Partition, error) {
+	var p *partition.Partition
+	var err error
+	if b.ByID {
+		p, err = c.service.partitions.LookupID(b.TopicID, b.Partition)
+	} else {
+		p, err = c.service.partitions.Lookup(b.Topic, b.Partition)
+	}
+	if err != nil {
+		return p, err
+	}
+	if broker.IsInternalTopic(p.Topic()) && c.request.Caller.ClientID != internalWriter {
+		return p, errInternalTopic
+	}
+	return p, nil
+}
+
+// Len is the number of batches added.
+func (c *Call) Len() int { return len(c.slots) }
+
+// AnswerWanted is false for acks=0.
+func (c *Call) AnswerWanted() bool { return c.request.Acks != AcksNone }
+
+// timers are kept because each request needs one and hardly any ever fires.
+var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
+
+// Wait returns the outcomes in the order in which the batches were added, appended to dst. It waits for all of them, until
+// the request's timeout, or until the context ends: then what is not known yet is replication.ErrUnknownOutcome, because
+// the batch may well be committed later.
+func (c *Call) Wait(ctx context.Context, dst []Outcome) []Outcome {
+	timer := timers.Get().(*time.Timer)
+	timer.Reset(c.deadline.Sub(c.service.now()))
+	defer func() {
+		timer.Stop()
+		timers.Put(timer)
+	}()
+	expired := false
+	for i := range c.slots {
+		s := &c.slots[i]
+		if s.pending != nil && !expired {
+			expired = !wait(ctx, s.pending, timer.C)
+		}
+		dst = append(dst, s.outcome(ctx))
+	}
+	return dst
+}
+
+// wait reports whether the append was answered in time.
+func wait(ctx context.Context, p *partition.Pending, timeout <-chan time.Time) bool {
+	select {
+	case <-p.Done():
+		return true
+	default:
+	}
+	select {
+	case <-p.Done():
+		return true
+	case <-timeout:
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *slot) outcome(ctx context.Context) Outcome {
+	if s.err != nil {
+		return s.failure(s.err)
+	}
+	select {
+	case <-s.pending.Done():
+	default:
+		return s.failure(replication.ErrUnknownOutcome)
+	}
+	done, err := s.pending.Wait(ctx)
+	if err != nil {
+		return s.failure(err)
+	}
+	return Outcome{Base: done.Base, LogStart: done.LogStart, AppendTime: done.Timestamp, Leader: noLeader}
+}
+
+// failure adds the hint of KIP-951: a client that asked the wrong node learns the right one with the error.
+func (s *slot) failure(err error) Outcome {
+	o := failed(err)
+	if s.part != nil && errors.Is(err, replication.ErrNotLeader) {
+		if l := s.part.Leader(); l.Node != replication.NoNode {
+			o.Leader = l
+		}
+	}
+	return o
+}

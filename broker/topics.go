@@ -1,0 +1,18 @@
+package broker
+
+import "strings"
+
+// Topics that the cluster itself writes. Clients see them marked internal and may not write to them.
+const (
+	OffsetsTopic     = "__consumer_offsets"
+	TransactionTopic = "__transaction_state"
+	ShareStateTopic  = "__share_group_state"
+)
+
+// IsInternalTopic tells the topics of the cluster from those of its users.
+func IsInternalTopic(name string) bool {
+	if !strings.HasPrefix(name, "__") {
+		return false
+	}
+	return name == OffsetsTopic || name == TransactionTopic || name == ShareStateTopic
+}

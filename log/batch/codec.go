@@ -20,14 +20,13 @@ const DefaultLevel = -1
 // codecs is indexed by Codec. The level ranges and defaults are those of Kafka's compression.*.level (KIP-390); they are
 // mapped to what the Go encoders offer.
 var codecs = [...]struct {
-	name              string
-	min, max, deflt   int
-	bestPossibleRatio int64 // no stream of this format expands by more; 0: so much that it bounds nothing
+	name            string
+	min, max, deflt int
 }{
-	None:   {name: "none", bestPossibleRatio: 1},
-	Gzip:   {name: "gzip", min: 1, max: 9, deflt: DefaultLevel, bestPossibleRatio: 1032},
-	Snappy: {name: "snappy", bestPossibleRatio: 22},
-	LZ4:    {name: "lz4", min: 1, max: 17, deflt: 9, bestPossibleRatio: 256},
+	None:   {name: "none"},
+	Gzip:   {name: "gzip", min: 1, max: 9, deflt: DefaultLevel},
+	Snappy: {name: "snappy"},
+	LZ4:    {name: "lz4", min: 1, max: 17, deflt: 9},
 	Zstd:   {name: "zstd", min: -131072, max: 22, deflt: 3},
 }
 

@@ -30,7 +30,7 @@ var (
 	ErrDelta error = &fault{"batch has a wrong offset delta"}
 	// ErrRecord: a record's own fields do not add up.
 	ErrRecord error = &fault{"batch has a malformed record"}
-	// ErrTimestamp: a timestamp that does not fit 64 bits, or is negative and not "none".
+	// ErrTimestamp: base timestamp and delta of a record add up to more than 64 bits.
 	ErrTimestamp error = &fault{"batch has an impossible timestamp"}
 	// ErrSequence: producer id, epoch and sequence do not belong together.
 	ErrSequence error = &fault{"batch has an implausible producer id, epoch or sequence"}

@@ -9,11 +9,11 @@ import (
 
 // The header of a RecordBatch v2 (KIP-98), big endian:
 //
-//	 0        8      12     16 17   21   23        27         35         43        51    53     57     61
-//	 |base    |length|leader|m |CRC |attr|last     |base      |max       |producer |prod.|base  |number|records...
-//	 |offset  |      |epoch |2 |32C |    |off.delta|timestamp |timestamp |id       |epoch|seq.  |recs  |
-//	 |8       |4     |4     |1 |4   |2   |4        |8         |8         |8        |2    |4     |4     |
-//	                            `--------------------- the CRC covers byte 21 to the end ---------------
+//	0        8      12     16 17   21   23        27         35         43        51    53     57     61
+//	|base    |length|leader|m |CRC |attr|last     |base      |max       |producer |prod.|base  |number|records...
+//	|offset  |      |epoch |2 |32C |    |off.delta|timestamp |timestamp |id       |epoch|seq.  |recs  |
+//	|8       |4     |4     |1 |4   |2   |4        |8         |8         |8        |2    |4     |4     |
+//	                           `--------------------- the CRC covers byte 21 to the end ---------------
 //
 // length counts from byte 12 on. Base offset and leader epoch lie outside the CRC, so that whoever stores the batch can
 // stamp them in place.

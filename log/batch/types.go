@@ -1,3 +1,12 @@
+// Package batch knows Kafka's RecordBatch v2 (KIP-98): it reads and stamps headers in place, validates what clients send,
+// iterates over records, and builds batches. A *frame* is the bytes of exactly one batch, as on the wire and on disk.
+//
+// Work is split by cost. Header functions look at 61 bytes and allocate nothing. Validate reads everything once, decompressing
+// in a bounded stream, and is meant to run on the connection's goroutine, outside every lock. Iterate decompresses a whole
+// batch into memory of its own and is meant for coordinators, tools and tests.
+//
+// Bytes of a batch come from clients or from disk: no content makes these functions panic, run without bound, or allocate
+// more than a small multiple of what the content really holds. The package starts no goroutine.
 package batch
 
 // Offset is a Kafka offset: the position of a record in a partition. Offsets are never reused for other content.

@@ -1,0 +1,61 @@
+package group
+
+import (
+	"context"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// Log is this node's replica of one partition of __consumer_offsets. All methods may be called at any time; they answer
+// replication.ErrNotLeader when the node does not lead the partition.
+type Log interface {
+	// Append hands a frame over; it does not wait for the disk. The frame is the log's from then on.
+	Append(frame []byte) Pending
+	// Bounds tells from where to where the log can be read, and where it ends.
+	Bounds() (Bounds, error)
+	// Read returns committed frames from the one that holds the offset on, about maxBytes of them but one at least.
+	Read(from batch.Offset, maxBytes int) (Chunk, error)
+}
+
+// Bounds obeys Start <= Committed <= End. What lies between Committed and End is under way.
+type Bounds struct {
+	Start, Committed, End batch.Offset
+}
+
+// Chunk is a run of whole frames; Next is the offset after the last one.
+type Chunk struct {
+	Frames []byte
+	Next   batch.Offset
+}
+
+// Pending is an append under way.
+type Pending interface {
+	// Done is closed when the outcome is known.
+	Done() <-chan struct{}
+	// Err is the outcome, once Done is closed. replication.ErrUnknownOutcome says that it will not be known.
+	Err() error
+}
+
+// Logs finds the replicas of __consumer_offsets on this node.
+type Logs interface {
+	Open(partition int32) (Log, error)
+}
+
+// Topic is what the groups need to know of a topic.
+type Topic struct {
+	Name       string
+	ID         replication.TopicID
+	Partitions int32
+}
+
+// Cluster is what the groups need to know of the cluster's metadata. All answers come from memory, but for
+// EnsureOffsetsTopic.
+type Cluster interface {
+	Topic(name string) (Topic, bool)
+	TopicByID(id replication.TopicID) (Topic, bool)
+	// Coordinator is the leader of a partition of __consumer_offsets, with the address for clients of the listener.
+	Coordinator(partition int32, listener string) (replication.Node, bool)
+	// EnsureOffsetsTopic creates __consumer_offsets unless it exists.
+	EnsureOffsetsTopic(ctx context.Context) error
+}

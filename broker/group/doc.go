@@ -1,0 +1,28 @@
+// Package group coordinates consumer groups of Kafka's classic protocol: who is in a group, who owns which part of the
+// work, and how far each group has read.
+//
+// A group hashes to one partition of __consumer_offsets; the node that leads this partition coordinates the group. All
+// that must outlive the coordinator is written there, in the schemas that Kafka itself uses, and is answered only after it
+// is committed: the members and assignments of each finished rebalance, and every committed offset.
+//
+//	Service          routes a request to the shard of its group            service.go, find.go, admin.go
+//	  shard          one led partition of __consumer_offsets               shard.go, load.go, writer.go
+//	    Machine      one group: Step(now, event) -> effects                machine*.go, offsets.go, effects.go
+//	    Record       a change of durable state, and its Kafka form         record.go, codec.go
+//	  Log, Cluster   what the service needs from the rest of the node      deps.go; adapter.go has the real ones
+//
+// The machine is pure: no clock, goroutine, channel or I/O. It asks for writes by an effect and hears of their end by an
+// event, so that its whole behaviour can be told in scripts (testdata/*.txt).
+//
+// Durable operation "change a group" (a finished sync, an offset commit, a deletion):
+//
+//	steps         the machine emits Write; the shard collects all waiting writes into one batch, appends it, waits
+//	commit point  the batch is committed by the partition's Raft group
+//	recovery      the next coordinator reads the partition from its log start to its end, newest record of a key wins;
+//	              members of a stored generation go on with their member ids, their session timers start anew
+//
+// Goroutines: one per led partition of __consumer_offsets (shard.run), owned by its shard. Woken by new writes, a due
+// timer, the end of an append; stopped when the leadership is lost or the service is closed. Nothing per group or member.
+//
+// Locks: Service.mu, then shard.mu; neither is held during I/O. Every maximum is in limits.go.
+package group

@@ -1,0 +1,158 @@
+package group
+
+import "time"
+
+// CallID names a request that waits for an answer. Zero is none.
+type CallID uint64
+
+// Event is what a machine is told: a request, the end of a write, or the passing of time.
+type Event interface{ isEvent() }
+
+// Join is a JoinGroup request. NewMember is the id that a new member gets.
+type Join struct {
+	Call      CallID
+	Request   JoinRequest
+	NewMember string
+}
+
+// Sync is a SyncGroup request.
+type Sync struct {
+	Call    CallID
+	Request SyncRequest
+}
+
+// Heartbeat is a Heartbeat request.
+type Heartbeat struct {
+	Call    CallID
+	Request HeartbeatRequest
+}
+
+// Leave is a LeaveGroup request.
+type Leave struct {
+	Call    CallID
+	Members []LeaveMember
+}
+
+// Commit is an OffsetCommit request, reduced to what was found valid.
+type Commit struct {
+	Call       CallID
+	Member     string
+	Instance   string
+	Generation Generation
+	Offsets    []CommitEntry
+}
+
+// CommitEntry is one offset to store.
+type CommitEntry struct {
+	Key   OffsetKey
+	Value Committed
+}
+
+// DeleteOffsets is an OffsetDelete request.
+type DeleteOffsets struct {
+	Call   CallID
+	Topics []DeleteOffsetsTopic
+}
+
+// Delete is the deletion of the whole group.
+type Delete struct{ Call CallID }
+
+// TopicDeleted drops the offsets of a topic that is no more.
+type TopicDeleted struct{ Topic string }
+
+// Sweep drops offsets that have outlived their retention, and the group with them if nothing is left of it.
+type Sweep struct{}
+
+// Tick lets due timers fire.
+type Tick struct{}
+
+// Written tells that a Write was committed, or why not.
+type Written struct {
+	Seq uint64
+	Err error
+}
+
+func (Join) isEvent()          {}
+func (Sync) isEvent()          {}
+func (Heartbeat) isEvent()     {}
+func (Leave) isEvent()         {}
+func (Commit) isEvent()        {}
+func (DeleteOffsets) isEvent() {}
+func (Delete) isEvent()        {}
+func (TopicDeleted) isEvent()  {}
+func (Sweep) isEvent()         {}
+func (Tick) isEvent()          {}
+func (Written) isEvent()       {}
+
+// Effect is what a machine wants done.
+type Effect interface{ isEffect() }
+
+// ReplyJoin answers a Join.
+type ReplyJoin struct {
+	Call     CallID
+	Response JoinResponse
+}
+
+// ReplySync answers a Sync.
+type ReplySync struct {
+	Call     CallID
+	Response SyncResponse
+}
+
+// Reply answers any other request. Each has one error per member (Leave) or topic (DeleteOffsets) unless Err is set.
+type Reply struct {
+	Call CallID
+	Err  error
+	Each []error
+}
+
+// Write wants records committed, after those of all earlier writes; Written tells of the end.
+type Write struct {
+	Seq     uint64
+	Records []Record
+}
+
+// Forget says that nothing is left of the group: its machine may go.
+type Forget struct{}
+
+func (ReplyJoin) isEffect() {}
+func (ReplySync) isEffect() {}
+func (Reply) isEffect()     {}
+func (Write) isEffect()     {}
+func (Forget) isEffect()    {}
+
+func (m *Machine) replyJoin(call CallID, r JoinResponse) {
+	if call != 0 {
+		m.out = append(m.out, ReplyJoin{Call: call, Response: r})
+	}
+}
+
+func (m *Machine) failJoin(call CallID, member string, err error) {
+	m.replyJoin(call, JoinResponse{Err: err, Member: member, Generation: NoGeneration})
+}
+
+func (m *Machine) replySync(call CallID, r SyncResponse) {
+	if call != 0 {
+		m.out = append(m.out, ReplySync{Call: call, Response: r})
+	}
+}
+
+func (m *Machine) reply(call CallID, err error) {
+	if call != 0 {
+		m.out = append(m.out, Reply{Call: call, Err: err})
+	}
+}
+
+func (m *Machine) replyEach(call CallID, each []error) {
+	if call != 0 {
+		m.out = append(m.out, Reply{Call: call, Each: each})
+	}
+}
+
+// write emits records and keeps what is to be done when they are committed or refused.
+func (m *Machine) write(records []Record, then func(now time.Time, err error)) uint64 {
+	m.lastSeq++
+	m.writes[m.lastSeq] = pendingWrite{records: records, then: then}
+	m.out = append(m.out, Write{Seq: m.lastSeq, Records: records})
+	return m.lastSeq
+}

@@ -1,0 +1,50 @@
+package group
+
+import "time"
+
+// Limits are the bounds and times of the groups. The zero value is not usable; start from DefaultLimits.
+type Limits struct {
+	MinSessionTimeout     time.Duration // group.min.session.timeout.ms
+	MaxSessionTimeout     time.Duration // group.max.session.timeout.ms
+	InitialRebalanceDelay time.Duration // group.initial.rebalance.delay.ms
+	NewMemberJoinTimeout  time.Duration // how long a member that has no id yet may wait in JoinGroup
+	MaxSize               int           // group.max.size, in members
+	OffsetMetadataBytes   int           // offset.metadata.max.bytes, of one committed offset
+	OffsetsRetention      time.Duration // offsets.retention.minutes, counted from when the group became empty
+	RetentionCheck        time.Duration // offsets.retention.check.interval.ms
+
+	// The next ones are our own. Kafka has no such bounds; ours keep what clients can make a node hold finite.
+	MaxGroups          int // groups that one node coordinates
+	MaxPendingMembers  int // member ids handed out in a group that have not joined yet (KIP-394)
+	MaxProtocols       int // protocols that a member offers
+	MaxGroupBytes      int // protocol metadata and assignments of a group: they must fit into one record
+	MaxGroupIDBytes    int // also of member and instance ids
+	MaxCalls           int // requests that wait in one shard
+	MaxQueuedBytes     int // records that wait in one shard for the batch under way
+	MaxBatchBytes      int // records that are appended at once
+	MaxOffsetsPerGroup int // partitions for which a group has a committed offset
+}
+
+// DefaultLimits are Kafka's defaults where Kafka has the setting, but for the initial delay: it only serves large groups
+// that start at once, and costs everybody else three seconds.
+func DefaultLimits() Limits {
+	return Limits{
+		MinSessionTimeout:     6 * time.Second,
+		MaxSessionTimeout:     30 * time.Minute,
+		InitialRebalanceDelay: 0,
+		NewMemberJoinTimeout:  5 * time.Minute,
+		MaxSize:               10_000,
+		OffsetMetadataBytes:   4096,
+		OffsetsRetention:      7 * 24 * time.Hour,
+		RetentionCheck:        10 * time.Minute,
+		MaxGroups:             100_000,
+		MaxPendingMembers:     10_000,
+		MaxProtocols:          64,
+		MaxGroupBytes:         8 << 20,
+		MaxGroupIDBytes:       4096,
+		MaxCalls:              100_000,
+		MaxQueuedBytes:        64 << 20,
+		MaxBatchBytes:         1 << 20,
+		MaxOffsetsPerGroup:    1_000_000,
+	}
+}

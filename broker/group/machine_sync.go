@@ -1,0 +1,214 @@
+package group
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+)
+
+func (m *Machine) syncGroup(now time.Time, e Sync) {
+	s, err := m.checkSync(&e.Request)
+	if err != nil {
+		m.replySync(e.Call, SyncResponse{Err: err})
+		return
+	}
+	m.synced(s)
+	if m.state == Stable {
+		m.alive(now, s)
+		m.replySync(e.Call, m.syncResponse(s))
+		return
+	}
+	// The client gave up on its former request, if there is one.
+	m.replySync(s.sync, SyncResponse{Err: broker.ErrRebalanceInProgress})
+	s.sync = e.Call
+	if s.id == m.leader && !m.turn.storing {
+		m.storeAssignments(now, e.Request.Assignments)
+	}
+}
+
+func (m *Machine) checkSync(r *SyncRequest) (*member, error) {
+	if m.state == Dead {
+		return nil, broker.ErrCoordinatorNotAvailable
+	}
+	s, err := m.check(r.Member, r.Instance)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.Generation != m.generation:
+		return nil, broker.ErrIllegalGeneration
+	case r.ProtocolType != nil && *r.ProtocolType != m.protocolType, r.Protocol != nil && *r.Protocol != m.protocol:
+		return nil, broker.ErrInconsistentGroupProtocol
+	case m.state == PreparingRebalance:
+		return nil, broker.ErrRebalanceInProgress
+	case m.state == Empty:
+		return nil, broker.ErrUnknownMember
+	}
+	return s, nil
+}
+
+// synced notes that the member has sent its SyncGroup.
+func (m *Machine) synced(s *member) {
+	delete(m.turn.unsynced, s.id)
+	if len(m.turn.unsynced) == 0 {
+		m.turn.syncBy = time.Time{}
+	}
+}
+
+func (m *Machine) syncResponse(s *member) SyncResponse {
+	return SyncResponse{ProtocolType: m.protocolType, Protocol: m.protocol, Assignment: s.assignment}
+}
+
+// storeAssignments writes the leader's decision. Only when it is committed may a member act on it: a new coordinator that
+// did not know of it would fence all members.
+func (m *Machine) storeAssignments(now time.Time, given []Assignment) {
+	shares := make(map[string][]byte, len(given))
+	total := 0
+	for _, a := range given {
+		if _, ok := m.members[a.Member]; ok {
+			total += len(a.Data) - len(shares[a.Member])
+			shares[a.Member] = bytes.Clone(a.Data)
+		}
+	}
+	if m.heldBytes+total > m.limits.MaxGroupBytes {
+		m.assignmentsFailed(now, broker.ErrMessageTooLarge)
+		return
+	}
+	generation := m.generation
+	m.turn.storing = true
+	m.write([]Record{m.metadataRecord(shares)}, func(now time.Time, err error) {
+		if m.state != CompletingRebalance || m.generation != generation {
+			return // the members were told to join again
+		}
+		if err != nil {
+			m.assignmentsFailed(now, err)
+			return
+		}
+		m.turn.storing = false
+		m.setState(now, Stable)
+		for _, s := range m.ordered() {
+			m.setAssignment(s, shares[s.id])
+			m.answerSync(now, s, m.syncResponse(s))
+		}
+	})
+}
+
+func (m *Machine) assignmentsFailed(now time.Time, err error) {
+	m.failSyncs(now, err)
+	m.prepareRebalance(now)
+}
+
+func (m *Machine) failSyncs(now time.Time, err error) {
+	for _, s := range m.ordered() {
+		m.setAssignment(s, nil)
+		m.answerSync(now, s, SyncResponse{Err: err})
+	}
+}
+
+// answerSync answers a waiting SyncGroup and restarts the session, which stood still while the member waited.
+func (m *Machine) answerSync(now time.Time, s *member, r SyncResponse) {
+	if s.sync == 0 {
+		return
+	}
+	m.replySync(s.sync, r)
+	s.sync = 0
+	m.alive(now, s)
+}
+
+// syncTimeout removes the members that took part in the join and were not heard of since: the others would wait for their
+// shares for ever.
+func (m *Machine) syncTimeout(now time.Time) {
+	m.turn.syncBy = time.Time{}
+	if m.state != CompletingRebalance && m.state != Stable {
+		return
+	}
+	for _, s := range m.ordered() {
+		if _, ok := m.turn.unsynced[s.id]; ok {
+			m.removeMember(s, broker.ErrUnknownMember)
+		}
+	}
+	m.prepareRebalance(now)
+}
+
+// metadataRecord is the membership as a record. Assignments are those given, or the members' own if shares is nil.
+func (m *Machine) metadataRecord(shares map[string][]byte) Record {
+	md := &Metadata{
+		ProtocolType: m.protocolType, Protocol: m.protocol, Leader: m.leader,
+		Generation: m.generation, StateSince: m.stateSince,
+	}
+	for _, s := range m.ordered() {
+		assignment := s.assignment
+		if shares != nil {
+			assignment = shares[s.id]
+		}
+		md.Members = append(md.Members, StoredMember{
+			Member: s.id, Instance: s.instance, ClientID: s.clientID, ClientHost: s.clientHost,
+			SessionTimeout: s.session, RebalanceTimeout: s.rebalance,
+			Subscription: s.metadata(m.protocol), Assignment: assignment,
+		})
+	}
+	return Record{Group: m.id, Metadata: md}
+}
+
+// Restore takes over stored membership, on a machine that has none. Sessions start anew: the time without a coordinator
+// is not the members' fault.
+func (m *Machine) Restore(now time.Time, md *Metadata) {
+	m.protocolType, m.protocol, m.generation = md.ProtocolType, md.Protocol, md.Generation
+	m.stateSince = md.StateSince
+	m.subscribed = subscription{known: true}
+	if len(md.Members) == 0 {
+		m.protocol = ""
+		return
+	}
+	m.leader = md.Leader
+	m.state = Stable
+	for i := range md.Members {
+		m.restoreMember(now, &md.Members[i])
+	}
+	if _, ok := m.members[m.leader]; !ok {
+		m.leader = ""
+	}
+	m.subscribed = m.subscriptions()
+}
+
+func (m *Machine) restoreMember(now time.Time, sm *StoredMember) {
+	if _, repeated := m.members[sm.Member]; repeated {
+		return
+	}
+	m.lastOrder++
+	s := &member{
+		id: sm.Member, instance: sm.Instance, clientID: sm.ClientID, clientHost: sm.ClientHost,
+		session: sm.SessionTimeout, rebalance: sm.RebalanceTimeout, order: m.lastOrder,
+	}
+	m.members[s.id] = s
+	if s.instance != "" {
+		m.static[s.instance] = s.id
+	}
+	// Only what it said under the chosen protocol was stored. When it joins with its whole list the lists differ, and a
+	// rebalance puts this right.
+	m.setProtocols(s, []Protocol{{Name: m.protocol, Metadata: sm.Subscription}})
+	m.setAssignment(s, sm.Assignment)
+	m.alive(now, s)
+}
+
+// Describe shows the group.
+func (m *Machine) Describe() Description {
+	d := Description{Group: m.id, State: m.state, ProtocolType: m.protocolType}
+	stable := m.state == Stable
+	if stable {
+		d.Protocol = m.protocol
+	}
+	for _, s := range m.ordered() {
+		dm := DescribedMember{Member: s.id, Instance: s.instance, ClientID: s.clientID, ClientHost: s.clientHost}
+		if stable {
+			dm.Metadata, dm.Assignment = s.metadata(m.protocol), s.assignment
+		}
+		d.Members = append(d.Members, dm)
+	}
+	return d
+}
+
+// Listing shows the group in a line.
+func (m *Machine) Listing() Listing {
+	return Listing{Group: m.id, ProtocolType: m.protocolType, State: m.state, Type: ClassicType}
+}

@@ -1,0 +1,296 @@
+package group
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+)
+
+// offsetTable is the committed offsets of a group.
+type offsetTable struct {
+	topics map[string]map[int32]Committed
+	n      int
+}
+
+func (t *offsetTable) len() int { return t.n }
+
+func (t *offsetTable) get(k OffsetKey) (Committed, bool) {
+	c, ok := t.topics[k.Topic][k.Partition]
+	return c, ok
+}
+
+func (t *offsetTable) put(k OffsetKey, c Committed) {
+	parts := t.topics[k.Topic]
+	if parts == nil {
+		if t.topics == nil {
+			t.topics = map[string]map[int32]Committed{}
+		}
+		parts = map[int32]Committed{}
+		t.topics[k.Topic] = parts
+	}
+	if _, ok := parts[k.Partition]; !ok {
+		t.n++
+	}
+	parts[k.Partition] = c
+}
+
+func (t *offsetTable) drop(k OffsetKey) {
+	parts := t.topics[k.Topic]
+	if _, ok := parts[k.Partition]; !ok {
+		return
+	}
+	delete(parts, k.Partition)
+	t.n--
+	if len(parts) == 0 {
+		delete(t.topics, k.Topic)
+	}
+}
+
+// keys returns the keys of a topic, or of all if topic is empty, sorted.
+func (t *offsetTable) keys(topic string) []OffsetKey {
+	var out []OffsetKey
+	add := func(name string) {
+		for p := range t.topics[name] {
+			out = append(out, OffsetKey{Topic: name, Partition: p})
+		}
+	}
+	if topic != "" {
+		add(topic)
+	} else {
+		for name := range t.topics {
+			add(name)
+		}
+	}
+	sortKeys(out)
+	return out
+}
+
+func sortKeys(keys []OffsetKey) {
+	slices.SortFunc(keys, func(a, b OffsetKey) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+}
+
+// commit stores offsets. They are visible once they are committed to the log.
+func (m *Machine) commit(now time.Time, e Commit) {
+	if err := m.checkCommit(now, &e); err != nil {
+		m.reply(e.Call, err)
+		return
+	}
+	if len(e.Offsets) == 0 {
+		m.reply(e.Call, nil)
+		return
+	}
+	records := make([]Record, len(e.Offsets))
+	for i := range e.Offsets {
+		records[i] = Record{Group: m.id, Key: &e.Offsets[i].Key, Offset: &e.Offsets[i].Value}
+	}
+	m.write(records, func(_ time.Time, err error) {
+		if err == nil {
+			for i := range e.Offsets {
+				m.offsets.put(e.Offsets[i].Key, e.Offsets[i].Value)
+			}
+		}
+		m.reply(e.Call, err)
+	})
+}
+
+func (m *Machine) checkCommit(now time.Time, e *Commit) error {
+	switch {
+	case m.state == Dead:
+		return broker.ErrCoordinatorNotAvailable
+	case m.offsets.len()+len(e.Offsets) > m.limits.MaxOffsetsPerGroup:
+		return broker.ErrGroupMaxSizeReached
+	case e.Generation < 0 && m.state == Empty:
+		return nil // a client that shares out the work itself and only keeps its offsets here
+	case e.Generation < 0 && e.Member == "" && e.Instance == "":
+		return broker.ErrUnknownMember // such a client beside a group that has members
+	case m.Blank():
+		return broker.ErrIllegalGeneration // a member of a group of which nothing is known
+	}
+	s, err := m.check(e.Member, e.Instance)
+	if err != nil {
+		return err
+	}
+	if e.Generation != m.generation {
+		return broker.ErrIllegalGeneration
+	}
+	m.alive(now, s)
+	if m.state == CompletingRebalance {
+		// Its share may be another's by now. (While PreparingRebalance it still owns what it owned.)
+		return broker.ErrRebalanceInProgress
+	}
+	return nil
+}
+
+// waiting returns the keys of offsets on their way to the log. They come after nothing that is written now, so whatever
+// deletes offsets must delete these too.
+func (m *Machine) waiting() map[OffsetKey]struct{} {
+	keys := map[OffsetKey]struct{}{}
+	for _, w := range m.writes {
+		for i := range w.records {
+			if r := &w.records[i]; r.Key != nil && r.Offset != nil {
+				keys[*r.Key] = struct{}{}
+			}
+		}
+	}
+	return keys
+}
+
+// drop writes tombstones, and removes the offsets once those are committed.
+func (m *Machine) drop(keys []OffsetKey, then func(err error)) {
+	records := make([]Record, len(keys))
+	for i := range keys {
+		records[i] = Record{Group: m.id, Key: &keys[i]}
+	}
+	m.write(records, func(_ time.Time, err error) {
+		if err == nil {
+			for _, k := range keys {
+				m.offsets.drop(k)
+			}
+		}
+		then(err)
+	})
+}
+
+func (m *Machine) deleteOffsets(e DeleteOffsets) {
+	switch {
+	case m.state == Dead || m.Blank():
+		m.reply(e.Call, broker.ErrGroupNotFound)
+		return
+	case m.state != Empty && m.protocolType != ConsumerProtocol:
+		m.reply(e.Call, broker.ErrNonEmptyGroup) // nobody knows what its members read
+		return
+	}
+	each := make([]error, len(e.Topics))
+	waiting := m.waiting()
+	var keys []OffsetKey
+	for i, t := range e.Topics {
+		if m.isSubscribed(t.Name) {
+			each[i] = broker.ErrGroupSubscribedToTopic
+			continue
+		}
+		for _, p := range t.Partitions {
+			k := OffsetKey{Topic: t.Name, Partition: p}
+			_, here := m.offsets.get(k)
+			if _, soon := waiting[k]; here || soon {
+				keys = append(keys, k)
+			}
+		}
+	}
+	if len(keys) == 0 {
+		m.replyEach(e.Call, each)
+		return
+	}
+	m.drop(keys, func(err error) {
+		if err != nil {
+			m.reply(e.Call, err)
+			return
+		}
+		m.replyEach(e.Call, each)
+	})
+}
+
+func (m *Machine) isSubscribed(topic string) bool {
+	if m.state == Empty {
+		return false
+	}
+	return m.subscribed.has(topic)
+}
+
+// topicDeleted forgets the offsets of a topic: one that is made again under the name starts at offset 0.
+func (m *Machine) topicDeleted(topic string) {
+	keys := m.offsets.keys(topic)
+	for k := range m.waiting() {
+		if _, here := m.offsets.get(k); !here && k.Topic == topic {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) > 0 && m.state != Dead {
+		sortKeys(keys)
+		m.drop(keys, func(error) {})
+	}
+}
+
+// delete removes the whole group. It is Dead while the tombstones are written.
+func (m *Machine) delete(e Delete) {
+	switch {
+	case m.state == Dead || m.Blank():
+		m.reply(e.Call, broker.ErrGroupNotFound)
+		return
+	case m.state != Empty:
+		m.reply(e.Call, broker.ErrNonEmptyGroup)
+		return
+	}
+	keys := m.waiting()
+	for _, k := range m.offsets.keys("") {
+		keys[k] = struct{}{}
+	}
+	sorted := slices.Collect(maps.Keys(keys))
+	sortKeys(sorted)
+	m.bury(sorted, func(err error) { m.reply(e.Call, err) })
+}
+
+// bury writes the tombstones of the offsets and of the group itself.
+func (m *Machine) bury(keys []OffsetKey, then func(err error)) {
+	records := make([]Record, 0, len(keys)+1)
+	for i := range keys {
+		records = append(records, Record{Group: m.id, Key: &keys[i]})
+	}
+	records = append(records, Record{Group: m.id})
+	m.state = Dead
+	m.write(records, func(_ time.Time, err error) {
+		then(err)
+		if err != nil {
+			m.state = Empty
+			return
+		}
+		m.offsets = offsetTable{}
+		m.out = append(m.out, Forget{})
+	})
+}
+
+// sweep expires offsets. It waits while anything is being written: a sweep comes round again.
+func (m *Machine) sweep(now time.Time) {
+	if len(m.writes) > 0 || m.state == Dead {
+		return
+	}
+	var expired []OffsetKey
+	for _, k := range m.offsets.keys("") {
+		if c, _ := m.offsets.get(k); m.isExpired(now, k, &c) {
+			expired = append(expired, k)
+		}
+	}
+	switch {
+	case len(expired) == m.offsets.len() && m.state == Empty && len(m.pending) == 0:
+		m.bury(expired, func(error) {})
+	case len(expired) > 0:
+		m.drop(expired, func(error) {})
+	}
+}
+
+// isExpired applies KIP-211: the retention counts from when the group became empty, or, for offsets without a group or of
+// topics that a stable consumer group reads no more, from their commit.
+func (m *Machine) isExpired(now time.Time, k OffsetKey, c *Committed) bool {
+	since := c.At
+	switch {
+	case m.state == Empty && m.protocolType == "":
+	case m.state == Empty:
+		if m.stateSince.After(since) {
+			since = m.stateSince
+		}
+	case m.state == Stable && m.protocolType == ConsumerProtocol && m.subscribed.known:
+		if m.subscribed.has(k.Topic) {
+			return false
+		}
+	default:
+		return false
+	}
+	if !c.Expires.IsZero() {
+		return !now.Before(c.Expires)
+	}
+	return now.Sub(since) >= m.limits.OffsetsRetention
+}

@@ -1,0 +1,284 @@
+package group
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// Options make a Service.
+type Options struct {
+	Logs    Logs    // needed
+	Cluster Cluster // needed
+	Limits  Limits  // the zero value stands for DefaultLimits
+	Logger  *slog.Logger
+}
+
+// Service is the group coordinator of a node. It has the groups of those partitions of __consumer_offsets that the node
+// leads, as LeaderChanged tells it; for all others it answers broker.ErrNotCoordinator.
+type Service struct {
+	logs    Logs
+	cluster Cluster
+	limits  Limits
+	logger  *slog.Logger
+	groups  atomic.Int64   // in all shards
+	running sync.WaitGroup // the shards' goroutines
+
+	mu struct {
+		sync.Mutex
+		shards map[int32]*shard
+		closed bool
+	}
+}
+
+// ErrOptions means that Options lack something.
+var ErrOptions = errors.New("group: Logs and Cluster are needed")
+
+// New returns a service that coordinates nothing yet.
+func New(o Options) (*Service, error) {
+	if o.Logs == nil || o.Cluster == nil {
+		return nil, ErrOptions
+	}
+	if o.Limits == (Limits{}) {
+		o.Limits = DefaultLimits()
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	s := &Service{logs: o.Logs, cluster: o.Cluster, limits: o.Limits, logger: o.Logger}
+	s.mu.shards = map[int32]*shard{}
+	return s, nil
+}
+
+// LeaderChanged tells that this node began (local) or ceased to lead a partition of __consumer_offsets. It does not block.
+func (s *Service) LeaderChanged(partition int32, epoch batch.Epoch, local bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.mu.shards[partition]
+	if old != nil && local && old.epoch == epoch {
+		return
+	}
+	if old != nil {
+		old.stop()
+		delete(s.mu.shards, partition)
+	}
+	if !local || s.mu.closed {
+		return
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	sh := newShard(s, partition, epoch, cancel)
+	s.mu.shards[partition] = sh
+	s.running.Add(1)
+	go sh.run(ctx)
+}
+
+// TopicsDeleted drops the offsets of topics that are no more.
+func (s *Service) TopicsDeleted(names ...string) {
+	now := time.Now()
+	for _, sh := range s.all() {
+		for _, name := range names {
+			sh.stepAll(now, TopicDeleted{Topic: name})
+		}
+	}
+}
+
+// Close gives up all groups and waits for the goroutines to end. Requests that wait are answered
+// broker.ErrNotCoordinator.
+func (s *Service) Close() {
+	s.mu.Lock()
+	s.mu.closed = true
+	for p, sh := range s.mu.shards {
+		sh.stop()
+		delete(s.mu.shards, p)
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}
+
+func (s *Service) all() []*shard {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]*shard, 0, len(s.mu.shards))
+	for _, sh := range s.mu.shards {
+		out = append(out, sh)
+	}
+	return out
+}
+
+func (s *Service) admitGroup() bool {
+	if s.groups.Add(1) > int64(s.limits.MaxGroups) {
+		s.groups.Add(-1)
+		return false
+	}
+	return true
+}
+
+func (s *Service) addGroups(n int)     { s.groups.Add(int64(n)) }
+func (s *Service) releaseGroups(n int) { s.groups.Add(-int64(n)) }
+
+// PartitionOf is Kafka's: Java's hash of the group's name, without its sign, modulo the number of partitions.
+func PartitionOf(group string, partitions int32) int32 {
+	return (javaHash(group) & 0x7fffffff) % partitions
+}
+
+// shardOf finds the shard of a group.
+func (s *Service) shardOf(group string) (*shard, error) {
+	if len(group) > s.limits.MaxGroupIDBytes {
+		return nil, broker.ErrInvalidGroupID
+	}
+	t, ok := s.cluster.Topic(broker.OffsetsTopic)
+	if !ok || t.Partitions <= 0 {
+		return nil, broker.ErrNotCoordinator
+	}
+	p := PartitionOf(group, t.Partitions)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if sh := s.mu.shards[p]; sh != nil {
+		return sh, nil
+	}
+	return nil, broker.ErrNotCoordinator
+}
+
+// memberShard is shardOf for requests that only members send, for which a group without a name is not one.
+func (s *Service) memberShard(group, member, instance string) (*shard, error) {
+	if group == "" || len(member) > s.limits.MaxGroupIDBytes || len(instance) > s.limits.MaxGroupIDBytes {
+		return nil, broker.ErrInvalidGroupID
+	}
+	return s.shardOf(group)
+}
+
+// Join answers a JoinGroup request. It waits until the group's next generation begins.
+func (s *Service) Join(ctx context.Context, r JoinRequest) JoinResponse {
+	failed := func(err error) JoinResponse {
+		return JoinResponse{Err: err, Member: r.Member, Generation: NoGeneration}
+	}
+	if len(r.Protocols) > s.limits.MaxProtocols {
+		return failed(broker.ErrInconsistentGroupProtocol)
+	}
+	sh, err := s.memberShard(r.Group, r.Member, r.Instance)
+	if err != nil {
+		return failed(err)
+	}
+	newMember := newMemberID(r.ClientID, r.Instance)
+	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Join{Call: c, Request: r, NewMember: newMember} })
+	if err != nil {
+		return failed(err)
+	}
+	return e.(ReplyJoin).Response
+}
+
+// Sync answers a SyncGroup request. It waits until the leader's assignments are stored.
+func (s *Service) Sync(ctx context.Context, r SyncRequest) SyncResponse {
+	sh, err := s.memberShard(r.Group, r.Member, r.Instance)
+	if err != nil {
+		return SyncResponse{Err: err}
+	}
+	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Sync{Call: c, Request: r} })
+	if err != nil {
+		return SyncResponse{Err: err}
+	}
+	return e.(ReplySync).Response
+}
+
+// Heartbeat answers a Heartbeat request.
+func (s *Service) Heartbeat(ctx context.Context, r HeartbeatRequest) error {
+	sh, err := s.memberShard(r.Group, r.Member, r.Instance)
+	if err != nil {
+		return err
+	}
+	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Heartbeat{Call: c, Request: r} })
+	if err != nil {
+		return err
+	}
+	return e.(Reply).Err
+}
+
+// Leave answers a LeaveGroup request, with an error per member.
+func (s *Service) Leave(ctx context.Context, r LeaveRequest) ([]error, error) {
+	sh, err := s.memberShard(r.Group, "", "")
+	if err != nil {
+		return nil, err
+	}
+	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Leave{Call: c, Members: r.Members} })
+	if err != nil {
+		return nil, err
+	}
+	reply := e.(Reply)
+	return reply.Each, reply.Err
+}
+
+// Commit stores offsets. The result has the shape of r.Topics: an error, or nil, per partition.
+func (s *Service) Commit(ctx context.Context, r CommitRequest) [][]error {
+	now := time.Now()
+	results := make([][]error, len(r.Topics))
+	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation}
+	for i := range r.Topics {
+		results[i] = s.checkOffsets(now, &r, &r.Topics[i], &event)
+	}
+	err := s.commit(ctx, r.Group, event)
+	if err == nil {
+		return results
+	}
+	for _, each := range results {
+		for j := range each {
+			if each[j] == nil {
+				each[j] = err
+			}
+		}
+	}
+	return results
+}
+
+func (s *Service) commit(ctx context.Context, group string, event Commit) error {
+	sh, err := s.shardOf(group)
+	if err != nil {
+		return err
+	}
+	e, err := sh.do(ctx, group, func(c CallID) Event {
+		event.Call = c
+		return event
+	})
+	if err != nil {
+		return err
+	}
+	return e.(Reply).Err
+}
+
+// checkOffsets adds the offsets of a topic to the event, but for those that are refused.
+func (s *Service) checkOffsets(now time.Time, r *CommitRequest, t *CommitTopic, event *Commit) []error {
+	each := make([]error, len(t.Partitions))
+	topic, ok := s.topic(t.Name, t.ID)
+	for j := range t.Partitions {
+		p := &t.Partitions[j]
+		switch {
+		case !ok && t.Name == "":
+			each[j] = replication.ErrUnknownTopicID
+		case !ok || p.Partition < 0 || p.Partition >= topic.Partitions:
+			each[j] = replication.ErrUnknownPartition
+		case len(p.Metadata) > s.limits.OffsetMetadataBytes:
+			each[j] = broker.ErrOffsetMetadataTooLarge
+		default:
+			c := Committed{Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: p.Metadata, At: now.Truncate(time.Millisecond), TopicID: t.ID}
+			if r.Retention >= 0 {
+				c.Expires = c.At.Add(r.Retention)
+			}
+			event.Offsets = append(event.Offsets, CommitEntry{Key: OffsetKey{Topic: topic.Name, Partition: p.Partition}, Value: c})
+		}
+	}
+	return each
+}
+
+// topic finds a topic by its name or else by its id.
+func (s *Service) topic(name string, id replication.TopicID) (Topic, bool) {
+	if name != "" {
+		return s.cluster.Topic(name)
+	}
+	return s.cluster.TopicByID(id)
+}

@@ -1,0 +1,36 @@
+package api
+
+import (
+	"context"
+
+	"github.com/quorlog/quorlog/broker/group"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// SyncGroup, key 14, versions 0 to 5.
+//
+//	v3         static members (KIP-345)
+//	v4         flexible
+//	v5         protocol type and name are checked and answered (KIP-559)
+//
+// Waits until the leader's assignments are committed to __consumer_offsets.
+var syncGroupRow = Row{Key: 14, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).syncGroup)}
+
+func (a *API) syncGroup(ctx context.Context, _ *Request, q *kmsg.SyncGroupRequest) (kmsg.Response, error) {
+	req := group.SyncRequest{
+		Group: q.Group, Member: q.MemberID, Instance: deref(q.InstanceID), Generation: group.Generation(q.Generation),
+		ProtocolType: q.ProtocolType, Protocol: q.Protocol, Assignments: make([]group.Assignment, len(q.GroupAssignment)),
+	}
+	for i := range q.GroupAssignment {
+		s := &q.GroupAssignment[i]
+		req.Assignments[i] = group.Assignment{Member: s.MemberID, Data: s.MemberAssignment}
+	}
+	got := a.Group.Sync(ctx, req)
+	resp := kmsg.NewPtrSyncGroupResponse()
+	resp.ErrorCode, resp.MemberAssignment = code(got.Err), got.Assignment
+	if got.Err == nil {
+		resp.ProtocolType, resp.Protocol = &got.ProtocolType, &got.Protocol
+	}
+	return resp, nil
+}

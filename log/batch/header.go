@@ -54,7 +54,8 @@ const (
 	AttrControl       int16 = 1 << 5
 	AttrDeleteHorizon int16 = 1 << 6 // BaseTimestamp is the time at which compaction may drop tombstones (KIP-534)
 	AttrInternal      int16 = math.MinInt16
-	// AttrClient are the bits that a client may set. AttrLogAppendTime is among them because Kafka ignores it on the way in.
+	// AttrClient are the bits that a client may set. AttrLogAppendTime is harmless: SetCreateTime and SetLogAppendTime decide it
+	// anew for every batch that is stored.
 	AttrClient = AttrCodec | AttrLogAppendTime | AttrTransactional
 )
 

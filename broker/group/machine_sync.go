@@ -172,8 +172,10 @@ func (m *Machine) Restore(now time.Time, md *Metadata) {
 }
 
 func (m *Machine) restoreMember(now time.Time, sm *StoredMember) {
-	if _, repeated := m.members[sm.Member]; repeated {
-		return
+	_, repeated := m.members[sm.Member]
+	_, taken := m.static[sm.Instance]
+	if sm.Member == "" || repeated || taken {
+		return // no coordinator writes that
 	}
 	m.lastOrder++
 	s := &member{

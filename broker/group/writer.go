@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -105,8 +106,8 @@ func writeError(err error) error {
 	switch {
 	case errors.Is(err, replication.ErrNotLeader), errors.Is(err, replication.ErrStorage):
 		return broker.ErrNotCoordinator
-	case errors.Is(err, broker.ErrMessageTooLarge):
-		return err
+	case errors.Is(err, batch.ErrTooLarge):
+		return broker.ErrMessageTooLarge
 	}
 	return fmt.Errorf("%w: %w", broker.ErrCoordinatorNotAvailable, err)
 }

@@ -134,7 +134,8 @@ func (w *walker) field(f *field) bool {
 		if null && n >= 0 {
 			ok = ok && w.spend(stringMemory) // behind a pointer
 		}
-		return ok && w.spend(n) && w.skip(max(n, 0))
+		n = max(n, 0)
+		return ok && w.spend(n) && w.skip(n)
 	case kindBytes:
 		n, ok := w.length(4, null)
 		return ok && w.skip(max(n, 0))
@@ -145,16 +146,20 @@ func (w *walker) field(f *field) bool {
 	}
 }
 
-// nested walks a structure that stands alone. A nullable one begins with a byte that is negative for null.
+// nested walks a structure that stands alone. A nullable one begins with a byte: -1 for null, 1 otherwise.
 func (w *walker) nested(f *field, null bool) bool {
 	if null {
 		if len(w.rest) == 0 {
 			return w.fail(ErrTruncated)
 		}
-		present := int8(w.rest[0]) >= 0
+		present := int8(w.rest[0])
 		w.rest = w.rest[1:]
-		if !present {
+		switch present {
+		case -1:
 			return true
+		case 1:
+		default:
+			return w.fail(ErrNull)
 		}
 	}
 	return w.spend(f.memory) && w.structure(f.body)

@@ -27,6 +27,7 @@ type BuildOptions struct {
 type Builder struct {
 	opt   BuildOptions
 	buf   []byte // room for the header, then the encoded records
+	room  int    // size of the buffer that was given away last
 	count int32
 	base  int64 // timestamp of the first record
 	max   int64
@@ -39,7 +40,7 @@ func NewBuilder(opt BuildOptions) *Builder { return &Builder{opt: opt} }
 func (b *Builder) Add(r Record) {
 	if b.count == 0 {
 		b.base, b.max = r.Timestamp, r.Timestamp
-		b.buf = append(b.buf[:0], make([]byte, HeaderSize)...)
+		b.buf = append(slices.Grow(b.buf[:0], max(b.room, HeaderSize)), make([]byte, HeaderSize)...)
 	}
 	b.max = max(b.max, r.Timestamp)
 	b.buf = appendRecord(b.buf, r, r.Timestamp-b.base, b.count)
@@ -66,7 +67,7 @@ func (b *Builder) Build() ([]byte, error) {
 			return nil, err
 		}
 	} else {
-		b.buf = nil // the caller's now
+		b.room, b.buf = len(b.buf), nil // the caller's now
 	}
 	h := b.header()
 	b.buf, b.count = b.buf[:0], 0

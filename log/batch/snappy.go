@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/snappy"
 )
 
 // Snappy has no stream format of its own in Kafka. Java writes snappy-java's framing ("xerial"): a 16-byte header, then blocks
@@ -77,12 +78,10 @@ func (s *snappySource) next(dst []byte, room int64) ([]byte, error) {
 		if int64(n) > room {
 			return dst, errExpands(room)
 		}
-		if !plainSnappy(block) {
-			return dst, fmt.Errorf("%w: not a snappy block", ErrCodec)
-		}
 		dst = slices.Grow(dst, n)
 		end := len(dst) + n
-		if _, err := s2.Decode(dst[len(dst):end:end], block); err != nil {
+		// Strictly: the library's fast decoder also takes what S2 adds to the format, which other consumers cannot read.
+		if _, err := snappy.DecodeStrict(dst[len(dst):end:end], block); err != nil {
 			return dst, errCodec(Snappy, err)
 		}
 		dst = dst[:end]
@@ -96,51 +95,6 @@ func (s *snappySource) next(dst []byte, room int64) ([]byte, error) {
 		}
 	}
 	return dst, io.EOF
-}
-
-// plainSnappy walks over a block's elements and tells whether they are Snappy's own. The S2 decoder, far faster than a strict one,
-// also takes S2's extension "copy from the last offset" (written as offset 0), which other consumers cannot read. Elements that run over
-// the block's end are left for the decoder to find.
-func plainSnappy(block []byte) bool {
-	_, i := binary.Uvarint(block)
-	for i < len(block) {
-		tag := block[i]
-		switch tag & 3 {
-		case 0: // literal: length-1 in the tag, or in the 1 to 4 bytes behind it
-			n := int(tag >> 2)
-			if n >= 60 {
-				extra := n - 59
-				if i+1+extra > len(block) {
-					return true
-				}
-				n = 0
-				for k := extra; k > 0; k-- {
-					n = n<<8 | int(block[i+k])
-				}
-				if n >= len(block) {
-					return true
-				}
-				i += extra
-			}
-			i += 1 + n + 1
-		case 1: // copy, 11-bit offset
-			if i+1 < len(block) && tag&0xe0 == 0 && block[i+1] == 0 {
-				return false
-			}
-			i += 2
-		case 2: // copy, 16-bit offset
-			if i+2 < len(block) && block[i+1]|block[i+2] == 0 {
-				return false
-			}
-			i += 3
-		case 3: // copy, 32-bit offset
-			if i+4 < len(block) && block[i+1]|block[i+2]|block[i+3]|block[i+4] == 0 {
-				return false
-			}
-			i += 5
-		}
-	}
-	return true
 }
 
 // appendXerial appends src, compressed and framed.

@@ -10,8 +10,8 @@ import (
 type Limits struct {
 	// MaxMessageBytes bounds the frame as it is sent, in bytes (max.message.bytes); 0 is no bound but MaxLength.
 	MaxMessageBytes int
-	// MaxDecompressed bounds the decompressed records, in bytes; 0 is DefaultMaxDecompressed, and more than MaxDecompressed is
-	// that.
+	// MaxDecompressed bounds what compressed records may become, in bytes; 0 is DefaultMaxDecompressed, and more than
+	// MaxDecompressed is that.
 	MaxDecompressed int64
 	// AllowControl accepts control batches: for the markers of our own coordinators, never for clients.
 	AllowControl bool

@@ -31,6 +31,10 @@ func varintSlow(b []byte, i, size int) (int64, int) {
 	if uint(i) >= uint(len(b)) {
 		return 0, -1
 	}
+	if i+1 < len(b) && b[i+1] < 0x80 && b[i] >= 0x80 { // two bytes: what most lengths and later deltas take
+		u := uint64(b[i]&0x7f) | uint64(b[i+1])<<7
+		return int64(u>>1) ^ -int64(u&1), i + 2
+	}
 	u, n := binary.Uvarint(b[i:min(i+size, len(b))])
 	if n <= 0 || size == binary.MaxVarintLen32 && u > math.MaxUint32 {
 		return 0, -1

@@ -6,17 +6,13 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/tysonmote/gommap"
 	"golang.org/x/sys/unix"
 )
 
-// ErrLocked means that another process holds the lock.
-var ErrLocked = errors.New("locked by another process")
-
-// OS is the operating system's file system.
+// OS is the operating system's file system. Its errors are those of package os: *fs.PathError and *os.LinkError.
 type OS struct{}
 
 const (
@@ -80,15 +76,12 @@ func (OS) Free(dir string) (free, total uint64, err error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, 0, &fs.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	size := uint64(st.Bsize)
+	size := uint64(st.Bsize) // the field's type differs between systems
 	return st.Bavail * size, st.Blocks * size, nil
 }
 
 // Map implements [FS].
 func (OS) Map(name string, size int64) (Mapping, error) {
-	if size == 0 {
-		return emptyMapping{}, nil // a mapping of no bytes is an error to the kernel
-	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
@@ -101,6 +94,9 @@ func (OS) Map(name string, size int64) (Mapping, error) {
 	if info.Size() < size {
 		// Reading a mapped page beyond the end of the file is a SIGBUS.
 		return nil, &fs.PathError{Op: "map", Path: name, Err: io.ErrUnexpectedEOF}
+	}
+	if size == 0 {
+		return emptyMapping{}, nil // a mapping of no bytes is an error to the kernel
 	}
 	m, err := gommap.MapRegion(f.Fd(), 0, size, gommap.PROT_READ, gommap.MAP_SHARED)
 	if err != nil {
@@ -149,99 +145,4 @@ func (o *osFile) Size() (int64, error) {
 		return 0, err
 	}
 	return info.Size(), nil
-}
-
-// maxVectors is the kernel's IOV_MAX: the buffers that one pwritev takes.
-const maxVectors = 1024
-
-func (o *osFile) WriteVec(buffers [][]byte, off int64) error {
-	rest := slices.Clone(buffers) // a short write moves the first buffer; the caller's slice must not change
-	for len(rest) > 0 {
-		n, err := unix.Pwritev(int(o.f.Fd()), rest[:min(len(rest), maxVectors)], off)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return &fs.PathError{Op: "pwritev", Path: o.f.Name(), Err: err}
-		}
-		off += int64(n)
-		if rest, err = advance(rest, n); err != nil {
-			return &fs.PathError{Op: "pwritev", Path: o.f.Name(), Err: err}
-		}
-	}
-	return nil
-}
-
-// advance drops the first n bytes of the buffers. A write that made no progress is an error: it would go on for ever.
-func advance(buffers [][]byte, n int) ([][]byte, error) {
-	before := len(buffers)
-	moved := n > 0
-	for len(buffers) > 0 && n >= len(buffers[0]) {
-		n -= len(buffers[0])
-		buffers = buffers[1:]
-	}
-	if n > 0 {
-		buffers[0] = buffers[0][n:]
-	}
-	if !moved && len(buffers) == before {
-		return nil, io.ErrShortWrite
-	}
-	return buffers, nil
-}
-
-func (o *osFile) Sync() error {
-	for {
-		err := unix.Fdatasync(int(o.f.Fd()))
-		if errors.Is(err, unix.EINTR) {
-			continue // the call did not happen: this is no retry of a failed one
-		}
-		if err != nil {
-			return &fs.PathError{Op: "fdatasync", Path: o.f.Name(), Err: err}
-		}
-		return nil
-	}
-}
-
-// WriteFileAtomic makes name hold data: after a crash it holds either what it held before or all of data.
-func WriteFileAtomic(fsys FS, name string, data []byte) error {
-	temp := name + ".tmp"
-	if err := fsys.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := fsys.Create(temp)
-	if err != nil {
-		return err
-	}
-	if _, err := f.WriteAt(data, 0); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Sync(); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	if err := fsys.Rename(temp, name); err != nil {
-		return err
-	}
-	return fsys.SyncDir(filepath.Dir(name))
-}
-
-// ReadFile reads a whole file.
-func ReadFile(fsys FS, name string) ([]byte, error) {
-	f, err := fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	size, err := f.Size()
-	if err != nil {
-		return nil, err
-	}
-	data := make([]byte, size)
-	n, err := f.ReadAt(data, 0)
-	if errors.Is(err, io.EOF) && int64(n) == size {
-		err = nil
-	}
-	return data[:n], err
 }

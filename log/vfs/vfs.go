@@ -1,22 +1,33 @@
 // Package vfs is the only door between Quorlog's durable data and the operating system.
 //
-// Everything that must survive a crash goes through [FS] and [File], so that three implementations can stand behind the
+// Everything that must survive a crash goes through [FS] and [File], so that several implementations can stand behind the
 // same code: the operating system ([OS]), a memory file system that knows what was fsynced and can be "crashed" ([Mem]),
-// and a wrapper that injects faults by rule ([Inject]). Segments and indexes are never written through a mapping: a store
-// to a mapped page of a full disk is a SIGBUS, not an error (docs/decisions/0002).
+// and wrappers that inject faults by rule ([Inject]), count ([Count]) and notice calls that hang ([Watch]). Wrappers may be
+// stacked in any order. Segments and indexes are never written through a mapping: a store to a mapped page of a full disk
+// is a SIGBUS, not an error (docs/decisions/0001).
+//
+// # Goroutines
+//
+//   - watch timer: owned by a [Watchdog]; runs for a moment at each tick, eight in each limit, while a watched call is
+//     under way; armed by the first such call; not armed again when a tick finds none, or after [Watchdog.Stop].
 package vfs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 )
+
+// ErrLocked means that somebody else holds the lock: another process, or another part of this one.
+var ErrLocked = errors.New("locked by another process")
 
 // FS is a file system. Paths are slash-separated and may be absolute. Every error wraps the operating system's errno, so
 // errors.Is(err, fs.ErrNotExist), syscall.ENOSPC and the like work on all implementations.
 type FS interface {
 	// Open opens an existing file for reading and writing; it fails with fs.ErrNotExist where there is none.
 	Open(name string) (File, error)
-	// Create makes a new, empty file; it fails with fs.ErrExist where one stands. The name is durable only after SyncDir.
+	// Create makes a new, empty file; it fails with fs.ErrExist where one stands. The name is durable only after SyncDir of
+	// its directory.
 	Create(name string) (File, error)
 	// MkdirAll makes a directory and its missing parents. Each new name is durable only after SyncDir of its parent.
 	MkdirAll(dir string) error

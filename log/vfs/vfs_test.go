@@ -81,19 +81,19 @@ func TestKillKeepsEverything(t *testing.T) {
 func TestCrashTearsBetweenSectors(t *testing.T) {
 	const sectors = 64
 	m := NewMem()
-	f := create(t, m, "a", string(bytes.Repeat([]byte{'o'}, sectors*sectorSize)))
+	f := create(t, m, "a", string(bytes.Repeat([]byte{'o'}, sectors*SectorSize)))
 	must(t, f.Sync())
 	must(t, m.SyncDir("/"))
-	_, err := f.WriteAt(bytes.Repeat([]byte{'n'}, sectors*sectorSize), 0)
+	_, err := f.WriteAt(bytes.Repeat([]byte{'n'}, sectors*SectorSize), 0)
 	must(t, err)
 	after := read(t, m.Crash(rand.New(rand.NewPCG(7, 7)), CrashOptions{Survive: 50}), "a")
 	old, replaced := 0, 0
 	for s := range sectors {
-		sector := after[s*sectorSize : (s+1)*sectorSize]
+		sector := after[s*SectorSize : (s+1)*SectorSize]
 		switch sector {
-		case string(bytes.Repeat([]byte{'o'}, sectorSize)):
+		case string(bytes.Repeat([]byte{'o'}, SectorSize)):
 			old++
-		case string(bytes.Repeat([]byte{'n'}, sectorSize)):
+		case string(bytes.Repeat([]byte{'n'}, SectorSize)):
 			replaced++
 		default:
 			t.Fatalf("sector %d is torn inside", s)
@@ -228,8 +228,8 @@ func TestWatchdogSeesAHungSync(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
 		hung := make(chan string, 2)
-		fsys := Watch(Inject(NewMem(), Rule{Op: OpSync, Nth: 2, Hang: release}), DefaultHangLimit, func(op Op, path string, _ time.Duration) {
-			hung <- op.String() + " " + path
+		fsys := Watch(Inject(NewMem(), Rule{Op: OpSync, Nth: 2, Hang: release}), DefaultHangLimit, func(op, path string, _ time.Time) {
+			hung <- op + " " + path
 		})
 		f := create(t, fsys, "a", "1")
 		must(t, f.Sync())

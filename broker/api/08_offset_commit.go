@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 
@@ -23,7 +24,7 @@ import (
 //
 // Answered when the offsets are committed to __consumer_offsets. Generation -1 and no member id: a client that keeps
 // offsets in a group without members.
-var offsetCommitRow = Row{Key: 8, Min: 2, Max: 10, AdvertisedMin: 2, Handler: handle((*API).offsetCommit)}
+var offsetCommitRow = Row{Key: kafkaproto.KeyOffsetCommit, Min: 2, Max: 10, AdvertisedMin: 2, Handler: handle((*API).offsetCommit)}
 
 // versionOffsetsByID is the first OffsetCommit and OffsetFetch that name topics by id.
 const versionOffsetsByID = 10

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -21,7 +22,7 @@ import (
 //
 // An unknown group, or partition, has offset -1 and no error. Version 1 has no place for an error of the group: each of
 // the partitions that were asked for carries it.
-var offsetFetchRow = Row{Key: 9, Min: 1, Max: 10, AdvertisedMin: 1, Handler: handle((*API).offsetFetch)}
+var offsetFetchRow = Row{Key: kafkaproto.KeyOffsetFetch, Min: 1, Max: 10, AdvertisedMin: 1, Handler: handle((*API).offsetFetch)}
 
 const (
 	versionFetchGroupError = 2

@@ -5,6 +5,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,7 +21,7 @@ import (
 //
 // The first group that is looked for creates __consumer_offsets. The address is that of the listener on which the
 // request came.
-var findCoordinatorRow = Row{Key: 10, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handle((*API).findCoordinator)}
+var findCoordinatorRow = Row{Key: kafkaproto.KeyFindCoordinator, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handle((*API).findCoordinator)}
 
 const (
 	versionFindMany = 4

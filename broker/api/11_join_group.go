@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -22,7 +23,7 @@ import (
 //	v9         skip_assignment for a static leader that came back (KIP-814)
 //
 // Waits until all members have joined or the rebalance timeout is over.
-var joinGroupRow = Row{Key: 11, Min: 0, Max: 9, AdvertisedMin: 0, Handler: handle((*API).joinGroup)}
+var joinGroupRow = Row{Key: kafkaproto.KeyJoinGroup, Min: 0, Max: 9, AdvertisedMin: 0, Handler: handle((*API).joinGroup)}
 
 const (
 	versionJoinRebalanceTimeout = 1

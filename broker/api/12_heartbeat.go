@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -14,7 +15,7 @@ import (
 //	v4         flexible
 //
 // REBALANCE_IN_PROGRESS asks the member to join again; its session goes on.
-var heartbeatRow = Row{Key: 12, Min: 0, Max: 4, AdvertisedMin: 0, Handler: handle((*API).heartbeat)}
+var heartbeatRow = Row{Key: kafkaproto.KeyHeartbeat, Min: 0, Max: 4, AdvertisedMin: 0, Handler: handle((*API).heartbeat)}
 
 func (a *API) heartbeat(ctx context.Context, _ *Request, q *kmsg.HeartbeatRequest) (kmsg.Response, error) {
 	err := a.Group.Heartbeat(ctx, group.HeartbeatRequest{

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -14,7 +15,7 @@ import (
 //	v3         many members, also by instance alone, with an error each (KIP-345)
 //	v4         flexible
 //	v5         a reason, for the log (KIP-800)
-var leaveGroupRow = Row{Key: 13, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).leaveGroup)}
+var leaveGroupRow = Row{Key: kafkaproto.KeyLeaveGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).leaveGroup)}
 
 const versionLeaveMany = 3
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -15,7 +16,7 @@ import (
 //	v5         protocol type and name are checked and answered (KIP-559)
 //
 // Waits until the leader's assignments are committed to __consumer_offsets.
-var syncGroupRow = Row{Key: 14, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).syncGroup)}
+var syncGroupRow = Row{Key: kafkaproto.KeySyncGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).syncGroup)}
 
 func (a *API) syncGroup(ctx context.Context, _ *Request, q *kmsg.SyncGroupRequest) (kmsg.Response, error) {
 	req := group.SyncRequest{

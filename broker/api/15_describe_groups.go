@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -19,7 +20,7 @@ import (
 //	v6         an unknown group is Dead, with GROUP_ID_NOT_FOUND and a message (KIP-1043)
 //
 // Members' metadata and assignments are shown while the group is Stable.
-var describeGroupsRow = Row{Key: 15, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handle((*API).describeGroups)}
+var describeGroupsRow = Row{Key: kafkaproto.KeyDescribeGroups, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handle((*API).describeGroups)}
 
 const versionDescribeNotFound = 6
 

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -15,7 +16,7 @@ import (
 //	v5         a filter by type (KIP-848); all groups are of type Classic
 //
 // Lists the groups of this node only: a client asks all nodes.
-var listGroupsRow = Row{Key: 16, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).listGroups)}
+var listGroupsRow = Row{Key: kafkaproto.KeyListGroups, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).listGroups)}
 
 func (a *API) listGroups(_ context.Context, _ *Request, q *kmsg.ListGroupsRequest) (kmsg.Response, error) {
 	groups, err := a.Group.List(group.ListRequest{States: q.StatesFilter, Types: q.TypesFilter})

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 
+	"github.com/quorlog/quorlog/kafkaproto"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -12,7 +14,7 @@ import (
 //	v3         a message with each error
 //
 // A group with members is NON_EMPTY_GROUP, an unknown one GROUP_ID_NOT_FOUND. Its offsets go with it.
-var deleteGroupsRow = Row{Key: 42, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handle((*API).deleteGroups)}
+var deleteGroupsRow = Row{Key: kafkaproto.KeyDeleteGroups, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handle((*API).deleteGroups)}
 
 func (a *API) deleteGroups(ctx context.Context, _ *Request, q *kmsg.DeleteGroupsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDeleteGroupsResponse()

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -12,7 +13,7 @@ import (
 //
 // Drops committed offsets of topics to which no member of the group subscribes. A group with members whose protocol is
 // not "consumer" is NON_EMPTY_GROUP, because nobody knows what they read.
-var offsetDeleteRow = Row{Key: 47, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).offsetDelete)}
+var offsetDeleteRow = Row{Key: kafkaproto.KeyOffsetDelete, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).offsetDelete)}
 
 func (a *API) offsetDelete(ctx context.Context, _ *Request, q *kmsg.OffsetDeleteRequest) (kmsg.Response, error) {
 	req := group.DeleteOffsetsRequest{Group: q.Group, Topics: make([]group.DeleteOffsetsTopic, len(q.Topics))}

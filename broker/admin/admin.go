@@ -19,8 +19,6 @@ import (
 
 // Errors of this service, beside those of package replication.
 var (
-	// ErrUnsupportedVersion: the request asks for what this broker does not do (UNSUPPORTED_VERSION).
-	ErrUnsupportedVersion = errors.New("not supported")
 	// ErrLeaderNotAvailable: the partition has no leader at the moment (LEADER_NOT_AVAILABLE).
 	ErrLeaderNotAvailable = errors.New("the partition has no leader")
 	// ErrMismatchedEndpoint: brokers answer for brokers, not for controllers (MISMATCHED_ENDPOINT_TYPE).

@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker/conn"
 	"github.com/quorlog/quorlog/broker/produce"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -28,7 +29,7 @@ import (
 // Each partition's field must hold exactly one batch. acks=1 is answered as acks=all. acks=0 gets no answer; if one of its
 // batches fails the connection is closed, because a producer that hears nothing would never look for the new leader.
 // Transactional requests are refused until there is a transaction coordinator.
-var produceRow = Row{Key: 0, Min: 3, Max: 13, AdvertisedMin: 0, Overlaps: true, Start: start((*API).produce)}
+var produceRow = Row{Key: kafkaproto.KeyProduce, Min: 3, Max: 13, AdvertisedMin: 0, Overlaps: true, Start: start((*API).produce)}
 
 const (
 	produceZstd       = 7
@@ -77,6 +78,9 @@ type produceCall struct {
 	request *kmsg.ProduceRequest
 	call    *produce.Call
 }
+
+// Ready tells whether all batches are answered.
+func (c *produceCall) Ready() bool { return c.call.Ready() }
 
 // Finish waits for the batches.
 func (c *produceCall) Finish(ctx context.Context) (conn.Reply, error) {

@@ -29,7 +29,7 @@ import (
 //
 // The answer holds whole batches only, from the one that contains the offset on, and always at least one if there is one.
 // Records go from the file to the socket. A request that claims to come from a broker gets TOPIC_AUTHORIZATION_FAILED.
-var fetchRow = Row{Key: 1, Min: 4, Max: 18, AdvertisedMin: 4, Start: start((*API).fetch)}
+var fetchRow = Row{Key: kafkaproto.KeyFetch, Min: 4, Max: 18, AdvertisedMin: 4, Start: start((*API).fetch)}
 
 const (
 	fetchSessions     = 7

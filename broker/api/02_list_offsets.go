@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/quorlog/quorlog/broker/fetch"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 
@@ -26,7 +27,7 @@ import (
 //
 // A special value that the version does not know is UNSUPPORTED_VERSION, and a partition that is named twice
 // INVALID_REQUEST, as in Kafka. Where nothing fits, the offset is -1 and the error none.
-var listOffsetsRow = Row{Key: 2, Min: 1, Max: 11, AdvertisedMin: 1, Handler: handle((*API).listOffsets)}
+var listOffsetsRow = Row{Key: kafkaproto.KeyListOffsets, Min: 1, Max: 11, AdvertisedMin: 1, Handler: handle((*API).listOffsets)}
 
 // readCommitted is isolation level 1; 0 reads everything up to the high watermark.
 const readCommitted = 1
@@ -65,7 +66,7 @@ func (a *API) listOffsets(_ context.Context, _ *Request, q *kmsg.ListOffsetsRequ
 func (a *API) listOffset(q *kmsg.ListOffsetsRequest, topic string, p *kmsg.ListOffsetsRequestTopicPartition) (fetch.Found, error) {
 	if p.Timestamp < 0 {
 		if since, known := specialSince[p.Timestamp]; !known || q.Version < since {
-			return fetch.Found{}, fmt.Errorf("%w: timestamp %d in version %d", errUnsupportedVersion, p.Timestamp, q.Version)
+			return fetch.Found{}, fmt.Errorf("%w: timestamp %d in version %d", ErrUnsupportedVersion, p.Timestamp, q.Version)
 		}
 	}
 	return a.Services.Fetch.ListOffset(fetch.OffsetQuery{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -26,7 +27,7 @@ import (
 //
 // A topic is created only if the request allows it and auto.create.topics.enable is true; the answer then describes the
 // new topic. Without an authorizer, authorized operations are answered as if they had not been asked for.
-var metadataRow = Row{Key: 3, Min: 0, Max: 13, AdvertisedMin: 0, Handler: handle((*API).metadata)}
+var metadataRow = Row{Key: kafkaproto.KeyMetadata, Min: 0, Max: 13, AdvertisedMin: 0, Handler: handle((*API).metadata)}
 
 const (
 	metadataNullMeansAll = 1

@@ -21,9 +21,7 @@ import (
 // It is the first request of most clients, and the only key whose unknown versions get an answer: UNSUPPORTED_VERSION in
 // the format of v0, with the range of key 18, whose response header is never flexible (KIP-511). No features are
 // finalized yet, so clients keep to the transaction protocol of before KIP-890.
-var apiVersionsRow = Row{Key: keyApiVersions, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).apiVersions)}
-
-const keyApiVersions kafkaproto.Key = 18
+var apiVersionsRow = Row{Key: kafkaproto.KeyApiVersions, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).apiVersions)}
 
 const (
 	apiVersionsSoftware    = 3
@@ -83,9 +81,9 @@ func wellFormed(s string) bool {
 // apiVersionsMismatch answers an ApiVersions request of a version that is not known.
 func (a *API) apiVersionsMismatch() conn.Call {
 	resp := kmsg.NewPtrApiVersionsResponse()
-	resp.ErrorCode = code(errUnsupportedVersion)
+	resp.ErrorCode = int16(kafkaproto.UnsupportedVersion)
 	resp.ApiKeys = []kmsg.ApiVersionsResponseApiKey{{
-		ApiKey: int16(keyApiVersions), MinVersion: apiVersionsRow.AdvertisedMin, MaxVersion: apiVersionsRow.Max,
+		ApiKey: int16(kafkaproto.KeyApiVersions), MinVersion: apiVersionsRow.AdvertisedMin, MaxVersion: apiVersionsRow.Max,
 	}}
 	return answered{reply(resp, 0)}
 }

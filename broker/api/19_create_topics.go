@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 
@@ -18,7 +19,7 @@ import (
 //
 // A topic that the request names twice is INVALID_REQUEST. Any broker accepts the request. The answer comes when the new
 // partitions have leaders, so that a client which uses them at once meets no error.
-var createTopicsRow = Row{Key: 19, Min: 2, Max: 7, AdvertisedMin: 2, Handler: handle((*API).createTopics)}
+var createTopicsRow = Row{Key: kafkaproto.KeyCreateTopics, Min: 2, Max: 7, AdvertisedMin: 2, Handler: handle((*API).createTopics)}
 
 func (a *API) createTopics(ctx context.Context, _ *Request, q *kmsg.CreateTopicsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -16,7 +17,7 @@ import (
 //	v6         topic ids (KIP-516)
 //
 // A topic that the request names twice, or by name and id at once, is INVALID_REQUEST.
-var deleteTopicsRow = Row{Key: 20, Min: 1, Max: 6, AdvertisedMin: 1, Handler: handle((*API).deleteTopics)}
+var deleteTopicsRow = Row{Key: kafkaproto.KeyDeleteTopics, Min: 1, Max: 6, AdvertisedMin: 1, Handler: handle((*API).deleteTopics)}
 
 const deleteTopicsByID = 6
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -14,7 +15,7 @@ import (
 //
 // Offset -1 means everything that is committed. Answers come when a majority has the new log start. Internal topics are
 // INVALID_TOPIC_EXCEPTION, topics that are only compacted POLICY_VIOLATION, as in Kafka.
-var deleteRecordsRow = Row{Key: 21, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).deleteRecords)}
+var deleteRecordsRow = Row{Key: kafkaproto.KeyDeleteRecords, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).deleteRecords)}
 
 func (a *API) deleteRecords(ctx context.Context, _ *Request, q *kmsg.DeleteRecordsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -18,7 +19,7 @@ import (
 // Without a transactional id any broker gives a fresh id and epoch 0. With one, the answer is
 // TRANSACTIONAL_ID_AUTHORIZATION_FAILED until there is a transaction coordinator: every client takes it as final and says
 // so at once, where COORDINATOR_NOT_AVAILABLE would be retried until the client's patience ends.
-var initProducerIDRow = Row{Key: 22, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).initProducerID)}
+var initProducerIDRow = Row{Key: kafkaproto.KeyInitProducerID, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).initProducerID)}
 
 func (a *API) initProducerID(ctx context.Context, _ *Request, q *kmsg.InitProducerIDRequest) (kmsg.Response, error) {
 	got, err := a.Services.Admin.InitProducerID(ctx, admin.InitProducer{

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/fetch"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,7 +18,7 @@ import (
 //
 // The answer is the largest epoch at or below the one asked for, and the offset at which it ends, which for the newest
 // epoch is the log end. An epoch that the log never had is -1, -1.
-var offsetForLeaderEpochRow = Row{Key: 23, Min: 2, Max: 4, AdvertisedMin: 2, Handler: handle((*API).offsetForLeaderEpoch)}
+var offsetForLeaderEpochRow = Row{Key: kafkaproto.KeyOffsetForLeaderEpoch, Min: 2, Max: 4, AdvertisedMin: 2, Handler: handle((*API).offsetForLeaderEpoch)}
 
 func (a *API) offsetForLeaderEpoch(_ context.Context, _ *Request, q *kmsg.OffsetForLeaderEpochRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -16,7 +17,7 @@ import (
 //
 // Topics and brokers are described: every setting with its effective value and where that comes from. A broker's name is
 // this node's id, or empty for what is set for the whole cluster. Other kinds of resources are INVALID_REQUEST.
-var describeConfigsRow = Row{Key: 32, Min: 1, Max: 4, AdvertisedMin: 1, Handler: handle((*API).describeConfigs)}
+var describeConfigsRow = Row{Key: kafkaproto.KeyDescribeConfigs, Min: 1, Max: 4, AdvertisedMin: 1, Handler: handle((*API).describeConfigs)}
 
 func (a *API) describeConfigs(_ context.Context, _ *Request, q *kmsg.DescribeConfigsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -14,7 +15,7 @@ import (
 //
 // It replaces all that is set for a resource, so what it does not name goes back to its default. Clients should prefer
 // IncrementalAlterConfigs, key 44 (KIP-339).
-var alterConfigsRow = Row{Key: 33, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).alterConfigs)}
+var alterConfigsRow = Row{Key: kafkaproto.KeyAlterConfigs, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).alterConfigs)}
 
 func (a *API) alterConfigs(ctx context.Context, _ *Request, q *kmsg.AlterConfigsRequest) (kmsg.Response, error) {
 	changes := make([]admin.ConfigChange, len(q.Resources))

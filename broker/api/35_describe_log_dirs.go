@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -16,7 +17,7 @@ import (
 //	v5         cordoned directories; none ever is
 //
 // A node has one log directory. Null topics mean all; an empty list, or a topic without partitions, means none of them.
-var describeLogDirsRow = Row{Key: 35, Min: 1, Max: 5, AdvertisedMin: 1, Handler: handle((*API).describeLogDirs)}
+var describeLogDirsRow = Row{Key: kafkaproto.KeyDescribeLogDirs, Min: 1, Max: 5, AdvertisedMin: 1, Handler: handle((*API).describeLogDirs)}
 
 func (a *API) describeLogDirs(_ context.Context, _ *Request, q *kmsg.DescribeLogDirsRequest) (kmsg.Response, error) {
 	var wanted func(topic string, partition int32) bool

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -15,7 +16,7 @@ import (
 //	v3         THROTTLING_QUOTA_EXCEEDED (KIP-599), which is never answered
 //
 // Topics can only grow. A topic that the request names twice is INVALID_REQUEST.
-var createPartitionsRow = Row{Key: 37, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handle((*API).createPartitions)}
+var createPartitionsRow = Row{Key: kafkaproto.KeyCreatePartitions, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handle((*API).createPartitions)}
 
 func (a *API) createPartitions(ctx context.Context, _ *Request, q *kmsg.CreatePartitionsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -14,7 +15,7 @@ import (
 //
 // Set and delete work on every setting, append and subtract on lists. A resource that the request names twice, and a
 // setting that a resource names twice, are INVALID_REQUEST.
-var incrementalAlterConfigsRow = Row{Key: 44, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handle((*API).incrementalAlterConfigs)}
+var incrementalAlterConfigsRow = Row{Key: kafkaproto.KeyIncrementalAlterConfigs, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handle((*API).incrementalAlterConfigs)}
 
 func (a *API) incrementalAlterConfigs(ctx context.Context, _ *Request, q *kmsg.IncrementalAlterConfigsRequest) (kmsg.Response, error) {
 	changes := make([]admin.ConfigChange, len(q.Resources))

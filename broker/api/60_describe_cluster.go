@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -14,7 +15,7 @@ import (
 //	v2         fenced brokers; none is listed
 //
 // A broker answers for brokers only: controllers are MISMATCHED_ENDPOINT_TYPE, anything else UNSUPPORTED_ENDPOINT_TYPE.
-var describeClusterRow = Row{Key: 60, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).describeCluster)}
+var describeClusterRow = Row{Key: kafkaproto.KeyDescribeCluster, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).describeCluster)}
 
 // Endpoint types of DescribeCluster.
 const (

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 
+	"github.com/quorlog/quorlog/kafkaproto"
+
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -10,7 +12,7 @@ import (
 //
 // It lists the producers whose sequences a partition remembers. The coordinator epoch is -1: no producer of a transaction
 // can be among them yet.
-var describeProducersRow = Row{Key: 61, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).describeProducers)}
+var describeProducersRow = Row{Key: kafkaproto.KeyDescribeProducers, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).describeProducers)}
 
 func (a *API) describeProducers(_ context.Context, _ *Request, q *kmsg.DescribeProducersRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeProducersResponse()

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -15,7 +16,7 @@ import (
 // It is Metadata in pages: topics by name, and as many partitions as the client and this broker allow, with a cursor at
 // the first one that was left out. No topics named means all. Eligible leader replicas are not kept: a leader is always
 // one of a majority that has every committed record.
-var describeTopicPartitionsRow = Row{Key: 75, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).describeTopicPartitions)}
+var describeTopicPartitionsRow = Row{Key: kafkaproto.KeyDescribeTopicPartitions, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).describeTopicPartitions)}
 
 // maxDescribed is Kafka's max.request.partition.size.limit: the most partitions in one answer.
 const maxDescribed = 2000

@@ -82,7 +82,7 @@ func (a *API) Dispatch(ctx context.Context, s *conn.Session, h kafkaproto.Reques
 		return closing{fmt.Errorf("%w: %d", ErrUnsupportedKey, h.Key)}
 	}
 	if h.Version < row.Min || h.Version > row.Max {
-		if h.Key == keyApiVersions {
+		if h.Key == kafkaproto.KeyApiVersions {
 			return a.apiVersionsMismatch()
 		}
 		return closing{fmt.Errorf("%w: %s version %d, served are %d to %d", ErrUnsupportedVersion, h.Key, h.Version, row.Min, row.Max)}

@@ -6,6 +6,8 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/broker/fetch"
+	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 )
@@ -75,10 +77,16 @@ var errorCodes = []struct {
 	// Clients give up at once on this code, and say so. COORDINATOR_NOT_AVAILABLE would be retried for ever, and a
 	// producer of Kafka's Java client takes UNSUPPORTED_VERSION for a broken broker.
 	{broker.ErrTransactionsUnsupported, kafkaproto.TransactionalIDAuthorizationFailed},
+	{produce.ErrBatchExceedsSegment, kafkaproto.RecordListTooLarge},
+	{fetch.ErrSessionTopicID, kafkaproto.FetchSessionTopicIDError},
+	{fetch.ErrNotReplica, kafkaproto.TopicAuthorizationFailed},
 
 	// Administration.
-	{admin.ErrUnsupportedVersion, kafkaproto.UnsupportedVersion},
+	{ErrUnsupportedVersion, kafkaproto.UnsupportedVersion},
 	{admin.ErrLeaderNotAvailable, kafkaproto.LeaderNotAvailable},
+	{admin.ErrMismatchedEndpoint, kafkaproto.MismatchedEndpointType},
+	{admin.ErrUnsupportedEndpoint, kafkaproto.UnsupportedEndpointType},
+	{admin.ErrRebootstrap, kafkaproto.RebootstrapRequired},
 
 	// Waiting ended before the answer was known.
 	{context.DeadlineExceeded, kafkaproto.RequestTimedOut},

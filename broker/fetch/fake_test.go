@@ -17,6 +17,7 @@ type fakeRecords struct {
 func (r *fakeRecords) Len() int                            { return len(r.data) }
 func (r *fakeRecords) AppendTo(dst []byte) ([]byte, error) { return append(dst, r.data...), nil }
 func (r *fakeRecords) Release()                            { *r.released++ }
+func (r *fakeRecords) Pieces() ([]Piece, bool)             { return nil, false }
 
 // fakePartition is a partition in memory: batch i holds one offset and sizes[i] bytes.
 type fakePartition struct {

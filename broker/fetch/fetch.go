@@ -137,14 +137,24 @@ type Params struct {
 	LastEpoch batch.Epoch
 }
 
-// Records is a piece of a partition, still in its file. *partition.Range is one.
+// Records is a run of whole batches of a partition, still in its files.
 type Records interface {
 	// Len is the size in bytes.
 	Len() int
+	// Pieces tells where the bytes lie, for sendfile; the descriptors are good until Release. ok is false where there is no
+	// descriptor for them.
+	Pieces() (pieces []Piece, ok bool)
 	// AppendTo copies the bytes.
 	AppendTo(dst []byte) ([]byte, error)
 	// Release gives the files back. It must be called once.
 	Release()
+}
+
+// Piece is a run of bytes of an open file.
+type Piece struct {
+	Fd     uintptr
+	Offset int64
+	Len    int
 }
 
 // Read is what Partition.Read returns.

@@ -93,6 +93,26 @@ func (c *Call) lookup(b Batch) (*partition.Partition, error) {
 // Len is the number of batches added.
 func (c *Call) Len() int { return len(c.slots) }
 
+// Ready tells whether Wait would return at once.
+func (c *Call) Ready() bool {
+	for i := range c.slots {
+		if p := c.slots[i].pending; p != nil && !done(p) {
+			return false
+		}
+	}
+	return true
+}
+
+// done reports whether an append is answered.
+func done(p *partition.Pending) bool {
+	select {
+	case <-p.Done():
+		return true
+	default:
+		return false
+	}
+}
+
 // AnswerWanted is false for acks=0.
 func (c *Call) AnswerWanted() bool { return c.request.Acks != AcksNone }
 
@@ -115,17 +135,15 @@ func (c *Call) Wait(ctx context.Context, dst []Outcome) []Outcome {
 		if s.pending != nil && !expired {
 			expired = !wait(ctx, s.pending, timer.C)
 		}
-		dst = append(dst, s.outcome(ctx))
+		dst = append(dst, s.outcome())
 	}
 	return dst
 }
 
 // wait reports whether the append was answered in time.
 func wait(ctx context.Context, p *partition.Pending, timeout <-chan time.Time) bool {
-	select {
-	case <-p.Done():
+	if done(p) {
 		return true
-	default:
 	}
 	select {
 	case <-p.Done():
@@ -137,20 +155,18 @@ func wait(ctx context.Context, p *partition.Pending, timeout <-chan time.Time) b
 	}
 }
 
-func (s *slot) outcome(ctx context.Context) Outcome {
+func (s *slot) outcome() Outcome {
 	if s.err != nil {
 		return s.failure(s.err)
 	}
-	select {
-	case <-s.pending.Done():
-	default:
+	if !done(s.pending) {
 		return s.failure(replication.ErrUnknownOutcome)
 	}
-	done, err := s.pending.Wait(ctx)
+	got, err := s.pending.Wait(context.Background()) // no waiting: it is answered
 	if err != nil {
 		return s.failure(err)
 	}
-	return Outcome{Base: done.Base, LogStart: done.LogStart, AppendTime: done.Timestamp, Leader: noLeader}
+	return Outcome{Base: got.Base, LogStart: got.LogStart, AppendTime: got.Timestamp, Leader: noLeader}
 }
 
 // failure adds the hint of KIP-951: a client that asked the wrong node learns the right one with the error.

@@ -1,0 +1,154 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/netip"
+	"testing"
+
+	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/kafkaproto"
+	"github.com/quorlog/quorlog/log/batch"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// client sends requests to an API without a network in between.
+type client struct {
+	t       testing.TB
+	api     *API
+	session *conn.Session
+	id      string
+}
+
+func newClient(t testing.TB, a *API) *client {
+	return &client{t: t, api: a, id: "test", session: conn.NewSession(conn.SessionInfo{
+		ID: 1, Listener: "PLAINTEXT", Remote: netip.MustParseAddrPort("127.0.0.1:5000"),
+	})}
+}
+
+// errNoAnswer is what send returns for a request that gets no answer.
+var errNoAnswer = errors.New("no answer")
+
+// start dispatches a request at a version.
+func (c *client) start(req kmsg.Request, version int16) conn.Call {
+	req.SetVersion(version)
+	h := kafkaproto.RequestHeader{Key: kafkaproto.Key(req.Key()), Version: version, CorrelationID: 7, ClientID: c.id, HasClientID: true}
+	return c.api.Dispatch(context.Background(), c.session, h, req.AppendTo(nil))
+}
+
+// finish waits for a call and decodes its answer, which must be exactly one response of the request's kind.
+func (c *client) finish(call conn.Call, req kmsg.Request) (kmsg.Response, error) {
+	c.t.Helper()
+	reply, err := call.Finish(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	if reply.None {
+		return nil, errNoAnswer
+	}
+	body, err := reply.Body.AppendTo(nil)
+	reply.Body.Release()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if len(body) != reply.Body.Size {
+		c.t.Fatalf("%d bytes, %d promised", len(body), reply.Body.Size)
+	}
+	resp := req.ResponseKind()
+	resp.SetVersion(req.GetVersion())
+	if err := resp.ReadFrom(body); err != nil {
+		c.t.Fatalf("%T version %d: %v", resp, req.GetVersion(), err)
+	}
+	if again := resp.AppendTo(nil); len(again) != len(body) {
+		c.t.Fatalf("%T version %d: %d bytes, %d after a round trip", resp, req.GetVersion(), len(body), len(again))
+	}
+	return resp, nil
+}
+
+// ask sends a request and returns its answer.
+func ask[R kmsg.Response](c *client, req kmsg.Request, version int16) R {
+	c.t.Helper()
+	resp, err := c.finish(c.start(req, version), req)
+	if err != nil {
+		c.t.Fatalf("%T version %d: %v", req, version, err)
+	}
+	return resp.(R)
+}
+
+// pipelined sends b.N copies of a request, a few of them at a time as clients do.
+func pipelined(b *testing.B, c *client, q kmsg.Request) {
+	const inFlight = 5
+	q.SetVersion(12)
+	body := q.AppendTo(nil)
+	h := kafkaproto.RequestHeader{Key: kafkaproto.Key(q.Key()), Version: 12, ClientID: "bench", HasClientID: true}
+	var calls []conn.Call
+	finish := func() {
+		reply, err := calls[0].Finish(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		reply.Body.Release()
+		calls = append(calls[:0], calls[1:]...)
+	}
+	for b.Loop() {
+		// Each request has a buffer of its own, as it would come from a connection.
+		calls = append(calls, c.api.Dispatch(context.Background(), c.session, h, append([]byte(nil), body...)))
+		if len(calls) == inFlight {
+			finish()
+		}
+	}
+	for len(calls) > 0 {
+		finish()
+	}
+}
+
+// latest is the high watermark of a partition, asked for as a client does.
+func (n *node) latest(c *client, topic string, partition int32) int64 {
+	c.t.Helper()
+	q := minimal(c.t, kafkaproto.KeyListOffsets, 7, topic, [16]byte{}).(*kmsg.ListOffsetsRequest)
+	q.Topics[0].Partitions[0].Partition = partition
+	p := ask[*kmsg.ListOffsetsResponse](c, q, 7).Topics[0].Partitions[0]
+	if p.ErrorCode != 0 {
+		c.t.Fatal(kafkaproto.Code(p.ErrorCode))
+	}
+	return p.Offset
+}
+
+// fetch reads a partition from an offset on, without a session and without waiting.
+func (n *node) fetch(c *client, topic string, partition int32, offset int64) *kmsg.FetchResponse {
+	c.t.Helper()
+	q := minimal(c.t, kafkaproto.KeyFetch, 12, topic, [16]byte{}).(*kmsg.FetchRequest)
+	q.SessionEpoch = -1
+	q.Topics[0].Partitions[0].Partition, q.Topics[0].Partitions[0].FetchOffset = partition, offset
+	return ask[*kmsg.FetchResponse](c, q, 12)
+}
+
+// fetchAll reads all records of a partition.
+func (n *node) fetchAll(c *client, topic string, partition int32) []batch.Record {
+	c.t.Helper()
+	var records []batch.Record
+	for next, end := int64(0), n.latest(c, topic, partition); next < end; {
+		p := n.fetch(c, topic, partition, next).Topics[0].Partitions[0]
+		if p.ErrorCode != 0 || len(p.RecordBatches) == 0 {
+			c.t.Fatalf("at %d of %d: %v, %d bytes", next, end, kafkaproto.Code(p.ErrorCode), len(p.RecordBatches))
+		}
+		frames, err := batch.Split(p.RecordBatches)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		for _, f := range frames {
+			err := batch.Iterate(f, func(r batch.Record) error {
+				r.Key, r.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
+				records = append(records, r)
+				next = int64(r.Offset) + 1
+				return nil
+			})
+			if err != nil {
+				c.t.Fatal(err)
+			}
+		}
+	}
+	return records
+}

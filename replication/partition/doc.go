@@ -1,0 +1,2 @@
+// Package partition is the only door to replicated data, in Kafka offsets.
+package partition

@@ -1,0 +1,103 @@
+package partition
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/quorlog/quorlog/log"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// What package log says of a partition, so that the services above need not import it.
+type (
+	// Range is a run of whole batches that still lie in their files.
+	Range = log.Range
+	// Chunk is a run of bytes of one file of a Range.
+	Chunk = log.Chunk
+	// Offsets are a partition's watermarks: LogStart <= LastStable <= HighWatermark <= LogEnd.
+	Offsets = log.Offsets
+	// AbortedTxn is an aborted transaction.
+	AbortedTxn = log.AbortedTxn
+	// ProducerState is what a partition knows of a producer id.
+	ProducerState = log.ProducerState
+)
+
+// LeaderChange tells that a partition's leadership moved, as this node sees it. Local is true once this node leads and
+// serves in Leader.Epoch. Leader.Node is NoNode while nobody is known to lead; its Epoch then is the newest one known.
+type LeaderChange struct {
+	ID     replication.PartitionID
+	Leader replication.Leader
+	Local  bool
+}
+
+// Options configure a Manager.
+type Options struct {
+	DataDir string
+	FS      vfs.FS // nil: the operating system's
+	Node    replication.NodeID
+	Logger  *slog.Logger
+	Now     func() time.Time
+
+	// OnLeader is called, in order for each partition, after leadership moved. It must not block.
+	OnLeader func(LeaderChange)
+	// OnFatal gets the first error after which the process must end: a failed write or fsync. It is called once.
+	OnFatal func(error)
+}
+
+// Batch is a validated batch. Frame is the partition's from Append on: it is stamped in place and kept.
+type Batch struct {
+	Frame []byte
+	Info  batch.Info
+	// AnyISR stores the batch however few replicas are in sync: acks 0 and 1 do not ask for min.insync.replicas.
+	AnyISR bool
+}
+
+// Appended is the answer to an append.
+type Appended struct {
+	Base, Last batch.Offset
+	LogStart   batch.Offset
+	// Timestamp is the batch's LogAppendTime in milliseconds, -1 under CreateTime.
+	Timestamp int64
+	// Duplicate tells that the batch had been stored before; the offsets are those that it got then.
+	Duplicate bool
+	Epoch     batch.Epoch
+}
+
+// ReadRequest asks for committed batches.
+type ReadRequest struct {
+	Offset     batch.Offset
+	MaxBytes   int
+	AtLeastOne bool // one batch comes even if it is larger than MaxBytes
+	// ReadCommitted stops at the last stable offset and lists aborted transactions.
+	ReadCommitted bool
+	// CurrentEpoch is the leader epoch that the reader knows, or batch.NoEpoch (KIP-320).
+	CurrentEpoch batch.Epoch
+	// LastFetchedEpoch is the epoch of the last record that the reader has, or batch.NoEpoch (KIP-595).
+	LastFetchedEpoch batch.Epoch
+	// AnyReplica lets a follower answer, up to its own high watermark.
+	AnyReplica bool
+}
+
+// EpochEnd is a leader epoch and the offset where it ends.
+type EpochEnd struct {
+	Epoch batch.Epoch
+	End   batch.Offset
+}
+
+// ReadResult is the answer to a read. The Range must be released.
+type ReadResult struct {
+	Range   *Range
+	Offsets Offsets
+	Aborted []AbortedTxn
+	// Diverging, if not nil, tells that the reader's log and this one differ from End on; then Range is nil.
+	Diverging *EpochEnd
+}
+
+// Found is a record that a search by time found. Offset is -1 where there is none.
+type Found struct {
+	Offset    batch.Offset
+	Timestamp int64
+	Epoch     batch.Epoch
+}

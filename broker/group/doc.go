@@ -9,7 +9,7 @@
 //	  shard          one led partition of __consumer_offsets               shard.go, load.go, writer.go
 //	    Machine      one group: Step(now, event) -> effects                machine*.go, offsets.go, effects.go
 //	    Record       a change of durable state, and its Kafka form         record.go, codec.go
-//	  Log, Cluster   what the service needs from the rest of the node      deps.go; adapter.go has the real ones
+//	  Log, Cluster   what the service needs from the rest of the node      deps.go; package replicated has them
 //
 // The machine is pure: no clock, goroutine, channel or I/O. It asks for writes by an effect and hears of their end by an
 // event, so that its whole behaviour can be told in scripts (testdata/*.txt).

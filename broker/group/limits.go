@@ -1,6 +1,10 @@
 package group
 
-import "time"
+import (
+	"fmt"
+	"strconv"
+	"time"
+)
 
 // Limits are the bounds and times of the groups. The zero value is not usable; start from DefaultLimits.
 type Limits struct {
@@ -48,3 +52,47 @@ func DefaultLimits() Limits {
 		MaxOffsetsPerGroup:    1_000_000,
 	}
 }
+
+// LimitsOf takes the defaults and then those settings of a broker that are about groups, by their Kafka names. Others are
+// passed over.
+func LimitsOf(settings map[string]string) (Limits, error) {
+	l := DefaultLimits()
+	durations := map[string]struct {
+		to   *time.Duration
+		unit time.Duration
+	}{
+		"group.min.session.timeout.ms":        {&l.MinSessionTimeout, time.Millisecond},
+		"group.max.session.timeout.ms":        {&l.MaxSessionTimeout, time.Millisecond},
+		"group.initial.rebalance.delay.ms":    {&l.InitialRebalanceDelay, time.Millisecond},
+		"offsets.retention.minutes":           {&l.OffsetsRetention, time.Minute},
+		"offsets.retention.check.interval.ms": {&l.RetentionCheck, time.Millisecond},
+	}
+	numbers := map[string]struct {
+		to   *int
+		most int
+	}{
+		// Kafka's default of group.max.size is no limit at all; here it is one on memory, whatever is asked for.
+		"group.max.size":            {&l.MaxSize, l.MaxSize},
+		"offset.metadata.max.bytes": {&l.OffsetMetadataBytes, maxOffsetMetadata},
+	}
+	for name, value := range settings {
+		d, isDuration := durations[name]
+		number, isNumber := numbers[name]
+		if !isDuration && !isNumber {
+			continue
+		}
+		n, err := strconv.ParseInt(value, 10, 32)
+		if err != nil || n < 0 {
+			return Limits{}, fmt.Errorf("%s: %q is not a number that fits", name, value)
+		}
+		if isDuration {
+			*d.to = time.Duration(n) * d.unit
+		} else {
+			*number.to = min(int(n), number.most)
+		}
+	}
+	return l, nil
+}
+
+// maxOffsetMetadata is what a string of the record can hold, in bytes.
+const maxOffsetMetadata = 1<<15 - 1

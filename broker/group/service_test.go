@@ -421,3 +421,40 @@ func TestPartitionOf(t *testing.T) {
 		t.Errorf("the partition of the least hash is %d", p)
 	}
 }
+
+func TestLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, newFakeLogs(), DefaultLimits())
+		member, _ := n.stable(t, "g")
+		each, err := n.Leave(t.Context(), LeaveRequest{Group: "g", Members: []LeaveMember{{Member: "nobody"}, {Member: member}}})
+		wantErr(t, "leave", err, nil)
+		wantErr(t, "nobody", each[0], broker.ErrUnknownMember)
+		wantErr(t, "member", each[1], nil)
+		_, err = n.Leave(t.Context(), LeaveRequest{Group: ""})
+		wantErr(t, "leave", err, broker.ErrInvalidGroupID)
+		n.Close()
+		wantErr(t, "delete", n.Delete(t.Context(), []string{"g"})[0], broker.ErrNotCoordinator)
+		n.LeaderChanged(0, 9, true) // after Close it leads nothing
+		wantErr(t, "heartbeat", n.Heartbeat(t.Context(), HeartbeatRequest{Group: "g"}), broker.ErrNotCoordinator)
+	})
+}
+
+func TestLimitsOf(t *testing.T) {
+	got, err := LimitsOf(map[string]string{
+		"group.initial.rebalance.delay.ms": "3000", "offsets.retention.minutes": "60", "group.max.size": "2147483647",
+		"offset.metadata.max.bytes": "10", "log.retention.ms": "-1",
+	})
+	want := DefaultLimits()
+	want.InitialRebalanceDelay, want.OffsetsRetention, want.OffsetMetadataBytes = 3*time.Second, time.Hour, 10
+	if err != nil || got != want {
+		t.Fatalf("got %+v, %v", got, err)
+	}
+	if _, err := LimitsOf(map[string]string{"group.max.size": "many"}); err == nil {
+		t.Error("a word is taken for a number")
+	}
+}
+
+func TestOptionsAreNeeded(t *testing.T) {
+	_, err := New(Options{})
+	wantErr(t, "New", err, ErrOptions)
+}

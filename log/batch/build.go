@@ -179,6 +179,8 @@ type Control struct {
 const (
 	controlKeySize   = 4
 	controlValueSize = 6
+	// maxControl bounds what a compressed control batch may become, in bytes. Nobody compresses 10 bytes.
+	maxControl = 4 << 10
 )
 
 // BuildControl makes the marker batch: one record, outside the producer's sequence.
@@ -202,7 +204,7 @@ func ParseControl(frame []byte) (Control, error) {
 	}
 	c := Control{ProducerID: h.ProducerID, ProducerEpoch: h.ProducerEpoch}
 	done := errors.New("first record read")
-	err = Iterate(frame, func(r Record) error {
+	err = iterate(frame, maxControl, func(r Record) error {
 		if len(r.Key) < controlKeySize || len(r.Value) < controlValueSize {
 			return fmt.Errorf("%w: control record with a key of %d and a value of %d bytes", ErrRecord, len(r.Key), len(r.Value))
 		}

@@ -1,0 +1,234 @@
+package log
+
+import (
+	"time"
+
+	"github.com/quorlog/quorlog/log/batch"
+)
+
+// rememberedBatches is how many of a producer's last batches are remembered, so that a retry is answered with the offset
+// that it already has. Kafka's number: clients keep at most five requests in flight (KIP-98).
+const rememberedBatches = 5
+
+// ProducerBatch is a stored batch of an idempotent producer.
+type ProducerBatch struct {
+	FirstSequence, LastSequence int32
+	BaseOffset, LastOffset      Offset
+	Timestamp                   int64 // the batch's maximum timestamp
+}
+
+// ProducerState is what the log knows of one producer id at its end. It is a plain value.
+type ProducerState struct {
+	ID           int64
+	Epoch        int16
+	LastSequence int32 // -1: nothing stored in this epoch
+	// CurrentTxnStart is the first offset of the producer's open transaction, -1 where none is open.
+	CurrentTxnStart Offset
+	// LastSeen is when the producer last wrote here, in this node's clock (ms); for expiry only.
+	LastSeen int64
+
+	recent [rememberedBatches]ProducerBatch
+	n      uint8
+}
+
+// Batches returns the last stored batches of the current producer epoch, oldest first: at most five.
+func (p *ProducerState) Batches() []ProducerBatch { return p.recent[:p.n] }
+
+// Verdict is the outcome of a sequence check.
+type Verdict uint8
+
+// The verdicts.
+const (
+	SequenceOK         Verdict = iota
+	SequenceDuplicate          // stored already: answer with its offsets
+	SequenceForgotten          // stored already, but too long ago to know where
+	SequenceOutOfOrder         // a gap
+	SequenceStaleEpoch         // an older producer epoch
+	SequenceUnknown            // an unknown producer that does not begin with sequence 0
+)
+
+// SequenceVerdict is the outcome of a sequence check; the offsets and timestamp are those of the stored duplicate.
+type SequenceVerdict struct {
+	Verdict    Verdict
+	Base, Last Offset
+	Timestamp  int64
+}
+
+// CheckSequence decides whether a batch may follow what is known of its producer (KIP-98, KIP-360). Batches without a
+// producer id always may. known is false where the log has no state of the producer: then only sequence 0 may come,
+// because anything else would hide that earlier batches were lost. Markers carry no sequence: only their epoch is checked.
+func CheckSequence(st ProducerState, known bool, h batch.Header) SequenceVerdict {
+	return st.check(known, &h)
+}
+
+func (p *ProducerState) check(known bool, h *batch.Header) SequenceVerdict {
+	switch {
+	case h.ProducerID < 0:
+		return SequenceVerdict{}
+	case known && h.ProducerEpoch < p.Epoch:
+		return SequenceVerdict{Verdict: SequenceStaleEpoch}
+	case h.IsControl():
+		return SequenceVerdict{}
+	case !known:
+		if h.BaseSequence != 0 {
+			return SequenceVerdict{Verdict: SequenceUnknown}
+		}
+		return SequenceVerdict{}
+	case h.ProducerEpoch > p.Epoch:
+		if h.BaseSequence != 0 {
+			return SequenceVerdict{Verdict: SequenceOutOfOrder}
+		}
+		return SequenceVerdict{}
+	}
+	for _, b := range p.Batches() {
+		if b.FirstSequence == h.BaseSequence && b.LastSequence == h.LastSequence() {
+			return SequenceVerdict{Verdict: SequenceDuplicate, Base: b.BaseOffset, Last: b.LastOffset, Timestamp: b.Timestamp}
+		}
+	}
+	if h.BaseSequence == batch.AddSequence(p.LastSequence, 1) {
+		return SequenceVerdict{}
+	}
+	if p.n > 0 && sequenceBefore(h.LastSequence(), p.recent[0].FirstSequence) {
+		return SequenceVerdict{Verdict: SequenceForgotten}
+	}
+	return SequenceVerdict{Verdict: SequenceOutOfOrder}
+}
+
+// sequenceBefore reports whether a lies less than half the sequence space before b.
+func sequenceBefore(a, b int32) bool {
+	d := uint32(b-a) & 0x7fffffff
+	return d != 0 && d < 1<<30
+}
+
+// absorb moves the state behind a stored batch or marker.
+func (p *ProducerState) absorb(h *batch.Header, now int64) {
+	if h.ProducerEpoch != p.Epoch {
+		p.Epoch, p.LastSequence, p.n = h.ProducerEpoch, -1, 0
+	}
+	p.LastSeen = now
+	if h.IsControl() {
+		p.CurrentTxnStart = -1
+		return
+	}
+	if h.IsTransactional() && p.CurrentTxnStart < 0 {
+		p.CurrentTxnStart = h.BaseOffset
+	}
+	if p.n == rememberedBatches {
+		copy(p.recent[:], p.recent[1:])
+		p.n--
+	}
+	p.recent[p.n] = ProducerBatch{
+		FirstSequence: h.BaseSequence, LastSequence: h.LastSequence(),
+		BaseOffset: h.BaseOffset, LastOffset: h.LastOffset(), Timestamp: h.MaxTimestamp,
+	}
+	p.n++
+	p.LastSequence = h.LastSequence()
+}
+
+// producers is the append view's table of producers. The writer alone changes it, under Log.mu.
+type producers map[int64]*ProducerState
+
+func (t producers) get(id int64) ProducerState {
+	if p, ok := t[id]; ok {
+		return *p
+	}
+	return newProducer(id)
+}
+
+func (t producers) put(p ProducerState) {
+	if old, ok := t[p.ID]; ok {
+		*old = p
+	} else {
+		t[p.ID] = &p
+	}
+}
+
+func newProducer(id int64) ProducerState {
+	return ProducerState{ID: id, Epoch: -1, LastSequence: -1, CurrentTxnStart: -1}
+}
+
+// stage collects what one Append does to producers, so that the table moves only when the frames are durable.
+type stage struct {
+	table  producers
+	staged map[int64]ProducerState
+	before int64 // producers idle since before this moment are forgotten
+}
+
+func (s *stage) begin(t producers, before int64) {
+	s.table, s.before = t, before
+	if s.staged == nil {
+		s.staged = make(map[int64]ProducerState)
+	}
+	clear(s.staged)
+}
+
+// lookup returns a producer's state as the frames staged so far leave it.
+func (s *stage) lookup(id int64) (st ProducerState, known bool) {
+	if p, ok := s.staged[id]; ok {
+		return p, true
+	}
+	if p, ok := s.table[id]; ok && !p.expired(s.before) {
+		return *p, true
+	}
+	return newProducer(id), false
+}
+
+func (s *stage) get(id int64) ProducerState { st, _ := s.lookup(id); return st }
+
+func (s *stage) put(p ProducerState) { s.staged[p.ID] = p }
+
+// publish moves the table. Log.mu is held.
+func (s *stage) publish() {
+	for _, p := range s.staged {
+		s.table.put(p)
+	}
+}
+
+// expired reports whether the producer was last seen before `before` and holds no transaction open.
+func (p *ProducerState) expired(before int64) bool {
+	return p.LastSeen < before && p.CurrentTxnStart < 0
+}
+
+// expiryLimit is the moment before which an idle producer is forgotten.
+func expiryLimit(now time.Time, expiry time.Duration) int64 {
+	if expiry <= 0 {
+		return -1 << 62
+	}
+	return now.Add(-expiry).UnixMilli()
+}
+
+func (p *ProducerState) encode(e *encoder) {
+	e.i64(p.ID)
+	e.u16(uint16(p.Epoch))
+	e.u32(uint32(p.LastSequence))
+	e.offset(p.CurrentTxnStart)
+	e.i64(p.LastSeen)
+	e.u8(p.n)
+	for _, b := range p.Batches() {
+		e.u32(uint32(b.FirstSequence))
+		e.u32(uint32(b.LastSequence))
+		e.offset(b.BaseOffset)
+		e.offset(b.LastOffset)
+		e.i64(b.Timestamp)
+	}
+}
+
+// producerMin is the encoded size of a producer without batches.
+const producerMin = 31
+
+func decodeProducer(d *decoder) ProducerState {
+	p := ProducerState{ID: d.i64(), Epoch: int16(d.u16()), LastSequence: int32(d.u32()), CurrentTxnStart: d.offset(), LastSeen: d.i64()}
+	n := d.u8()
+	if n > rememberedBatches {
+		d.bad = true
+		return p
+	}
+	p.n = n
+	for i := range p.recent[:n] {
+		p.recent[i] = ProducerBatch{
+			FirstSequence: int32(d.u32()), LastSequence: int32(d.u32()),
+			BaseOffset: d.offset(), LastOffset: d.offset(), Timestamp: d.i64(),
+		}
+	}
+	return p
+}

@@ -32,7 +32,9 @@ type fetchEncoder struct {
 // returns, which may be nil; the RecordBatches of resp are only used where it returns nil, and written as empty where they
 // are nil too, because consumers take a null for an error. Unknown tags of resp are not written.
 func EncodeFetch(version int16, resp *kmsg.FetchResponse, region func(t, p int) Region) Encoded {
-	e := fetchEncoder{version: version, buf: make([]byte, 0, fetchSize(resp))}
+	size, partitions := fetchSize(resp)
+	e := fetchEncoder{version: version, buf: make([]byte, 0, size)}
+	e.out.Parts = make([]Part, 0, 2*partitions+1)
 	e.int32(resp.ThrottleMillis)
 	if version >= fetchErrorCode {
 		e.int16(resp.ErrorCode)
@@ -61,18 +63,19 @@ func EncodeFetch(version int16, resp *kmsg.FetchResponse, region func(t, p int) 
 	return e.out
 }
 
-// fetchSize estimates the bytes beside records.
-func fetchSize(resp *kmsg.FetchResponse) int {
-	n := 64 + 128*len(resp.Brokers)
+// fetchSize estimates the bytes beside regions, and counts partitions.
+func fetchSize(resp *kmsg.FetchResponse) (n, partitions int) {
+	n = 64 + 128*len(resp.Brokers)
 	for t := range resp.Topics {
 		topic := &resp.Topics[t]
 		n += 32 + len(topic.Topic)
+		partitions += len(topic.Partitions)
 		for p := range topic.Partitions {
 			part := &topic.Partitions[p]
 			n += fetchPartitionSize + 17*len(part.AbortedTransactions) + len(part.RecordBatches)
 		}
 	}
-	return n
+	return n, partitions
 }
 
 func (e *fetchEncoder) partition(p *kmsg.FetchResponseTopicPartition, r Region) {

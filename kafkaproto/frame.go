@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // frameStep is the most memory that a declared length is trusted for before its bytes arrive.
 const frameStep = 64 << 10
+
+var firstSteps = sync.Pool{New: func() any { return new([frameStep]byte) }}
 
 // Errors of frames. All wrap ErrFrame.
 var (
@@ -54,12 +57,15 @@ func ReadFrame(r io.Reader, limit int) ([]byte, error) {
 // in it for as long as the log keeps them in memory. A buffer of more than 64 KiB is only made after the first 64 KiB have
 // arrived; before is called in between with n, and an error of it ends the read. A nil before is not called.
 func ReadBody(r io.Reader, n int, before func(n int) error) ([]byte, error) {
-	first := make([]byte, min(n, frameStep))
-	if _, err := io.ReadFull(r, first); err != nil {
-		return nil, err
-	}
 	if n <= frameStep {
-		return first, nil
+		frame := make([]byte, n)
+		_, err := io.ReadFull(r, frame)
+		return frame, err
+	}
+	first := firstSteps.Get().(*[frameStep]byte)
+	defer firstSteps.Put(first)
+	if _, err := io.ReadFull(r, first[:]); err != nil {
+		return nil, err
 	}
 	if before != nil {
 		if err := before(n); err != nil {
@@ -67,7 +73,7 @@ func ReadBody(r io.Reader, n int, before func(n int) error) ([]byte, error) {
 		}
 	}
 	frame := make([]byte, n)
-	copy(frame, first)
+	copy(frame, first[:])
 	if _, err := io.ReadFull(r, frame[frameStep:]); err != nil {
 		return nil, err
 	}

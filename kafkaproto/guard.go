@@ -262,7 +262,7 @@ func (w *walker) tags(known []field) bool {
 			return w.fail(ErrTags)
 		}
 		last = int(tag)
-		f := find(known, tag, w.version)
+		f := find(known, tag)
 		if f == nil {
 			if unknown++; !w.spendTag(unknown) || !w.skip(int(size)) {
 				return false
@@ -301,9 +301,9 @@ func (w *walker) spendTag(n int) bool {
 	return w.spend(furtherTagMemory)
 }
 
-func find(known []field, tag uint32, version int16) *field {
+func find(known []field, tag uint32) *field {
 	for i := range known {
-		if known[i].tag == tag && known[i].versions.Contains(version) {
+		if known[i].tag == tag {
 			return &known[i]
 		}
 	}

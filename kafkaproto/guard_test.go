@@ -27,7 +27,7 @@ func TestSchemasParse(t *testing.T) {
 
 func TestSchemaErrors(t *testing.T) {
 	for _, text := range []string{
-		"name", "name:", "name:what", "a:[x]int32", "a:[5int32", "a:{b:int8", "a:int8}", "a:int8/x", "a:int8?1", "@x:a:int8", "a:int8/1-", "?",
+		"name", "name:", "name:what", "a:[x]int32", "a:[5int32", "a:{b:int8", "a:int8}", "a:int8/x", "a:int8?1", "@x:a:int8", "a:int8/1-", "@1:a:int8/2+", "?",
 	} {
 		if _, err := parseSchema(schemaRow{KeyProduce, 3, text}); !errors.Is(err, errSchema) {
 			t.Errorf("%q: %v", text, err)

@@ -16,7 +16,7 @@ import (
 //	               {fields} for a structure, [max]type for an array of at most max elements
 //	name:type?     the field may be null; ?5+ says since version 5
 //	name:type/3+   the field exists since version 3; /3-5 and /3 say it of a range and of one version
-//	@1:name:type   a tagged field and its number
+//	@1:name:type   a tagged field and its number; it is known in all flexible versions, as it is to kmsg
 //
 // Whether strings, arrays and structures have the compact form of KIP-482 depends on the version alone.
 type schema struct {
@@ -212,7 +212,7 @@ func (p *schemaParser) field(all Range) (field, error) {
 			f.nullable = int16(since)
 		}
 	}
-	if p.take("/") {
+	if !tagged && p.take("/") {
 		if f.versions, err = p.versions(all); err != nil {
 			return f, err
 		}

@@ -8,11 +8,11 @@ package kafkaproto
 var schemaTable = []schemaRow{
 	{KeyProduce, 13, `transactionalID:string?/3+ acks:int16 timeout:int32 topics:[100000]{
 		name:string/0-12 id:uuid/13+ partitions:[100000]{index:int32 records:bytes?}}`},
-	{KeyFetch, 18, `@0:clusterID:string?/12+ replicaID:int32/0-14 @1:replicaState:{id:int32 epoch:int64}/15+
+	{KeyFetch, 18, `@0:clusterID:string? replicaID:int32/0-14 @1:replicaState:{id:int32 epoch:int64}
 		maxWait:int32 minBytes:int32 maxBytes:int32/3+ isolation:int8/4+ sessionID:int32/7+ sessionEpoch:int32/7+
 		topics:[100000]{name:string/0-12 id:uuid/13+ partitions:[100000]{
 			index:int32 currentEpoch:int32/9+ offset:int64 lastEpoch:int32/12+ logStart:int64/5+ maxBytes:int32
-			@0:directory:uuid/17+ @1:highWatermark:int64/18+}}
+			@0:directory:uuid @1:highWatermark:int64}}
 		forgotten:[100000]{name:string/7-12 id:uuid/13+ partitions:[100000]int32}/7+ rack:string/11+`},
 	{KeyListOffsets, 11, `replicaID:int32 isolation:int8/2+ topics:[100000]{name:string partitions:[100000]{
 		index:int32 currentEpoch:int32/4+ timestamp:int64 maxOffsets:int32/0}} timeout:int32/10+`},

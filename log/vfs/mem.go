@@ -209,20 +209,20 @@ func (m *Mem) Rename(oldname, newname string) error {
 	if err != nil {
 		return err
 	}
-	n := from.dir.now[from.name]
-	if n == nil {
-		return pathError("rename", oldname, syscall.ENOENT)
-	}
 	to, err := m.slotLocked("rename", newname)
 	if err != nil {
 		return err
 	}
+	n := from.dir.now[from.name]
+	if n == nil {
+		return pathError("rename", oldname, syscall.ENOENT)
+	}
 	over := to.dir.now[to.name]
 	switch {
+	case over != nil && over.dir != nil:
+		return pathError("rename", newname, syscall.EEXIST) // package os says so even of a directory onto itself
 	case from == to:
 		return nil
-	case over != nil && over.dir != nil:
-		return pathError("rename", newname, syscall.EEXIST)
 	case over != nil && n.dir != nil:
 		return pathError("rename", newname, syscall.ENOTDIR)
 	case n.dir != nil && from.dir != to.dir:

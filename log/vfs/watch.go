@@ -120,10 +120,21 @@ func (w *Watchdog) beat() {
 	for _, f := range w.look() {
 		w.onHang(f.op.String(), f.path, f.since)
 	}
+	w.rearm() // only now: reports come one after the other
 }
 
-// look counts a tick, arms the timer for the next one if a call is under way, and collects the calls that have hung since
-// the last tick. A call that began between two ticks has seen one more tick than it has waited, hence the strict comparison.
+// rearm arms the timer for the next tick if a call is under way.
+func (w *Watchdog) rearm() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	ring := &w.mu.flights
+	w.mu.armed = ring.next != ring && !w.mu.stopped
+	if w.mu.armed {
+		w.mu.timer.Reset(w.tick)
+	}
+}
+
+// look counts a tick and collects the calls that have hung since the last one. A call that began between two ticks has seen one more tick than it has waited, hence the strict comparison.
 func (w *Watchdog) look() (hung []flight) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -134,10 +145,6 @@ func (w *Watchdog) look() (hung []flight) {
 			f.reported = true
 			hung = append(hung, *f)
 		}
-	}
-	w.mu.armed = ring.next != ring && !w.mu.stopped
-	if w.mu.armed {
-		w.mu.timer.Reset(w.tick)
 	}
 	return hung
 }

@@ -134,7 +134,8 @@ func (w *Watchdog) rearm() {
 	}
 }
 
-// look counts a tick and collects the calls that have hung since the last one. A call that began between two ticks has seen one more tick than it has waited, hence the strict comparison.
+// look counts a tick and collects the calls that have hung since the last one. A call that began between two ticks has
+// seen one more tick than it has waited, hence the strict comparison.
 func (w *Watchdog) look() (hung []flight) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

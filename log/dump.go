@@ -164,7 +164,7 @@ func describe(p *parsed, frame []byte) string {
 	}
 	if p.IsControl() {
 		c, err := batch.ParseControl(frame)
-		text += " " + orError(fmt.Sprint(c.Type), err)
+		text += " " + orError(map[batch.ControlType]string{batch.ControlAbort: "abort", batch.ControlCommit: "commit"}[c.Type], err)
 	}
 	return text
 }

@@ -35,6 +35,10 @@ func (l *Log) open() error {
 	if err := l.o.FS.MkdirAll(l.o.Dir); err != nil {
 		return err
 	}
+	// What a killed process renamed or removed shows, but may not be durable. Nothing is built on it before it is.
+	if err := l.syncNames(); err != nil {
+		return err
+	}
 	if err := l.finishReset(); err != nil {
 		return err
 	}
@@ -153,7 +157,7 @@ func (l *Log) create(d *directory) error {
 	}
 	l.begin(s, &state)
 	l.w.index, l.w.created = index, created
-	return l.syncNames()
+	return nil
 }
 
 // begin sets both views to the beginning of a log that holds nothing but one empty segment.

@@ -103,7 +103,8 @@ func sequenceBefore(a, b int32) bool {
 // absorb moves the state behind a stored batch or marker.
 func (p *ProducerState) absorb(h *batch.Header, now int64) {
 	if h.ProducerEpoch != p.Epoch {
-		p.Epoch, p.LastSequence, p.n = h.ProducerEpoch, -1, 0
+		p.Epoch, p.LastSequence = h.ProducerEpoch, -1
+		p.forget()
 	}
 	p.LastSeen = now
 	if h.IsControl() {
@@ -124,6 +125,9 @@ func (p *ProducerState) absorb(h *batch.Header, now int64) {
 	p.n++
 	p.LastSequence = h.LastSequence()
 }
+
+// forget drops the remembered batches. What is not remembered is zero, so that equal states are equal values.
+func (p *ProducerState) forget() { p.recent, p.n = [rememberedBatches]ProducerBatch{}, 0 }
 
 // producers is the append view's table of producers. The writer alone changes it, under Log.mu.
 type producers map[int64]*ProducerState

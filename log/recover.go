@@ -281,13 +281,7 @@ func (r *recovery) persist(sc *scanner) error {
 			return l.fail("sync log", err)
 		}
 	}
-	if err := r.persistIndex(clean); err != nil {
-		return err
-	}
-	if clean {
-		return nil
-	}
-	return l.syncNames()
+	return r.persistIndex(clean)
 }
 
 // persistIndex opens the index for appending and makes it what the frames say.

@@ -144,10 +144,8 @@ func (f *facts) absorbInternal(p *parsed, at chainPoint, into producerStore, now
 		}
 		for _, last := range g.Last {
 			st := into.get(last.ID)
-			if last.Epoch != st.Epoch {
-				st.Epoch = last.Epoch
-			}
-			st.n, st.LastSequence, st.LastSeen = 0, last.Sequence, now
+			st.Epoch, st.LastSequence, st.LastSeen = last.Epoch, last.Sequence, now
+			st.forget()
 			into.put(st)
 		}
 	}

@@ -8,7 +8,7 @@ import (
 // Steps of a truncation from index i on. Each step is durable before the next; the commit point is the cut of .log.
 //
 //  1. if the checkpoint covers i: a new checkpoint at i-1. It is true of the longer log as well.
-//  2. segments that begin behind i are removed, the newest first, each with an fsync of the directory
+//  2. segments that begin behind i are removed, the newest first, their .log first, each with an fsync of the directory
 //  3. the slots from i on are cut off the .index and that is fsynced. A sealed index is mapped by readers and must not
 //     shrink: a shorter one, without footer, takes its name.
 //  4. .log is cut, and fsynced
@@ -159,14 +159,17 @@ func (l *Log) moveCheckpointLocked(c *cut) error {
 	})
 }
 
-// removeBehindLocked removes the segments behind number k, the newest first: a crash leaves no hole.
+// removeBehindLocked removes the segments behind number k, the newest first, and of each the .log first: a crash leaves
+// neither a hole nor a segment without its state.
 func (l *Log) removeBehindLocked(k int) error {
+	var side []string
 	for _, s := range slices.Backward(l.mu.segments[k+1:]) {
-		if err := l.removeFiles([]string{s.name() + logSuffix, s.name() + indexSuffix, s.name() + stateSuffix, s.name() + txnSuffix}); err != nil {
+		if err := l.removeFiles([]string{s.name() + logSuffix}); err != nil {
 			return err
 		}
+		side = append(side, s.name()+indexSuffix, s.name()+stateSuffix, s.name()+txnSuffix)
 	}
-	return nil
+	return l.removeFiles(side)
 }
 
 // cutActiveLocked cuts within the active segment.

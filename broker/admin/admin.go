@@ -60,8 +60,6 @@ type Options struct {
 	// FS and DataDir tell DescribeLogDirs where the logs are.
 	FS      vfs.FS
 	DataDir string
-	// Static are the broker settings that this node was started with, by their Kafka names.
-	Static map[string]string
 	// LeaderWait bounds how long CreateTopics waits for the new partitions to have leaders, so that the client's next
 	// request finds them; 0 means DefaultLeaderWait, negative not at all.
 	LeaderWait time.Duration
@@ -78,7 +76,6 @@ type Service struct {
 	local      Local
 	fs         vfs.FS
 	dataDir    string
-	static     map[string]string
 	leaderWait time.Duration
 	producers  producerIDs
 }
@@ -87,7 +84,7 @@ type Service struct {
 func New(o Options) *Service {
 	s := &Service{
 		node: o.Node, images: o.Images, controller: o.Controller, local: o.Local,
-		fs: o.FS, dataDir: o.DataDir, static: o.Static, leaderWait: o.LeaderWait,
+		fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait,
 	}
 	if s.leaderWait == 0 {
 		s.leaderWait = DefaultLeaderWait

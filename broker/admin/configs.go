@@ -1,1 +1,226 @@
 package admin
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/quorlog/quorlog/internal/config"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
+)
+
+// ResourceKind is what a setting belongs to; the numbers are Kafka's.
+type ResourceKind int8
+
+// The kinds that can be described and altered.
+const (
+	TopicResource  ResourceKind = 2
+	BrokerResource ResourceKind = 4
+)
+
+// Resource names a topic, this node by its id, or with an empty name and BrokerResource all nodes together.
+type Resource struct {
+	Kind ResourceKind
+	Name string
+}
+
+// Setting is a setting with its effective value.
+type Setting struct {
+	Name      string
+	Value     string
+	Source    config.Source
+	Type      config.Type
+	Doc       string
+	ReadOnly  bool // can't be changed while the node runs
+	Sensitive bool // the value is not for clients
+	// Synonyms are all places where the value could have come from and is set, strongest first.
+	Synonyms []config.Value
+}
+
+// layers are the values that are set for a topic (nil for none) and for this node.
+func layers(im *controller.Image, t *controller.Topic) config.Layers {
+	l := im.Layers()
+	if t != nil {
+		l.Topic = t.Config
+	}
+	return l
+}
+
+func autoCreate(im *controller.Image) bool {
+	return im.Layers().Bool("auto.create.topics.enable")
+}
+
+// TopicSettings returns the effective settings of a topic.
+func (s *Service) TopicSettings(t *controller.Topic) []Setting {
+	return describe(layers(s.images.Image(), t), config.Topic, func(string) bool { return true })
+}
+
+// DescribeConfigs returns the effective settings of a resource: those named, or all if names is nil. Names that do not
+// exist are left out.
+func (s *Service) DescribeConfigs(r Resource, names []string) ([]Setting, error) {
+	im := s.images.Image()
+	asked := func(name string) bool {
+		if names == nil {
+			return true
+		}
+		for _, n := range names {
+			if n == name {
+				return true
+			}
+		}
+		return false
+	}
+	switch r.Kind {
+	case TopicResource:
+		info := s.describeRef(im, TopicRef{Name: r.Name})
+		if info.Err != nil {
+			return nil, info.Err
+		}
+		return describe(layers(im, im.Topics[r.Name]), config.Topic, asked), nil
+	case BrokerResource:
+		if err := s.checkBroker(r.Name); err != nil {
+			return nil, err
+		}
+		if r.Name == "" {
+			// What is not set for the cluster is each node's own business.
+			return describe(config.Layers{BrokerDefault: im.BrokerConfig}, config.Broker, func(name string) bool {
+				_, set := im.BrokerConfig[name]
+				return set && asked(name)
+			}), nil
+		}
+		return describe(layers(im, nil), config.Broker, asked), nil
+	}
+	return nil, unknownKind(r.Kind)
+}
+
+func unknownKind(k ResourceKind) error {
+	return fmt.Errorf("%w: resources of kind %d have no settings here", replication.ErrInvalidRequest, k)
+}
+
+// checkBroker accepts this node's id, and the empty name of all nodes.
+func (s *Service) checkBroker(name string) error {
+	if name == "" {
+		return nil
+	}
+	if id, err := strconv.ParseInt(name, 10, 32); err != nil || replication.NodeID(id) != s.node {
+		return fmt.Errorf("%w: broker %q: this is broker %d; ask that one, or all with an empty name",
+			replication.ErrInvalidRequest, name, s.node)
+	}
+	return nil
+}
+
+func describe(l config.Layers, scope config.Scope, asked func(string) bool) []Setting {
+	var out []Setting
+	for _, row := range config.All(scope) {
+		if !asked(row.Name) {
+			continue
+		}
+		d := l.Describe(row)
+		out = append(out, Setting{
+			Name: row.Name, Value: d.Value.Value, Source: d.Source, Type: row.Type, Doc: row.Doc,
+			ReadOnly: scope == config.Broker && !row.Dynamic, Sensitive: row.Sensitive, Synonyms: d.Chain,
+		})
+	}
+	return out
+}
+
+// OpKind is what is done to a setting; the numbers are Kafka's (KIP-339).
+type OpKind int8
+
+// The operations. Append and subtract are for lists.
+const (
+	OpSet OpKind = iota
+	OpDelete
+	OpAppend
+	OpSubtract
+)
+
+// ConfigOp changes a setting. Value is nil for OpDelete only.
+type ConfigOp struct {
+	Name  string
+	Kind  OpKind
+	Value *string
+}
+
+// ConfigChange is what is to be changed of a resource.
+type ConfigChange struct {
+	Resource
+	// Replace drops everything that is set and not among Ops, which all are OpSet then.
+	Replace bool
+	Ops     []ConfigOp
+}
+
+// AlterConfigs changes settings. The errors are in the order of the changes; each is made as a whole or not at all.
+func (s *Service) AlterConfigs(ctx context.Context, changes []ConfigChange, validateOnly bool) []error {
+	errs := make([]error, len(changes))
+	times := make(map[Resource]int, len(changes))
+	for i := range changes {
+		times[changes[i].Resource]++
+	}
+	for i := range changes {
+		c := &changes[i]
+		if times[c.Resource] > 1 {
+			errs[i] = fmt.Errorf("%w: the resource is named more than once", replication.ErrInvalidRequest)
+			continue
+		}
+		errs[i] = s.alterConfig(ctx, c, validateOnly)
+	}
+	return errs
+}
+
+func (s *Service) alterConfig(ctx context.Context, c *ConfigChange, validateOnly bool) error {
+	r := controller.Resource{Name: c.Name}
+	switch c.Kind {
+	case TopicResource:
+		r.Type = controller.TopicResource
+		if info := s.describeRef(s.images.Image(), TopicRef{Name: c.Name}); info.Err != nil {
+			return info.Err
+		}
+	case BrokerResource:
+		r.Type = controller.BrokerResource
+		if err := s.checkBroker(c.Name); err != nil {
+			return err
+		}
+	default:
+		return unknownKind(c.Kind)
+	}
+	ops, err := controllerOps(c.Ops)
+	if err != nil {
+		return err
+	}
+	if !c.Replace {
+		return s.controller.AlterConfigs(ctx, r, ops, validateOnly)
+	}
+	values := make(map[string]string, len(ops))
+	for _, op := range ops {
+		values[op.Name] = op.Value
+	}
+	return s.controller.ReplaceConfigs(ctx, r, values, validateOnly)
+}
+
+func controllerOps(ops []ConfigOp) ([]controller.ConfigOp, error) {
+	out := make([]controller.ConfigOp, len(ops))
+	seen := make(map[string]struct{}, len(ops))
+	for i, op := range ops {
+		if _, twice := seen[op.Name]; twice {
+			return nil, fmt.Errorf("%w: %s is named more than once", replication.ErrInvalidRequest, op.Name)
+		}
+		seen[op.Name] = struct{}{}
+		if op.Kind < OpSet || op.Kind > OpSubtract {
+			return nil, fmt.Errorf("%w: %s: unknown operation %d", replication.ErrInvalidRequest, op.Name, op.Kind)
+		}
+		if op.Value == nil && op.Kind != OpDelete {
+			return nil, fmt.Errorf("%w: %s has no value", replication.ErrInvalidRequest, op.Name)
+		}
+		out[i] = controller.ConfigOp{Name: op.Name, Op: controllerOp[op.Kind]}
+		if op.Value != nil {
+			out[i].Value = *op.Value
+		}
+	}
+	return out, nil
+}
+
+var controllerOp = [...]controller.OpKind{
+	OpSet: controller.OpSet, OpDelete: controller.OpDelete, OpAppend: controller.OpAppend, OpSubtract: controller.OpSubtract,
+}

@@ -76,7 +76,7 @@ func (s *Service) Topics(ctx context.Context, refs []TopicRef, create bool) []To
 			missing = append(missing, ref.Name)
 		}
 	}
-	if len(missing) == 0 || !create || !s.autoCreate(im) {
+	if len(missing) == 0 || !create || !autoCreate(im) {
 		return infos
 	}
 	failed := s.createMissing(ctx, missing)

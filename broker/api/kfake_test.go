@@ -148,7 +148,8 @@ func TestErrorCodesAsKfake(t *testing.T) {
 		if tc.topic == "nope" {
 			id = [2]replication.TopicID{{9}, {9}}
 		}
-		ours, err := c.finish(c.start(tc.req(tc.topic, id[0]), tc.version), tc.req(tc.topic, id[0]))
+		req := tc.req(tc.topic, id[0])
+		ours, err := c.finish(c.start(req, tc.version), req)
 		if err != nil {
 			t.Errorf("%s: %v", tc.name, err)
 			continue

@@ -49,7 +49,7 @@ func (s *Service) prepare(r *Request, cfg replication.TopicConfig, records []byt
 		frame = ownFrame(frame, r.FrameSize)
 	}
 	stampTime(&cfg, &info, frame, now)
-	return partition.Batch{Frame: frame, Info: info}, nil
+	return partition.Batch{Frame: frame, Info: info, AnyISR: r.Acks != AcksAll}, nil
 }
 
 // The fields of a batch that must be looked at before it is known to be one of magic 2.

@@ -1,0 +1,58 @@
+package config
+
+func brokerRow(name string, t Type, def, bounds, doc string, check func(string) error, dynamic bool) Setting {
+	return Setting{Name: name, Scope: Broker, Type: t, Default: def, Range: bounds, Doc: doc, check: check, Dynamic: dynamic}
+}
+
+func brokerRows() []Setting {
+	return append(topicDefaultRows(), append(networkRows(), coordinatorRows()...)...)
+}
+
+func topicDefaultRows() []Setting {
+	return []Setting{
+		brokerRow("num.partitions", Int, "1", "1 or more", "Partitions of a topic that is created without a number.", integer(1, maxInt), true),
+		brokerRow("default.replication.factor", Int, "-1", "-1, or 1 or more", "Replicas of a topic that is created without a number; -1 is the largest odd number up to 3 that the cluster has nodes for.", integer(-1, 32767), true),
+		brokerRow("auto.create.topics.enable", Boolean, "true", "", "Whether a client's request may create the topic that it names, where the client asks for that.", boolean, true),
+		brokerRow("delete.topic.enable", Boolean, "true", "", "Whether topics can be deleted.", boolean, false),
+		brokerRow("log.retention.check.interval.ms", Long, "300000", "1 or more", "How often retention looks for segments to delete.", integer(1, maxLong), false),
+		brokerRow("producer.id.expiration.ms", Int, "86400000", "1 or more", "How long the sequences of a producer that is silent are remembered.", integer(1, maxInt), false),
+		brokerRow("log.checkpoint.bytes", Long, "67108864", "65536 or more", "Bytes of a partition between checkpoints: what a restart after a crash reads again. Quorlog's own.", integer(1<<16, maxLong), false),
+	}
+}
+
+func networkRows() []Setting {
+	return []Setting{
+		brokerRow("socket.request.max.bytes", Int, "104857600", "1024 to 104857600", "The largest request that is read.", integer(1024, 100<<20), false),
+		brokerRow("connections.max.idle.ms", Long, "600000", "-1 or more", "A connection without requests is closed after this time; -1 never.", integer(-1, maxLong), false),
+		brokerRow("max.connections", Int, "10000", "1 or more", "Connections of all clients together.", integer(1, maxInt), false),
+		brokerRow("max.connections.per.ip", Int, "10000", "1 or more", "Connections of one address.", integer(1, maxInt), false),
+		brokerRow("max.connection.creation.rate", Int, "5000", "1 or more", "New connections a second.", integer(1, maxInt), false),
+		brokerRow("queued.max.request.bytes", Long, "536870912", "1048576 or more", "Memory of all requests that are being read or answered; beyond it connections wait.", integer(1<<20, maxLong), false),
+		brokerRow("fetch.max.bytes", Int, "57671680", "1024 or more", "The most that one Fetch answers, but for a first batch that is larger.", integer(1024, maxInt), false),
+		brokerRow("max.incremental.fetch.session.cache.slots", Int, "1000", "0 or more", "Incremental fetch sessions that are kept (KIP-227).", integer(0, maxInt), false),
+	}
+}
+
+func coordinatorRows() []Setting {
+	return []Setting{
+		brokerRow("offsets.topic.num.partitions", Int, "16", "1 or more", "Partitions of __consumer_offsets, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("offsets.topic.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __consumer_offsets; -1 as default.replication.factor.", integer(-1, 32767), false),
+		brokerRow("offsets.topic.segment.bytes", Int, "104857600", "1 or more", "Segment size of __consumer_offsets.", integer(1, maxInt), false),
+		brokerRow("offsets.retention.minutes", Int, "10080", "1 or more", "How long the offsets of a group without members are kept.", integer(1, maxInt), true),
+		brokerRow("offsets.retention.check.interval.ms", Long, "600000", "1 or more", "How often expired offsets are looked for.", integer(1, maxLong), false),
+		brokerRow("offset.metadata.max.bytes", Int, "4096", "0 or more", "The largest text that goes with a committed offset.", integer(0, maxInt), false),
+		brokerRow("group.initial.rebalance.delay.ms", Int, "0", "0 or more", "How long the first rebalance of an empty group waits for more members. Kafka's default is 3000.", integer(0, maxInt), true),
+		brokerRow("group.min.session.timeout.ms", Int, "6000", "1 or more", "The shortest session time-out that a member may ask for.", integer(1, maxInt), true),
+		brokerRow("group.max.session.timeout.ms", Int, "1800000", "1 or more", "The longest session time-out that a member may ask for.", integer(1, maxInt), true),
+		brokerRow("group.max.size", Int, "2147483647", "1 or more", "Members of one group.", integer(1, maxInt), true),
+		brokerRow("transaction.max.timeout.ms", Int, "900000", "1 or more", "The longest time-out of a transaction.", integer(1, maxInt), false),
+		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state. Kafka's default is 50.", integer(1, maxInt), false),
+	}
+}
+
+func groupRows() []Setting {
+	return []Setting{
+		{Name: "consumer.session.timeout.ms", Scope: Group, Type: Int, Default: "45000", Range: "1 or more", Doc: "Session time-out of a group of the consumer protocol.", check: integer(1, maxInt), Dynamic: true},
+		{Name: "consumer.heartbeat.interval.ms", Scope: Group, Type: Int, Default: "5000", Range: "1 or more", Doc: "Heartbeat interval of a group of the consumer protocol.", check: integer(1, maxInt), Dynamic: true},
+	}
+}

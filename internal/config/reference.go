@@ -1,0 +1,40 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Reference is docs/CONFIG.md, made from the registry.
+func Reference() string {
+	var b strings.Builder
+	b.WriteString("# Settings\n\nGenerated from the registry in `internal/config`: `go test ./internal/config -update`.\n\n## A node\n\n" +
+		"A flag beats its environment variable, that beats the file given with `--config` (YAML), that beats the default.\n\n" +
+		"| flag, key of the file | variable | default | meaning |\n|---|---|---|---|\n")
+	for _, s := range nodeSettings {
+		fmt.Fprintf(&b, "| `--%s` | `%s` | %s | %s |\n", s.Name, s.Env(), code(s.Default), s.Doc)
+	}
+	b.WriteString("\nKafka's broker settings stand under `kafka:` in the file, in `KAFKA_...` variables as Kafka's images map them " +
+		"(`KAFKA_NUM_PARTITIONS`), or in `--set name=value`.\n")
+	for _, part := range []struct {
+		scope Scope
+		title string
+	}{{Topic, "A topic"}, {Broker, "A broker"}, {Group, "A group"}} {
+		fmt.Fprintf(&b, "\n## %s\n\n| name | type | default | range | changes live | meaning |\n|---|---|---|---|---|---|\n", part.title)
+		for _, s := range All(part.scope) {
+			live := "no"
+			if s.Dynamic {
+				live = "yes"
+			}
+			fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", s.Name, s.Type, code(s.Default), s.Range, live, s.Doc)
+		}
+	}
+	return b.String()
+}
+
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "`" + s + "`"
+}

@@ -37,7 +37,10 @@ func (a *API) activeProducers(topic string, partition int32) kmsg.DescribeProduc
 		st := &states[i]
 		p := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
 		p.ProducerID, p.ProducerEpoch, p.LastSequence = st.ID, int32(st.Epoch), st.LastSequence
-		p.LastTimestamp, p.CurrentTxnStartOffset = st.LastTimestamp, int64(st.CurrentTxnStart)
+		p.CurrentTxnStartOffset = int64(st.CurrentTxnStart)
+		if batches := st.Batches(); len(batches) > 0 {
+			p.LastTimestamp = batches[len(batches)-1].Timestamp
+		}
 		p.CoordinatorEpoch = -1
 		rp.ActiveProducers = append(rp.ActiveProducers, p)
 	}

@@ -4,15 +4,166 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"net/netip"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/broker/fetch"
+	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
+	"github.com/quorlog/quorlog/replication/partition"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
+
+// node is a broker without network: the real services over real partitions in a directory. Its metadata group is one
+// machine that every command goes to at once.
+type node struct {
+	t         testing.TB
+	api       *API
+	ctl       *controller.Controller
+	manager   *partition.Manager
+	clusterID string
+}
+
+// atOnce is a metadata group of one that needs no log.
+type atOnce struct {
+	mu      sync.Mutex
+	index   uint64
+	machine *controller.Machine
+}
+
+func (g *atOnce) Propose(_ context.Context, command []byte) (any, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.index++
+	return g.machine.Apply(g.index, command), nil
+}
+
+func (g *atOnce) IsLeader() bool             { return true }
+func (g *atOnce) Leader() replication.NodeID { return 1 }
+
+func newNode(t testing.TB) *node {
+	t.Helper()
+	n := &node{t: t}
+	dir := t.TempDir()
+	machine := controller.NewMachine(controller.MachineOptions{Node: 1, OnFatal: func(err error) { t.Error(err) }})
+	n.ctl = controller.New(controller.Options{Machine: machine, Group: &atOnce{machine: machine}})
+	t.Cleanup(n.ctl.Close)
+	var err error
+	n.manager, err = partition.NewManager(partition.Options{
+		DataDir: dir, FS: vfs.OS{}, Node: 1, Logger: slog.New(slog.DiscardHandler), OnFatal: func(err error) { t.Error(err) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.follow()
+	ctx := context.Background()
+	if err := n.ctl.EnsureClusterID(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.ctl.RegisterNode(ctx, replication.Node{ID: 1, Host: "127.0.0.1", Port: 9092}); err != nil {
+		t.Fatal(err)
+	}
+	n.clusterID = n.ctl.Image().ClusterID
+	partitions := admin.NewPartitions(n.ctl, n.manager)
+	n.api = New(Services{
+		Produce: produce.New(produce.Options{Partitions: partitions}),
+		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions)}),
+		Admin: admin.New(admin.Options{
+			Node: 1, Images: n.ctl, Controller: n.ctl, Local: n.manager, FS: vfs.OS{}, DataDir: dir,
+			LeaderWait: 30 * time.Second,
+		}),
+		Logger: slog.New(slog.DiscardHandler),
+	})
+	return n
+}
+
+// follow opens and closes partitions as the controller's image says, as an agent does.
+func (n *node) follow() {
+	changed := make(chan struct{}, 1)
+	ended := make(chan struct{})
+	cancel := n.ctl.Watch(func(_, _ *controller.Image) {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case <-changed:
+				n.reconcile(ctx)
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	n.t.Cleanup(func() {
+		cancel()
+		stop()
+		<-ended
+		if err := n.manager.Close(context.Background()); err != nil {
+			n.t.Error(err)
+		}
+	})
+}
+
+func (n *node) reconcile(ctx context.Context) {
+	im := n.ctl.Image()
+	for _, p := range n.manager.All() {
+		if im.ByID[p.ID().Topic] == nil {
+			if err := n.manager.Delete(ctx, p.ID()); err != nil {
+				n.t.Error(err)
+			}
+		}
+	}
+	for _, topic := range im.Topics {
+		cfg := im.TopicConfig(topic.Name)
+		for i, a := range topic.Partitions {
+			id := replication.PartitionID{Topic: topic.ID, Partition: int32(i)}
+			if _, err := n.manager.Ensure(ctx, id, topic.Name, a, cfg); err != nil && ctx.Err() == nil {
+				n.t.Error(err)
+			}
+			n.manager.SetConfig(id, cfg)
+		}
+	}
+}
+
+func (n *node) createTopic(name string, partitions int32) replication.TopicID {
+	n.t.Helper()
+	return n.createTopicWith(name, partitions, nil)
+}
+
+func (n *node) createTopicWith(name string, partitions int32, config map[string]string) replication.TopicID {
+	n.t.Helper()
+	topic := controller.NewTopic{Name: name, Partitions: partitions, ReplicationFactor: 1, Config: config, Internal: broker.IsInternalTopic(name)}
+	r := n.api.Services.Admin.CreateTopics(context.Background(), []controller.NewTopic{topic}, false)[0]
+	if r.Err != nil {
+		n.t.Fatal(r.Err)
+	}
+	return r.Topic.ID
+}
+
+// setBroker changes a setting of all brokers.
+func (n *node) setBroker(name, value string) {
+	n.t.Helper()
+	ops := []controller.ConfigOp{{Name: name, Op: controller.OpSet, Value: value}}
+	if err := n.ctl.AlterConfigs(context.Background(), controller.Resource{Type: controller.BrokerResource}, ops, false); err != nil {
+		n.t.Fatal(err)
+	}
+}
 
 // client sends requests to an API without a network in between.
 type client struct {

@@ -27,11 +27,11 @@ type Limits struct {
 	FirstByte time.Duration
 	// Authenticate is the time that a connection has to authenticate, where it must.
 	Authenticate time.Duration
-	// Partial is the time for each step of a frame that has begun: its first 64 KiB, then each MiB.
+	// Partial is the time for each step of a frame that has begun: its length, its first 64 KiB, then each MiB.
 	Partial time.Duration
 	// Idle is the time without request or answer after which a connection is closed (connections.max.idle.ms).
 	Idle time.Duration
-	// Write is the time for each step of an answer: 256 KiB out of files, 1 MiB of other bytes.
+	// Write is the time for each MiB of an answer, and for what is left of it.
 	Write time.Duration
 }
 

@@ -30,7 +30,7 @@ func (o *output) sendRange(r kafkaproto.FileRange) error {
 		var sent error
 		err := raw.Write(func(socket uintptr) bool {
 			var done bool
-			done, sent = sendSome(int(socket), int(r.Fd), &offset, min(end, before+stepRegion))
+			done, sent = sendSome(int(socket), int(r.Fd), &offset, min(end, before+writeStep))
 			return done
 		})
 		o.counts.bytesSendfile.Add(offset - before)

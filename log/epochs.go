@@ -49,12 +49,6 @@ func (l epochList) end(e Epoch, logEnd Offset) (Epoch, Offset) {
 	return l[n-1].Epoch, end
 }
 
-// cut drops what begins at or after index i. The result never shares room to grow with l.
-func (l epochList) cut(i Index) epochList {
-	n := sort.Search(len(l), func(k int) bool { return l[k].Index >= i })
-	return l[:n:n]
-}
-
 // trim drops epochs that end at or before index i, and keeps the one that i lies in.
 func (l epochList) trim(i Index) epochList {
 	n := sort.Search(len(l), func(k int) bool { return l[k].Index > i })

@@ -90,6 +90,9 @@ func (f footer) encode() []byte {
 }
 
 func decodeFooter(name string, b []byte) (footer, error) {
+	if len(b) < magicSize || string(b[:magicSize]) != footerMagic {
+		return footer{}, fmt.Errorf("%w: %s has no footer", ErrCorrupt, name)
+	}
 	if err := checkMagic(name, footerMagic, b); err != nil {
 		return footer{}, err
 	}
@@ -189,7 +192,11 @@ func readSlots(fs vfs.FS, file string) (head indexHead, raw []byte, sealed bool,
 		return indexHead{}, nil, false, refuseFormat(err)
 	}
 	if len(b) >= indexHeadSize+footerSize {
-		if _, err := decodeFooter(path.Base(file), b[len(b)-footerSize:]); err == nil {
+		_, err := decodeFooter(path.Base(file), b[len(b)-footerSize:])
+		if refuseFormat(err) != nil {
+			return indexHead{}, nil, false, err
+		}
+		if err == nil {
 			b, sealed = b[:len(b)-footerSize], true
 		}
 	}

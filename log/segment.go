@@ -201,7 +201,7 @@ func (s *segment) peekFooter() (*footer, error) {
 	}
 	defer f.Close()
 	ft, err := readFooter(f, s.name()+indexSuffix)
-	if err != nil || ft.logSize != s.size.Load() {
+	if err != nil {
 		return nil, err
 	}
 	s.mu.footer = &ft

@@ -48,12 +48,10 @@ func (s slot) put(b []byte) {
 	le.PutUint16(b[slotCheck:], slotSum(b))
 }
 
+// slotSum is the check of a slot. The complement keeps a slot of zeros, which is what a lost write leaves, from proving
+// itself.
 func slotSum(b []byte) uint16 {
-	var t [slotSize - 2]byte
-	copy(t[:], b[:slotCheck])
-	copy(t[slotCheck:], b[slotCheck+2:slotSize])
-	// The complement keeps a slot of zeros, which is what a lost write leaves, from proving itself.
-	return ^uint16(checksum(t[:]))
+	return ^uint16(crcUpdate(checksum(b[:slotCheck]), b[slotCheck+2:slotSize]))
 }
 
 // slotProves reports whether the 32 bytes are a slot that was once written whole.

@@ -103,9 +103,12 @@ func (s *Service) DeleteTopics(ctx context.Context, refs []TopicRef) []DeletedTo
 	}
 	var known []controller.TopicRef
 	var index []int
+	enabled := im.Layers().Bool("delete.topic.enable")
 	for i, ref := range refs {
 		results[i] = resolve(im, ref)
 		switch {
+		case !enabled:
+			results[i].Err = ErrTopicDeletionDisabled
 		case ref.Name != "" && ref.ID != (replication.TopicID{}):
 			results[i].Err = fmt.Errorf("%w: a topic is named by its name or its id, not both", replication.ErrInvalidRequest)
 		case times[ref] > 1:

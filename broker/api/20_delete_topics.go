@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/kafkaproto"
@@ -12,6 +13,7 @@ import (
 
 // DeleteTopics, key 20, versions 1 to 6.
 //
+//	v3         TOPIC_DELETION_DISABLED instead of INVALID_REQUEST (KIP-322)
 //	v4         flexible
 //	v5         error messages
 //	v6         topic ids (KIP-516)
@@ -19,7 +21,10 @@ import (
 // A topic that the request names twice, or by name and id at once, is INVALID_REQUEST.
 var deleteTopicsRow = Row{Key: kafkaproto.KeyDeleteTopics, Min: 1, Max: 6, AdvertisedMin: 1, Handler: handle((*API).deleteTopics)}
 
-const deleteTopicsByID = 6
+const (
+	deleteTopicsDisabledCode = 3
+	deleteTopicsByID         = 6
+)
 
 func (a *API) deleteTopics(ctx context.Context, _ *Request, q *kmsg.DeleteTopicsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
@@ -45,6 +50,9 @@ func (a *API) deleteTopics(ctx context.Context, _ *Request, q *kmsg.DeleteTopics
 			rt.Topic = &deleted.Name
 		}
 		rt.TopicID, rt.ErrorCode, rt.ErrorMessage = deleted.ID, code(deleted.Err), message(deleted.Err)
+		if q.Version < deleteTopicsDisabledCode && errors.Is(deleted.Err, admin.ErrTopicDeletionDisabled) {
+			rt.ErrorCode = code(replication.ErrInvalidRequest)
+		}
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp, nil

@@ -226,6 +226,19 @@ func TestDeleteTopics(t *testing.T) {
 	}
 }
 
+func TestDeletionCanBeForbidden(t *testing.T) {
+	n := newNodeWith(t, map[string]string{"delete.topic.enable": "false"})
+	n.createTopic("made-2", 1)
+	n.createTopic("made-3", 1)
+	c := newClient(t, n.api)
+	for version, want := range map[int16]kafkaproto.Code{2: kafkaproto.InvalidRequest, 3: kafkaproto.TopicDeletionDisabled} {
+		q := minimal(t, kafkaproto.KeyDeleteTopics, version, "", [16]byte{})
+		if got := errorCodeOf(ask[*kmsg.DeleteTopicsResponse](c, q, version)); got != int16(want) {
+			t.Errorf("version %d: %v, want %v", version, kafkaproto.Code(got), want)
+		}
+	}
+}
+
 func TestCreatePartitions(t *testing.T) {
 	n := newNode(t)
 	n.createTopic("grows", 1)

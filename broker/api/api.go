@@ -125,9 +125,11 @@ func (c *handled) Finish(ctx context.Context) (conn.Reply, error) {
 	return reply(resp, c.request.Header.Version), nil
 }
 
+// usualAnswer is room for most answers, in bytes: growing to it step by step would cost more than it.
+const usualAnswer = 256
+
 // reply encodes a response at a version.
 func reply(resp kmsg.Response, version int16) conn.Reply {
 	resp.SetVersion(version)
-	body := resp.AppendTo(nil)
-	return conn.Reply{Body: kafkaproto.Bytes(body)}
+	return conn.Reply{Body: kafkaproto.Bytes(resp.AppendTo(make([]byte, 0, usualAnswer)))}
 }

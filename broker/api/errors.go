@@ -84,6 +84,7 @@ var errorCodes = []struct {
 	// Administration.
 	{ErrUnsupportedVersion, kafkaproto.UnsupportedVersion},
 	{admin.ErrLeaderNotAvailable, kafkaproto.LeaderNotAvailable},
+	{admin.ErrTopicDeletionDisabled, kafkaproto.TopicDeletionDisabled},
 	{admin.ErrMismatchedEndpoint, kafkaproto.MismatchedEndpointType},
 	{admin.ErrUnsupportedEndpoint, kafkaproto.UnsupportedEndpointType},
 	{admin.ErrRebootstrap, kafkaproto.RebootstrapRequired},

@@ -54,9 +54,15 @@ func (g *atOnce) Leader() replication.NodeID { return 1 }
 
 func newNode(t testing.TB) *node {
 	t.Helper()
+	return newNodeWith(t, nil)
+}
+
+// newNodeWith starts a node with settings of its own.
+func newNodeWith(t testing.TB, static map[string]string) *node {
+	t.Helper()
 	n := &node{t: t}
 	dir := t.TempDir()
-	machine := controller.NewMachine(controller.MachineOptions{Node: 1, OnFatal: func(err error) { t.Error(err) }})
+	machine := controller.NewMachine(controller.MachineOptions{Node: 1, Static: static, OnFatal: func(err error) { t.Error(err) }})
 	n.ctl = controller.New(controller.Options{Machine: machine, Group: &atOnce{machine: machine}})
 	t.Cleanup(n.ctl.Close)
 	var err error

@@ -69,7 +69,7 @@ func Holds[V cmp.Ordered](terms ...Term[V]) error {
 // Ordered is Holds for code that can't go on: it panics where Holds returns an error.
 func Ordered[V cmp.Ordered](terms ...Term[V]) {
 	for i := 1; i < len(terms); i++ {
-		if terms[i-1].Value > terms[i].Value {
+		if inOrder := terms[i-1].Value <= terms[i].Value; !inOrder {
 			fail("%s", Holds(terms...).(*Broken).What)
 		}
 	}

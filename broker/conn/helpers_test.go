@@ -115,6 +115,14 @@ func onPipe(t testing.TB, d Dispatcher, o Options) *harness {
 	return h
 }
 
+// awaitNoConnections waits until the server has noticed the end of all connections.
+func (h *harness) awaitNoConnections(t testing.TB) {
+	t.Helper()
+	for h.Stats().Connections > 0 {
+		await(t, "end of the connection", time.After(time.Millisecond))
+	}
+}
+
 // dial connects a client.
 func (h *harness) dial(t *testing.T) *client {
 	t.Helper()

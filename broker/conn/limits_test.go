@@ -109,7 +109,10 @@ func TestTrickle(t *testing.T) {
 			}
 			<-time.After(time.Second)
 		}
-		wantDuration(t, "closed", time.Since(start), 3*time.Second+defaultPartial) // the length is a step of its own
+		// The length, which takes 3 s, is a step of its own; a write may just pass at the deadline.
+		if got, want := time.Since(start), 3*time.Second+defaultPartial; got < want || got > want+2*time.Second {
+			t.Errorf("closed after %v, want %v", got, want)
+		}
 	})
 }
 

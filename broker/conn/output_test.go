@@ -163,7 +163,7 @@ func TestShortFile(t *testing.T) {
 					t.Errorf("%v, want the stream cut", err)
 				}
 				await(t, "release", region.released)
-				h.Close()
+				h.awaitNoConnections(t)
 				if !strings.Contains(h.log.String(), "shorter") {
 					t.Errorf("log: %s", h.log)
 				}
@@ -212,9 +212,7 @@ func TestStuckReaderOfFiles(t *testing.T) {
 	c := h.dial(t)
 	c.send(fetch, 1, "")
 	await(t, "release", region.released)
-	for h.Stats().Connections > 0 {
-		await(t, "end of the connection", time.After(time.Millisecond))
-	}
+	h.awaitNoConnections(t)
 	if h.Stats().Timeouts != 1 {
 		t.Errorf("%+v, log: %s", h.Stats(), h.log)
 	}

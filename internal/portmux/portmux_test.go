@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -237,13 +238,13 @@ func TestTooManySilentConnections(t *testing.T) {
 // flaky is a listener that fails some times before it blocks until Close.
 type flaky struct {
 	net.Listener
-	failures int
-	tries    int
+	failures int64
+	tries    atomic.Int64
 	closed   chan struct{}
 }
 
 func (f *flaky) Accept() (net.Conn, error) {
-	if f.tries++; f.tries <= f.failures {
+	if f.tries.Add(1) <= f.failures {
 		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
 	}
 	<-f.closed
@@ -262,13 +263,13 @@ func TestTemporaryAcceptErrors(t *testing.T) {
 		started := time.Now()
 		go func() { done <- m.Serve() }()
 		synctest.Wait()
-		if l.tries != 1 {
-			t.Errorf("%d tries at once", l.tries)
+		if n := l.tries.Load(); n != 1 {
+			t.Errorf("%d tries at once", n)
 		}
 		<-time.After(time.Hour) // of the bubble
 		synctest.Wait()
-		if l.tries != 13 {
-			t.Errorf("%d tries in %v", l.tries, time.Since(started))
+		if n := l.tries.Load(); n != 13 {
+			t.Errorf("%d tries in %v", n, time.Since(started))
 		}
 		if err := errors.Join(m.Close(), <-done); err != nil {
 			t.Error(err)

@@ -1,0 +1,88 @@
+package controller
+
+import (
+	"sync/atomic"
+
+	"github.com/quorlog/quorlog/replication"
+)
+
+// MachineOptions configure a Machine.
+type MachineOptions struct {
+	// Node and Static are this node's id and the broker settings that it was started with. They only serve to resolve
+	// settings on this node and are not part of the metadata.
+	Node   replication.NodeID
+	Static map[string]string
+	// OnFatal is called, once, when the machine can't apply a command because it is damaged or newer than this program.
+	// The process must end: going on would make this node's metadata differ from the others'. Nil does nothing.
+	OnFatal func(error)
+}
+
+// Machine is the deterministic state machine of the metadata group; it is a raftgroup.Machine. Apply, Snapshot and Restore
+// are called from one goroutine, Image from any.
+type Machine struct {
+	local   *local
+	onFatal func(error)
+	image   atomic.Pointer[Image]
+	changed chan struct{} // holds one token while there is an image that watchers have not been told of
+	fatal   error         // only the applying goroutine's
+}
+
+// NewMachine returns a machine with an empty image.
+func NewMachine(o MachineOptions) *Machine {
+	m := &Machine{local: &local{node: o.Node, static: o.Static}, onFatal: o.OnFatal, changed: make(chan struct{}, 1)}
+	if m.onFatal == nil {
+		m.onFatal = func(error) {}
+	}
+	m.image.Store(emptyImage(m.local))
+	return m
+}
+
+// Image is the newest image.
+func (m *Machine) Image() *Image { return m.image.Load() }
+
+// Apply applies a command. It returns a *Result, or an error if the command can't be read; then the machine is stuck and
+// answers everything with this error.
+func (m *Machine) Apply(index uint64, command []byte) any {
+	if m.fatal != nil {
+		return m.fatal
+	}
+	c, err := decodeCommand(command)
+	if err != nil {
+		m.fatal = failf(err, "metadata command at index %d", index)
+		m.onFatal(m.fatal)
+		return m.fatal
+	}
+	old := m.image.Load()
+	next, result := step(old, index, c)
+	if next != old {
+		m.publish(next)
+	}
+	return result
+}
+
+// Snapshot encodes the image.
+func (m *Machine) Snapshot() ([]byte, error) {
+	if m.fatal != nil {
+		return nil, m.fatal // a snapshot would drop the command that could not be applied
+	}
+	return encodeImage(m.image.Load())
+}
+
+// Restore replaces the image by that of a snapshot. On an error nothing has changed.
+func (m *Machine) Restore(data []byte) error {
+	im, err := decodeImage(data, m.local)
+	if err != nil {
+		return err
+	}
+	m.fatal = nil
+	m.publish(im)
+	return nil
+}
+
+func (m *Machine) publish(im *Image) {
+	m.image.Store(im)
+	select {
+	case m.changed <- struct{}{}:
+	default: // the token is there already
+	}
+}

@@ -5,9 +5,12 @@
 // that must outlive the coordinator is written there, in the schemas that Kafka itself uses, and is answered only after it
 // is committed: the members and assignments of each finished rebalance, and every committed offset.
 //
-//	Service          routes a request to the shard of its group            service.go, find.go, admin.go
+//	Service          routes a request to the shard of its group            service.go, admin.go
 //	  shard          one led partition of __consumer_offsets               shard.go, load.go, writer.go
-//	    Machine      one group: Step(now, event) -> effects                machine*.go, offsets.go, effects.go
+//	    Machine      one group: Step(now, event) -> effects                machine*.go
+//	      membership   joins, syncs, heartbeats, timeouts, leaving         machine_{join,rebalance,sync}.go
+//	      roster       who is in the group, and the answers to them        machine_roster.go
+//	      offsets      committed offsets, their deletion and expiry        machine_offsets.go
 //	    Record       a change of durable state, and its Kafka form         record.go, codec.go
 //	  Log, Cluster   what the service needs from the rest of the node      deps.go; package replicated has them
 //

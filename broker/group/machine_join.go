@@ -8,7 +8,7 @@ import (
 	"github.com/quorlog/quorlog/broker"
 )
 
-func (m *Machine) joinGroup(now time.Time, e Join) {
+func (m *membership) joinGroup(now time.Time, e Join) {
 	r := &e.Request
 	r.Protocols = withoutRepeats(r.Protocols)
 	if err := m.checkJoin(r); err != nil {
@@ -32,7 +32,7 @@ func (m *Machine) joinGroup(now time.Time, e Join) {
 }
 
 // checkJoin refuses what can't become a member, whoever it is.
-func (m *Machine) checkJoin(r *JoinRequest) error {
+func (m *membership) checkJoin(r *JoinRequest) error {
 	switch {
 	case r.SessionTimeout < m.limits.MinSessionTimeout || r.SessionTimeout > m.limits.MaxSessionTimeout:
 		return broker.ErrInvalidSessionTimeout
@@ -48,7 +48,7 @@ func (m *Machine) checkJoin(r *JoinRequest) error {
 
 // accepts applies the limit on members. While the group prepares a rebalance those who joined it are counted: that way a
 // lowered limit takes effect at the next rebalance.
-func (m *Machine) accepts(id string) bool {
+func (m *membership) accepts(id string) bool {
 	s := m.members[id]
 	switch m.state {
 	case PreparingRebalance:
@@ -60,33 +60,8 @@ func (m *Machine) accepts(id string) bool {
 	}
 }
 
-// fits applies the limits on memory.
-func (m *Machine) fits(r *JoinRequest) bool {
-	held := m.heldBytes
-	if s := m.members[r.Member]; s != nil {
-		held -= protocolBytes(s.protocols)
-	}
-	if held+protocolBytes(r.Protocols) > m.limits.MaxGroupBytes {
-		return false
-	}
-	return r.Member != "" || len(m.pending) < m.limits.MaxPendingMembers
-}
-
-// compatible reports whether the group could still agree on a protocol with this member in it.
-func (m *Machine) compatible(r *JoinRequest) bool {
-	if r.ProtocolType == "" || len(r.Protocols) == 0 {
-		return false
-	}
-	if len(m.members) == 0 {
-		return true
-	}
-	return r.ProtocolType == m.protocolType && slices.ContainsFunc(r.Protocols, func(p Protocol) bool {
-		return m.support[p.Name] == len(m.members)
-	})
-}
-
 // joinNew handles a JoinGroup that comes without a member id.
-func (m *Machine) joinNew(now time.Time, e Join) {
+func (m *membership) joinNew(now time.Time, e Join) {
 	r := &e.Request
 	if r.Instance != "" {
 		if old, ok := m.static[r.Instance]; ok {
@@ -107,7 +82,7 @@ func (m *Machine) joinNew(now time.Time, e Join) {
 }
 
 // rejoin handles a JoinGroup of a member.
-func (m *Machine) rejoin(now time.Time, e Join, s *member) {
+func (m *membership) rejoin(now time.Time, e Join, s *member) {
 	r := &e.Request
 	switch m.state {
 	case PreparingRebalance:
@@ -148,7 +123,7 @@ func cloneProtocols(in []Protocol) []Protocol {
 	return out
 }
 
-func (m *Machine) addMember(now time.Time, e Join, id string) {
+func (m *membership) addMember(now time.Time, e Join, id string) {
 	r := &e.Request
 	delete(m.pending, id)
 	m.lastOrder++
@@ -174,54 +149,7 @@ func (m *Machine) addMember(now time.Time, e Join, id string) {
 	m.rebalanceOrComplete(now)
 }
 
-// updateMember takes over what the request says of the member and parks the request.
-func (m *Machine) updateMember(e Join, s *member) {
-	r := &e.Request
-	m.setProtocols(s, cloneProtocols(r.Protocols))
-	s.session, s.rebalance = r.SessionTimeout, r.RebalanceTimeout
-	if s.join != 0 {
-		// The client gave up on its former request; whoever still waits on it is told to come again.
-		m.failJoin(s.join, s.id, broker.ErrRebalanceInProgress)
-		m.joining--
-	}
-	s.join = e.Call
-	m.joining++
-}
-
-func (m *Machine) setProtocols(s *member, protocols []Protocol) {
-	m.dropSupport(s)
-	m.heldBytes += protocolBytes(protocols) - protocolBytes(s.protocols)
-	s.protocols = protocols
-	for _, p := range protocols {
-		m.support[p.Name]++
-	}
-}
-
-func (m *Machine) dropSupport(s *member) {
-	for _, p := range s.protocols {
-		if m.support[p.Name]--; m.support[p.Name] <= 0 {
-			delete(m.support, p.Name)
-		}
-	}
-}
-
-func (m *Machine) setAssignment(s *member, a []byte) {
-	m.heldBytes += len(a) - len(s.assignment)
-	s.assignment = a
-}
-
-// answerJoin answers a waiting JoinGroup and starts the member's session.
-func (m *Machine) answerJoin(now time.Time, s *member, r JoinResponse) {
-	if s.join == 0 {
-		return
-	}
-	m.replyJoin(s.join, r)
-	s.join = 0
-	m.joining--
-	m.alive(now, s)
-}
-
-func (m *Machine) joinResponse(s *member, membersForLeader bool) JoinResponse {
+func (m *membership) joinResponse(s *member, membersForLeader bool) JoinResponse {
 	r := JoinResponse{
 		Member: s.id, Leader: m.leader, Generation: m.generation,
 		ProtocolType: m.protocolType, Protocol: m.protocol,
@@ -232,43 +160,13 @@ func (m *Machine) joinResponse(s *member, membersForLeader bool) JoinResponse {
 	return r
 }
 
-func (m *Machine) joinMembers() []JoinMember {
-	all := m.ordered()
-	list := make([]JoinMember, len(all))
-	for i, s := range all {
-		list[i] = JoinMember{Member: s.id, Instance: s.instance, Metadata: s.metadata(m.protocol)}
-	}
-	return list
-}
-
-// removeMember takes a member out; what it waits for is answered with err.
-func (m *Machine) removeMember(s *member, err error) {
-	if s.join != 0 {
-		m.failJoin(s.join, "", err)
-		m.joining--
-		s.join = 0
-	}
-	m.replySync(s.sync, SyncResponse{Err: err})
-	s.sync = 0
-	m.dropSupport(s)
-	m.heldBytes -= s.bytes()
-	delete(m.members, s.id)
-	delete(m.turn.unsynced, s.id)
-	if s.instance != "" && m.static[s.instance] == s.id {
-		delete(m.static, s.instance)
-	}
-	if m.leader == s.id {
-		m.leader = "" // the next generation elects another
-	}
-}
-
-func (m *Machine) removeAndRebalance(now time.Time, s *member) {
+func (m *membership) removeAndRebalance(now time.Time, s *member) {
 	// A new member may still be there behind a long rebalance: told that it is unknown, it joins again.
 	m.removeMember(s, broker.ErrUnknownMember)
 	m.rebalanceOrComplete(now)
 }
 
-func (m *Machine) leave(now time.Time, e Leave) {
+func (m *membership) leave(now time.Time, e Leave) {
 	if m.state == Dead {
 		m.reply(e.Call, broker.ErrCoordinatorNotAvailable)
 		return
@@ -287,7 +185,7 @@ func (m *Machine) leave(now time.Time, e Leave) {
 	}
 }
 
-func (m *Machine) leaveOne(l LeaveMember) error {
+func (m *membership) leaveOne(l LeaveMember) error {
 	if _, ok := m.pending[l.Member]; ok && l.Instance == "" {
 		delete(m.pending, l.Member)
 		return nil

@@ -7,7 +7,7 @@ import (
 )
 
 // rebalanceOrComplete follows a change of the members: it starts a rebalance, or looks whether the one under way can go on.
-func (m *Machine) rebalanceOrComplete(now time.Time) {
+func (m *membership) rebalanceOrComplete(now time.Time) {
 	switch m.state {
 	case PreparingRebalance:
 		m.completeJoinIfAll(now)
@@ -17,12 +17,15 @@ func (m *Machine) rebalanceOrComplete(now time.Time) {
 }
 
 // prepareRebalance calls all members to join again.
-func (m *Machine) prepareRebalance(now time.Time) {
+func (m *membership) prepareRebalance(now time.Time) {
 	if m.state == CompletingRebalance {
 		m.failSyncs(now, broker.ErrRebalanceInProgress)
 	}
 	initial := m.state == Empty
 	m.turn = rebalance{initial: initial}
+	for _, s := range m.members {
+		m.synced(s)
+	}
 	m.setState(now, PreparingRebalance)
 	if !initial {
 		if !m.allJoined() {
@@ -41,30 +44,19 @@ func (m *Machine) prepareRebalance(now time.Time) {
 	m.joinWithin(now, m.turn.delay)
 }
 
-func (m *Machine) joinWithin(now time.Time, d time.Duration) {
+func (m *membership) joinWithin(now time.Time, d time.Duration) {
 	m.turn.joinBy = now.Add(d)
 	m.arm(m.turn.joinBy)
 }
 
-// rebalanceTimeout is the longest that any member asks for.
-func (m *Machine) rebalanceTimeout() time.Duration {
-	var longest time.Duration
-	for _, s := range m.members {
-		longest = max(longest, s.rebalance)
-	}
-	return longest
-}
-
-func (m *Machine) allJoined() bool { return m.joining == len(m.members) && len(m.pending) == 0 }
-
-func (m *Machine) completeJoinIfAll(now time.Time) {
+func (m *membership) completeJoinIfAll(now time.Time) {
 	if m.state == PreparingRebalance && !m.turn.initial && m.allJoined() {
 		m.completeJoin(now)
 	}
 }
 
 // joinTimeout ends PreparingRebalance, or extends the initial delay if members still keep arriving.
-func (m *Machine) joinTimeout(now time.Time) {
+func (m *membership) joinTimeout(now time.Time) {
 	t := &m.turn
 	if t.initial && t.arrived && t.left > 0 {
 		t.arrived = false
@@ -79,7 +71,7 @@ func (m *Machine) joinTimeout(now time.Time) {
 
 // completeJoin begins the next generation with those who have joined. Static members stay in it without having joined,
 // until their session ends: that they may restart unnoticed is what they are for (KIP-345).
-func (m *Machine) completeJoin(now time.Time) {
+func (m *membership) completeJoin(now time.Time) {
 	for _, s := range m.ordered() {
 		if s.join == 0 && s.instance == "" {
 			m.removeMember(s, broker.ErrUnknownMember)
@@ -100,11 +92,10 @@ func (m *Machine) completeJoin(now time.Time) {
 	m.subscribed = m.subscriptions()
 	m.setState(now, CompletingRebalance)
 	all := m.ordered()
-	m.turn.unsynced = make(map[string]struct{}, len(all))
 	m.turn.syncBy = now.Add(m.rebalanceTimeout())
 	m.arm(m.turn.syncBy)
 	for _, s := range all {
-		m.turn.unsynced[s.id] = struct{}{}
+		m.expectSync(s)
 		m.answerJoin(now, s, m.joinResponse(s, true))
 		m.alive(now, s)
 		s.isNew = false
@@ -113,7 +104,7 @@ func (m *Machine) completeJoin(now time.Time) {
 
 // becomeEmpty records that nobody is left, so that the retention of the offsets starts to run. If the write fails the
 // generation before comes back with the next coordinator, and its members' sessions end there.
-func (m *Machine) becomeEmpty(now time.Time) {
+func (m *membership) becomeEmpty(now time.Time) {
 	m.protocol = ""
 	m.leader = ""
 	m.subscribed = subscription{known: true}
@@ -121,52 +112,12 @@ func (m *Machine) becomeEmpty(now time.Time) {
 	m.write([]Record{m.metadataRecord(nil)}, func(time.Time, error) {})
 }
 
-// electLeader keeps the leader if it has joined, else takes the oldest member that has.
-func (m *Machine) electLeader() bool {
-	if s := m.members[m.leader]; s != nil && s.join != 0 {
-		return true
-	}
-	for _, s := range m.ordered() {
-		if s.join != 0 {
-			m.leader = s.id
-			return true
-		}
-	}
-	return false
-}
-
-// selectProtocol counts one vote per member: the first on its list of those that all offer. The oldest member's order
-// decides a tie.
-func (m *Machine) selectProtocol() string {
-	all := m.ordered()
-	votes := make(map[string]int)
-	for _, s := range all {
-		for _, p := range s.protocols {
-			if m.support[p.Name] == len(all) {
-				votes[p.Name]++
-				break
-			}
-		}
-	}
-	best := ""
-	for _, p := range all[0].protocols {
-		if votes[p.Name] > votes[best] {
-			best = p.Name
-		}
-	}
-	return best
-}
-
 // replaceStatic gives the place of a static member to a new process of the same instance. A stable group does not
 // rebalance for it, unless the protocol would change: the newcomer takes over the assignment.
-func (m *Machine) replaceStatic(now time.Time, e Join, s *member) {
+func (m *membership) replaceStatic(now time.Time, e Join, s *member) {
 	leaderBefore := m.leader
 	m.fence(s)
 	delete(m.members, s.id)
-	if _, ok := m.turn.unsynced[s.id]; ok {
-		delete(m.turn.unsynced, s.id)
-		m.turn.unsynced[e.NewMember] = struct{}{}
-	}
 	if m.leader == s.id {
 		m.leader = e.NewMember
 	}
@@ -187,20 +138,9 @@ func (m *Machine) replaceStatic(now time.Time, e Join, s *member) {
 	}
 }
 
-// fence tells the process that held the place that another has it now.
-func (m *Machine) fence(s *member) {
-	if s.join != 0 {
-		m.failJoin(s.join, s.id, broker.ErrFencedInstanceID)
-		s.join = 0
-		m.joining--
-	}
-	m.replySync(s.sync, SyncResponse{Err: broker.ErrFencedInstanceID})
-	s.sync = 0
-}
-
 // storeReplacement makes the new member id durable, then answers the newcomer. If a rebalance begins meanwhile, its
 // JoinGroup counts for that, and is answered with the others'.
-func (m *Machine) storeReplacement(s *member, e Join, leaderBefore string) {
+func (m *membership) storeReplacement(s *member, e Join, leaderBefore string) {
 	generation := m.generation
 	m.write([]Record{m.metadataRecord(nil)}, func(now time.Time, err error) {
 		if s.join != e.Call || m.state != Stable || m.generation != generation {

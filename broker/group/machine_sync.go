@@ -7,13 +7,15 @@ import (
 	"github.com/quorlog/quorlog/broker"
 )
 
-func (m *Machine) syncGroup(now time.Time, e Sync) {
+func (m *membership) syncGroup(now time.Time, e Sync) {
 	s, err := m.checkSync(&e.Request)
 	if err != nil {
 		m.replySync(e.Call, SyncResponse{Err: err})
 		return
 	}
-	m.synced(s)
+	if m.synced(s); m.owing == 0 {
+		m.turn.syncBy = time.Time{}
+	}
 	if m.state == Stable {
 		m.alive(now, s)
 		m.replySync(e.Call, m.syncResponse(s))
@@ -27,7 +29,7 @@ func (m *Machine) syncGroup(now time.Time, e Sync) {
 	}
 }
 
-func (m *Machine) checkSync(r *SyncRequest) (*member, error) {
+func (m *membership) checkSync(r *SyncRequest) (*member, error) {
 	if m.state == Dead {
 		return nil, broker.ErrCoordinatorNotAvailable
 	}
@@ -47,21 +49,13 @@ func (m *Machine) checkSync(r *SyncRequest) (*member, error) {
 	return s, nil
 }
 
-// synced notes that the member has sent its SyncGroup.
-func (m *Machine) synced(s *member) {
-	delete(m.turn.unsynced, s.id)
-	if len(m.turn.unsynced) == 0 {
-		m.turn.syncBy = time.Time{}
-	}
-}
-
-func (m *Machine) syncResponse(s *member) SyncResponse {
+func (m *membership) syncResponse(s *member) SyncResponse {
 	return SyncResponse{ProtocolType: m.protocolType, Protocol: m.protocol, Assignment: s.assignment}
 }
 
 // storeAssignments writes the leader's decision. Only when it is committed may a member act on it: a new coordinator that
 // did not know of it would fence all members.
-func (m *Machine) storeAssignments(now time.Time, given []Assignment) {
+func (m *membership) storeAssignments(now time.Time, given []Assignment) {
 	shares := make(map[string][]byte, len(given))
 	total := 0
 	for _, a := range given {
@@ -93,37 +87,20 @@ func (m *Machine) storeAssignments(now time.Time, given []Assignment) {
 	})
 }
 
-func (m *Machine) assignmentsFailed(now time.Time, err error) {
+func (m *membership) assignmentsFailed(now time.Time, err error) {
 	m.failSyncs(now, err)
 	m.prepareRebalance(now)
 }
 
-func (m *Machine) failSyncs(now time.Time, err error) {
-	for _, s := range m.ordered() {
-		m.setAssignment(s, nil)
-		m.answerSync(now, s, SyncResponse{Err: err})
-	}
-}
-
-// answerSync answers a waiting SyncGroup and restarts the session, which stood still while the member waited.
-func (m *Machine) answerSync(now time.Time, s *member, r SyncResponse) {
-	if s.sync == 0 {
-		return
-	}
-	m.replySync(s.sync, r)
-	s.sync = 0
-	m.alive(now, s)
-}
-
 // syncTimeout removes the members that took part in the join and were not heard of since: the others would wait for their
 // shares for ever.
-func (m *Machine) syncTimeout(now time.Time) {
+func (m *membership) syncTimeout(now time.Time) {
 	m.turn.syncBy = time.Time{}
 	if m.state != CompletingRebalance && m.state != Stable {
 		return
 	}
 	for _, s := range m.ordered() {
-		if _, ok := m.turn.unsynced[s.id]; ok {
+		if s.owesSync {
 			m.removeMember(s, broker.ErrUnknownMember)
 		}
 	}
@@ -131,7 +108,7 @@ func (m *Machine) syncTimeout(now time.Time) {
 }
 
 // metadataRecord is the membership as a record. Assignments are those given, or the members' own if shares is nil.
-func (m *Machine) metadataRecord(shares map[string][]byte) Record {
+func (m *membership) metadataRecord(shares map[string][]byte) Record {
 	md := &Metadata{
 		ProtocolType: m.protocolType, Protocol: m.protocol, Leader: m.leader,
 		Generation: m.generation, StateSince: m.stateSince,
@@ -152,7 +129,7 @@ func (m *Machine) metadataRecord(shares map[string][]byte) Record {
 
 // Restore takes over stored membership, on a machine that has none. Sessions start anew: the time without a coordinator
 // is not the members' fault.
-func (m *Machine) Restore(now time.Time, md *Metadata) {
+func (m *membership) Restore(now time.Time, md *Metadata) {
 	m.protocolType, m.protocol, m.generation = md.ProtocolType, md.Protocol, md.Generation
 	m.stateSince = md.StateSince
 	m.subscribed = subscription{known: true}
@@ -171,7 +148,7 @@ func (m *Machine) Restore(now time.Time, md *Metadata) {
 	m.subscribed = m.subscriptions()
 }
 
-func (m *Machine) restoreMember(now time.Time, sm *StoredMember) {
+func (m *membership) restoreMember(now time.Time, sm *StoredMember) {
 	_, repeated := m.members[sm.Member]
 	_, taken := m.static[sm.Instance]
 	if sm.Member == "" || repeated || taken {

@@ -126,20 +126,6 @@ func (m *Machine) checkCommit(now time.Time, e *Commit) error {
 	return nil
 }
 
-// waiting returns the keys of offsets on their way to the log. They come after nothing that is written now, so whatever
-// deletes offsets must delete these too.
-func (m *Machine) waiting() map[OffsetKey]struct{} {
-	keys := map[OffsetKey]struct{}{}
-	for _, w := range m.writes {
-		for i := range w.records {
-			if r := &w.records[i]; r.Key != nil && r.Offset != nil {
-				keys[*r.Key] = struct{}{}
-			}
-		}
-	}
-	return keys
-}
-
 // drop writes tombstones, and removes the offsets once those are committed.
 func (m *Machine) drop(keys []OffsetKey, then func(err error)) {
 	records := make([]Record, len(keys))

@@ -121,38 +121,72 @@ func (Reply) isEffect()     {}
 func (Write) isEffect()     {}
 func (Forget) isEffect()    {}
 
-func (m *Machine) replyJoin(call CallID, r JoinResponse) {
+// outbox collects the effects of a step, and remembers what is being written.
+type outbox struct {
+	out     []Effect
+	writes  map[uint64]pendingWrite
+	lastSeq uint64
+}
+
+type pendingWrite struct {
+	records []Record
+	then    func(now time.Time, err error)
+}
+
+func (o *outbox) replyJoin(call CallID, r JoinResponse) {
 	if call != 0 {
-		m.out = append(m.out, ReplyJoin{Call: call, Response: r})
+		o.out = append(o.out, ReplyJoin{Call: call, Response: r})
 	}
 }
 
-func (m *Machine) failJoin(call CallID, member string, err error) {
-	m.replyJoin(call, JoinResponse{Err: err, Member: member, Generation: NoGeneration})
+func (o *outbox) failJoin(call CallID, member string, err error) {
+	o.replyJoin(call, JoinResponse{Err: err, Member: member, Generation: NoGeneration})
 }
 
-func (m *Machine) replySync(call CallID, r SyncResponse) {
+func (o *outbox) replySync(call CallID, r SyncResponse) {
 	if call != 0 {
-		m.out = append(m.out, ReplySync{Call: call, Response: r})
+		o.out = append(o.out, ReplySync{Call: call, Response: r})
 	}
 }
 
-func (m *Machine) reply(call CallID, err error) {
+func (o *outbox) reply(call CallID, err error) {
 	if call != 0 {
-		m.out = append(m.out, Reply{Call: call, Err: err})
+		o.out = append(o.out, Reply{Call: call, Err: err})
 	}
 }
 
-func (m *Machine) replyEach(call CallID, each []error) {
+func (o *outbox) replyEach(call CallID, each []error) {
 	if call != 0 {
-		m.out = append(m.out, Reply{Call: call, Each: each})
+		o.out = append(o.out, Reply{Call: call, Each: each})
 	}
 }
 
 // write emits records and keeps what is to be done when they are committed or refused.
-func (m *Machine) write(records []Record, then func(now time.Time, err error)) uint64 {
-	m.lastSeq++
-	m.writes[m.lastSeq] = pendingWrite{records: records, then: then}
-	m.out = append(m.out, Write{Seq: m.lastSeq, Records: records})
-	return m.lastSeq
+func (o *outbox) write(records []Record, then func(now time.Time, err error)) uint64 {
+	o.lastSeq++
+	o.writes[o.lastSeq] = pendingWrite{records: records, then: then}
+	o.out = append(o.out, Write{Seq: o.lastSeq, Records: records})
+	return o.lastSeq
+}
+
+// waiting returns the keys of offsets on their way to the log. They come after nothing that is written now, so whatever
+// deletes offsets must delete these too.
+func (o *outbox) waiting() map[OffsetKey]struct{} {
+	keys := map[OffsetKey]struct{}{}
+	for _, w := range o.writes {
+		for i := range w.records {
+			if r := &w.records[i]; r.Key != nil && r.Offset != nil {
+				keys[*r.Key] = struct{}{}
+			}
+		}
+	}
+	return keys
+}
+
+// settled ends a write.
+func (o *outbox) settled(now time.Time, e Written) {
+	if w, ok := o.writes[e.Seq]; ok {
+		delete(o.writes, e.Seq)
+		w.then(now, e.Err)
+	}
 }

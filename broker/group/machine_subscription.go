@@ -16,20 +16,6 @@ func (s *subscription) has(topic string) bool {
 	return ok
 }
 
-// subscriptions collects the topics of all members under the chosen protocol.
-func (m *Machine) subscriptions() subscription {
-	if m.protocolType != ConsumerProtocol {
-		return subscription{}
-	}
-	all := subscription{known: true, topics: map[string]struct{}{}}
-	for _, s := range m.members {
-		if !all.add(s.metadata(m.protocol)) {
-			return subscription{}
-		}
-	}
-	return all
-}
-
 // add reads the head of a ConsumerProtocolSubscription: int16 version, then an array of topic names; what follows differs
 // between versions and does not matter here. It reports whether the bytes are of that form: what clients send each other
 // is theirs to choose.

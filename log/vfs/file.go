@@ -68,11 +68,15 @@ func MkdirDurable(fsys FS, dir string) error {
 	_, err := fsys.Stat(dir)
 	switch {
 	case err == nil || parent == dir:
-		// It may have been made just before a crash of this process, and never synced.
 		if err := fsys.MkdirAll(dir); err != nil {
+			return err // a file is in the way
+		}
+		// It may have been made just before this process was killed, and never synced. Where we may not read the parent,
+		// somebody else made it for us.
+		if err := fsys.SyncDir(parent); !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
-		return fsys.SyncDir(parent)
+		return nil
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}

@@ -175,6 +175,10 @@ func TestMkdirDurable(t *testing.T) {
 	})
 	m := NewMem()
 	must(t, MkdirDurable(m, "/a/b/c"))
+	must(t, MkdirDurable(Inject(m, Rule{Op: OpSyncDir, Err: syscall.EACCES}), "/a/b"))
+	if err := MkdirDurable(Inject(m, Rule{Op: OpSyncDir, Err: syscall.EIO}), "/a/b"); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a disk that fails: %v", err)
+	}
 	if _, err := m.Crash(nil, CrashOptions{}).Stat("/a/b/c"); err != nil {
 		t.Errorf("after a power cut: %v", err)
 	}

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -161,6 +162,9 @@ func (l *Log) Aborted(from, to Offset) ([]AbortedTxn, error) {
 	var found []AbortedTxn
 	for _, s := range segments {
 		recs, err := s.txn.load()
+		if errors.Is(err, errGone) {
+			continue // its records lie below the log start by now
+		}
 		if err != nil {
 			return nil, err
 		}

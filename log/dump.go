@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
@@ -126,12 +128,13 @@ func (d *dumper) txns(s *segment) {
 
 func (d *dumper) frame(sc *scanner) {
 	p := &sc.p
-	d.printf("  %10d %10d %6d %12d %-13s %8d  %s\n", sc.at.pos, sc.at.index, p.LeaderEpoch, p.BaseOffset, p.kind, len(sc.frame), describe(p, sc.frame))
+	line := fmt.Sprintf("  %10d %10d %6d %12d %-13s %8d  %s", sc.at.pos, sc.at.index, p.LeaderEpoch, p.BaseOffset, p.kind, len(sc.frame), describe(p, sc.frame))
+	d.printf("%s\n", strings.TrimRight(line, " "))
 	if !d.o.Records || p.kind != KindBatch {
 		return
 	}
 	err := batch.Iterate(sc.frame, func(r batch.Record) error {
-		d.printf("      %12d %d key=%q value=%q\n", r.Offset, r.Timestamp, r.Key, r.Value)
+		d.printf("      %12d %d key=%s value=%s\n", r.Offset, r.Timestamp, quoted(r.Key), quoted(r.Value))
 		return d.err
 	})
 	if err != nil {
@@ -167,6 +170,14 @@ func describe(p *parsed, frame []byte) string {
 		text += " " + orError(map[batch.ControlType]string{batch.ControlAbort: "abort", batch.ControlCommit: "commit"}[c.Type], err)
 	}
 	return text
+}
+
+// quoted prints bytes, and tells none from empty.
+func quoted(b []byte) string {
+	if b == nil {
+		return "null"
+	}
+	return strconv.Quote(string(b))
 }
 
 func orError(text string, err error) string {

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"errors"
 	"fmt"
 	"sort"
 
@@ -112,6 +113,21 @@ func (l *Log) partOfIndex(i Index) (part, error) {
 // Entry returns one entry, from memory if it is recent and otherwise from disk with its CRCs checked. The boundary answers
 // with its term and no frame; an index that is not stored is exactly ErrNotFound. The frame must not be changed.
 func (l *Log) Entry(i Index) (Entry, error) {
+	for {
+		cuts := l.cuts.Load()
+		e, err := l.entry(i)
+		// A truncation may take the bytes away, and an append put others there, between the look at the slots and the read:
+		// that is no damage. It counts itself before it touches a file.
+		if err == nil || err == ErrNotFound || cuts == l.cuts.Load() {
+			return e, err
+		}
+		if l.cutting.Load() {
+			return Entry{}, ErrNotFound // committed entries are never in the way of a truncation
+		}
+	}
+}
+
+func (l *Log) entry(i Index) (Entry, error) {
 	l.mu.RLock()
 	boundary, next, closed := l.mu.boundary, l.mu.next.index, len(l.mu.segments) == 0
 	l.mu.RUnlock()
@@ -133,10 +149,14 @@ func (l *Log) Entry(i Index) (Entry, error) {
 		return Entry{}, err
 	}
 	defer p.release()
-	if err := p.load(); err != nil {
-		return Entry{}, err
+	var e Entry
+	if err = p.load(); err == nil {
+		e, err = p.entry(i)
 	}
-	return p.entry(i)
+	if errors.Is(err, errGone) {
+		return Entry{}, ErrNotFound
+	}
+	return e, err
 }
 
 func (p *part) entry(i Index) (Entry, error) {
@@ -175,7 +195,15 @@ func gapEntry(i, first Index, frame []byte, q *parsed) (Entry, error) {
 
 // ConfigurationAt returns the newest Raft configuration at or below an index, and its own index; nil, 0 where there is
 // none. It reads at most one segment's slots and one frame.
-func (l *Log) ConfigurationAt(i Index) ([]byte, Index, error) {
+func (l *Log) ConfigurationAt(i Index) (data []byte, at Index, err error) {
+	for {
+		if data, at, err = l.configurationAt(i); !errors.Is(err, errGone) || l.Err() != nil {
+			return data, at, err
+		}
+	}
+}
+
+func (l *Log) configurationAt(i Index) ([]byte, Index, error) {
 	l.mu.RLock()
 	f, last, boundary := l.mu.facts, l.mu.next.index-1, l.mu.boundary.Index
 	l.mu.RUnlock()
@@ -208,7 +236,15 @@ func (l *Log) ConfigurationAt(i Index) ([]byte, Index, error) {
 }
 
 // StartState returns the state at the boundary: what a replica must begin with that is to receive all stored entries.
-func (l *Log) StartState() (State, error) {
+func (l *Log) StartState() (s State, err error) {
+	for {
+		if s, err = l.startState(); !errors.Is(err, errGone) || l.Err() != nil {
+			return s, err
+		}
+	}
+}
+
+func (l *Log) startState() (State, error) {
 	l.mu.RLock()
 	if len(l.mu.segments) == 0 {
 		l.mu.RUnlock()

@@ -104,7 +104,9 @@ type Log struct {
 	tail     tail
 	stats    counters
 	failure  atomic.Pointer[error]
-	openTxns openTxns // guarded by applied
+	cuts     atomic.Uint64 // truncations begun
+	cutting  atomic.Bool   // one is under way
+	openTxns openTxns      // guarded by applied
 
 	// w is the writer's side, held over I/O.
 	w struct {

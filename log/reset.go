@@ -36,6 +36,9 @@ func (l *Log) Reset(s State) error {
 	if err := fs.SyncDir(dir); err != nil {
 		return l.fail("sync directory", err)
 	}
+	for _, s := range l.mu.segments {
+		s.gone.Store(true)
+	}
 	created := l.nowMs()
 	seg, index, place, err := resetFiles(fs, dir, &s, created)
 	if err != nil {

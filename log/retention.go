@@ -1,9 +1,6 @@
 package log
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 // Retention moves in two steps. RetentionStart says where the log start should be; the leader makes it an entry, and every
 // replica's log start moves when that is applied. DropSegments then removes the segments that lie below.
@@ -135,6 +132,7 @@ func (l *Log) DropSegments() (int, error) {
 	}
 	var names []string
 	for _, s := range old {
+		s.gone.Store(true)
 		names = append(names, s.name()+logSuffix, s.name()+indexSuffix, s.name()+stateSuffix, s.name()+txnSuffix)
 	}
 	return n, l.removeFiles(names)
@@ -169,24 +167,20 @@ type ScrubResult struct {
 }
 
 // Scrub reads and checks about maxBytes of stored frames, and goes on there the next time; at least one frame, at most to
-// the log's end. Damage is ErrCorrupt. One goroutine at a time.
+// the last applied entry: what comes later may be truncated meanwhile. Damage is ErrCorrupt. One goroutine at a time.
 func (l *Log) Scrub(maxBytes int64) (ScrubResult, error) {
 	var r ScrubResult
-	first := l.FirstIndex()
-	if first == 0 {
-		return ScrubResult{Wrapped: true}, nil
-	}
-	at := max(l.scrub.next, first)
+	at, last := max(l.scrub.next, l.FirstIndex(), 1), l.AppliedIndex()
 	for r.Bytes < maxBytes || r.Bytes == 0 {
-		p, err := l.partOfIndex(at)
-		if errors.Is(err, ErrNotFound) {
+		if at > last {
 			l.scrub.next, r.Wrapped = 0, true
 			return r, nil
 		}
+		p, err := l.partOfIndex(at)
 		if err != nil {
 			return r, err
 		}
-		n, next, err := p.scrub(at, maxBytes-r.Bytes)
+		n, next, err := p.scrub(at, last, maxBytes-r.Bytes)
 		p.release()
 		r.Bytes += n
 		at = next
@@ -198,18 +192,20 @@ func (l *Log) Scrub(maxBytes int64) (ScrubResult, error) {
 	return r, nil
 }
 
-// scrub checks frames of one segment from an index on and returns where to go on.
-func (p *part) scrub(at Index, maxBytes int64) (n int64, next Index, err error) {
+// scrub checks frames of one segment from an index up to another and returns where to go on.
+func (p *part) scrub(at, last Index, maxBytes int64) (n int64, next Index, err error) {
 	if err := p.load(); err != nil {
 		return 0, at, err
 	}
 	for i := max(p.table.findIndex(uint32(at-p.seg.first)), 0); i < p.table.n; i++ {
+		at = p.seg.first + Index(p.table.relIndex(i))
+		if at > last || (n >= maxBytes && n > 0) {
+			return n, at, nil
+		}
 		if err := p.verify(i); err != nil {
 			return n, at, err
 		}
-		if n += int64(p.table.at(i).size); n >= maxBytes && i+1 < p.table.n {
-			return n, p.seg.first + Index(p.table.relIndex(i+1)), nil
-		}
+		n += int64(p.table.at(i).size)
 	}
 	return n, p.next.index, nil
 }

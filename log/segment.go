@@ -70,6 +70,7 @@ type segment struct {
 	base  Offset
 	first Index
 	refs  atomic.Int32
+	gone  atomic.Bool // its files are being removed; set before the first of them is
 	// size is the .log's length once the segment is sealed.
 	size     atomic.Int64
 	verified verified
@@ -135,8 +136,14 @@ func (s *segment) logLocked() (vfs.File, error) {
 	return f, nil
 }
 
+// errGone: the segment was removed while we looked at it.
+var errGone = fmt.Errorf("%w: the segment was removed meanwhile", ErrOffsetOutOfRange)
+
 // missing turns a vanished file of a segment that we list into corruption.
 func (s *segment) missing(err error) error {
+	if s.gone.Load() && isNotExist(err) {
+		return errGone
+	}
 	if isNotExist(err) {
 		return fmt.Errorf("%w: a file of segment %s has vanished: %w", ErrCorrupt, s.name(), err)
 	}

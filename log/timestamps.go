@@ -24,13 +24,13 @@ func (l *Log) OffsetForTimestamp(ts int64, below Offset) (off Offset, timestamp 
 		if err := p.load(); err != nil {
 			return false, err
 		}
-		off, timestamp, ok, err = p.firstReaching(ts, start)
+		off, timestamp, ok, err = p.firstReaching(ts, start, below)
 		return !ok, err
 	})
-	if off >= below {
+	if !ok || off >= below || err != nil {
 		return 0, 0, false, err
 	}
-	return off, timestamp, ok, err
+	return off, timestamp, true, nil
 }
 
 // MaxTimestamp returns the first record with the largest timestamp at or above the log start and below `below` (KIP-734).
@@ -77,6 +77,9 @@ func (l *Log) eachPart(fn func(p *part, start Offset) (bool, error)) error {
 		at = p.next.index
 		more, err := fn(&p, start)
 		p.release()
+		if errors.Is(err, errGone) {
+			continue // retention took it: the next one has the answer
+		}
 		if err != nil || !more {
 			return err
 		}
@@ -84,17 +87,18 @@ func (l *Log) eachPart(fn func(p *part, start Offset) (bool, error)) error {
 	return nil
 }
 
-// firstReaching returns the first record at or above start with a timestamp of at least ts.
-func (p *part) firstReaching(ts int64, start Offset) (off Offset, timestamp int64, ok bool, err error) {
+// firstReaching returns the first record at or above start with a timestamp of at least ts. It looks at no batch from
+// below on: those may be truncated meanwhile.
+func (p *part) firstReaching(ts int64, start, below Offset) (off Offset, timestamp int64, ok bool, err error) {
 	t := &p.table
 	first := p.firstAt(start)
 	if i := t.search(func(i int) bool { return t.maxTS(i) >= ts }); i > first {
-		if i == t.n {
+		if i == t.n || p.seg.base+Offset(t.relOff(i)) >= below {
 			return 0, 0, false, nil
 		}
 		return p.recordReaching(i, ts, start)
 	}
-	for i := first; i < t.n && !ok && err == nil; i++ {
+	for i := first; i < t.n && !ok && err == nil && p.seg.base+Offset(t.relOff(i)) < below; i++ {
 		h, batch, herr := p.batchHeader(i)
 		switch {
 		case herr != nil:

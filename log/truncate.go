@@ -44,6 +44,9 @@ func (l *Log) TruncateSuffix(from Index) error {
 	if err != nil {
 		return err
 	}
+	l.cutting.Store(true)
+	l.cuts.Add(1)
+	defer l.cutting.Store(false)
 	if l.w.checkpoint.last >= from {
 		if err := l.moveCheckpointLocked(c); err != nil {
 			return err
@@ -164,6 +167,7 @@ func (l *Log) moveCheckpointLocked(c *cut) error {
 func (l *Log) removeBehindLocked(k int) error {
 	var side []string
 	for _, s := range slices.Backward(l.mu.segments[k+1:]) {
+		s.gone.Store(true)
 		if err := l.removeFiles([]string{s.name() + logSuffix}); err != nil {
 			return err
 		}

@@ -198,10 +198,7 @@ func resolveOp(im *Image, r Resource, now map[string]string, op ConfigOp) (*meta
 
 // inherited is the value of a setting that is not set for the resource itself.
 func (im *Image) inherited(r Resource, name string) string {
-	if r.Type == TopicResource {
-		return im.Layers(r.Name).Get(config.Topic, name)
-	}
-	return im.Layers("").Get(resourceScopes[r.Type], name)
+	return im.topicLayers(r.Name).Get(resourceScopes[r.Type], name)
 }
 
 // combine appends to a list what it lacks, or takes from it.

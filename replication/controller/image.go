@@ -78,12 +78,18 @@ func emptyImage(l *local) *Image {
 // Partitions is the number of partitions of all topics.
 func (im *Image) Partitions() int { return im.partitions }
 
-// Layers are the broker settings that hold on this node, and the topic's own if the name is that of a topic.
-func (im *Image) Layers(topic string) config.Layers {
+// Layers are the broker settings that hold on this node.
+func (im *Image) Layers() config.Layers {
 	l := config.Layers{BrokerDefault: im.BrokerConfig}
 	if im.local != nil {
 		l.Broker, l.Static = im.NodeConfig[im.local.node], im.local.static
 	}
+	return l
+}
+
+// topicLayers are Layers with what is set for a topic on top.
+func (im *Image) topicLayers(topic string) config.Layers {
+	l := im.Layers()
 	if t := im.Topics[topic]; t != nil {
 		l.Topic = t.Config
 	}
@@ -95,7 +101,7 @@ func (im *Image) Layers(topic string) config.Layers {
 func (im *Image) TopicConfig(name string) replication.TopicConfig {
 	// Each value was checked when it was set. What can still be wrong is a combination across layers, for example a
 	// topic's minimum above the broker's maximum: then both values hold as they are.
-	c, _ := im.Layers(name).TopicConfig()
+	c, _ := im.topicLayers(name).TopicConfig()
 	return c
 }
 

@@ -136,7 +136,7 @@ func choosePlacements(im *Image, p *placer, t *NewTopic) ([][]replication.NodeID
 		}
 		return placements, nil
 	}
-	layers := im.Layers("")
+	layers := im.Layers()
 	partitions := int64(t.Partitions)
 	if partitions == -1 {
 		partitions = layers.Int("num.partitions")
@@ -187,7 +187,7 @@ func manualPlacements(t *NewTopic) ([][]replication.NodeID, error) {
 func (c *Controller) DeleteTopics(ctx context.Context, topics []TopicRef) []error {
 	errs := make([]error, len(topics))
 	im := c.Image()
-	disabled := !im.Layers("").Bool("delete.topic.enable")
+	disabled := !im.Layers().Bool("delete.topic.enable")
 	var ids [][]byte
 	var index []int
 	for i, ref := range topics {

@@ -8,6 +8,8 @@ import (
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/raftgroup"
+	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // What package log says of a partition, so that the services above need not import it.
@@ -32,18 +34,83 @@ type LeaderChange struct {
 	Local  bool
 }
 
-// Options configure a Manager.
+// Options configure a Manager. Zero values mean the defaults.
 type Options struct {
 	DataDir string
 	FS      vfs.FS // nil: the operating system's
 	Node    replication.NodeID
+	Network transport.Network // nil: a node without peers
+	Timing  raftgroup.Timing
 	Logger  *slog.Logger
 	Now     func() time.Time
 
-	// OnLeader is called, in order for each partition, after leadership moved. It must not block.
+	// OnLeader is called, in order, after leadership moved. It must not block: it is called for all partitions by one goroutine.
 	OnLeader func(LeaderChange)
 	// OnFatal gets the first error after which the process must end: a failed write or fsync. It is called once.
 	OnFatal func(error)
+	// Guard watches that commits of the vote store do not hang: vfs.Watchdog.Guard.
+	Guard func(op vfs.Op, path string, do func() error) error
+
+	QueueBytes     int64         // appends of one partition that wait to be stored and committed, in bytes
+	NodeQueueBytes int64         // the same, of all partitions
+	QueueWait      time.Duration // how long an append waits for room there
+	ReplicaLag     time.Duration // replica.lag.time.max.ms
+	// SoftFree is the free space, in bytes, below which batches are refused; negative: none are. The default is a fiftieth of
+	// the disk, within 64 MiB and 1 GiB.
+	SoftFree int64
+	// BallastBytes is the size of a file that is deleted when the disk is full nevertheless, so that elections and the
+	// advance of log starts still find room; negative: no such file.
+	BallastBytes int64
+
+	TailBytes       int64 // what the in-memory tails of all partitions may pin
+	CheckpointBytes int64 // of a partition, between checkpoints
+	ProducerExpiry  time.Duration
+}
+
+// Defaults of Options.
+const (
+	DefaultQueueBytes     = 32 << 20
+	DefaultNodeQueueBytes = 256 << 20
+	DefaultQueueWait      = 10 * time.Second
+	DefaultReplicaLag     = 30 * time.Second
+	DefaultBallastBytes   = 32 << 20
+
+	leastSoftFree = 64 << 20
+	mostSoftFree  = 1 << 30
+)
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.OS{}
+	}
+	if o.Network == nil {
+		o.Network = transport.None{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.QueueBytes <= 0 {
+		o.QueueBytes = DefaultQueueBytes
+	}
+	if o.NodeQueueBytes <= 0 {
+		o.NodeQueueBytes = max(DefaultNodeQueueBytes, o.QueueBytes)
+	}
+	if o.QueueWait <= 0 {
+		o.QueueWait = DefaultQueueWait
+	}
+	if o.ReplicaLag <= 0 {
+		o.ReplicaLag = DefaultReplicaLag
+	}
+	if o.BallastBytes == 0 {
+		o.BallastBytes = DefaultBallastBytes
+	}
+	if o.TailBytes <= 0 {
+		o.TailBytes = log.DefaultTailBudget
+	}
+	return o
 }
 
 // Batch is a validated batch. Frame is the partition's from Append on: it is stamped in place and kept.

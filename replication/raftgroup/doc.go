@@ -1,3 +1,32 @@
-// Package raftgroup runs Raft instances: Group, one replica of a partition, whose log is the partition's own; and MetaGroup,
-// the metadata group.
+// Package raftgroup runs Raft instances: [Group] is one replica of a partition, whose log is the partition's own, and
+// [MetaGroup] is the metadata group. Above it, nobody sees Raft.
+//
+// A Group outlives its Raft instance: a replica that is too far behind is reset to another's first segment, and that needs a
+// new instance over the new log (install.go). What arrives from peers passes a filter first (link.go). Groups of one replica
+// and of three run the same code.
+//
+// # Leadership
+//
+// Winning an election is not leading. The new leader's first own entry names its epoch (log.KindEpoch: the leader's identity,
+// stamped with its term). Once that entry is applied, everything from earlier terms is too, and only then does the group tell
+// its owner that it leads. It tells at once when Raft loses the leadership.
+//
+// # Ending
+//
+// Raft leaves proposals that wait in its queue without an answer when it is shut down. So an instance is closed for proposals
+// first, then drained (Raft answers everything while it runs), and only then shut down.
+//
+// # Locks
+//
+//	Group.install -> Group.mu -> Group.lead.mu
+//
+// Under mu and lead.mu nothing of Raft is called but getters that do not wait.
+//
+// # Goroutines
+//
+//   - those of hashicorp/raft: three for each group, two more for each peer while it leads, one for a metric while it leads.
+//   - announce: one for each election won, until the epoch entry is applied or the leadership is lost.
+//   - install: one for each InstallSnapshot received, until it is answered.
+//   - MetaGroup.catchUp: one for each election won; ends with a barrier's answer or the instance.
+//   - MetaGroup.Propose starts one that waits for Raft's answer.
 package raftgroup

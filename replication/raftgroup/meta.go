@@ -2,54 +2,466 @@ package raftgroup
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // Machine is the deterministic state machine behind the metadata group. Apply is called once for each committed command, in
-// order, from one goroutine; so are Snapshot and Restore.
+// order; Apply, Snapshot and Restore never overlap.
 type Machine interface {
 	Apply(index uint64, command []byte) any
 	Snapshot() ([]byte, error)
 	Restore(data []byte) error
 }
 
-// MetaOptions configure a MetaGroup.
+// MetaGroupName is the metadata group's name on the network.
+const MetaGroupName = "metadata"
+
+const (
+	// metaSnapshots is how many snapshots are kept: the newest, and one in case it is damaged.
+	metaSnapshots = 2
+	// metaTrailing is how many commands are kept behind a snapshot, for followers that are a little behind.
+	metaTrailing = 4096
+	// metaSnapshotEvery is after how many commands a snapshot is taken.
+	metaSnapshotEvery = 8192
+	// metaLockPatience is how long opening waits for another process to let go of the log.
+	metaLockPatience = 2 * time.Second
+	// maxMetaSnapshot bounds a snapshot that is read, in bytes.
+	maxMetaSnapshot = 1 << 30
+)
+
+// MetaOptions configure a MetaGroup. Zero values mean the defaults.
 type MetaOptions struct {
 	Dir       string // of its files; created if missing
 	Node      replication.NodeID
 	Machine   Machine
-	Bootstrap bool // begin a new cluster of this node alone if there is no state yet
+	Bootstrap bool              // begin a new cluster of this node alone if there is no state yet
+	Network   transport.Network // nil: a node without peers
+	Timing    Timing
 	Logger    *slog.Logger
-	// OnLeader is called, in order, when this node wins or loses the group's leadership.
+	// OnLeader is called, in order, when this node has won the group's leadership and applied everything from before, and when
+	// it has lost it. It is called on Raft's goroutines and must not wait.
 	OnLeader func(leads bool)
-	// OnFatal gets the error after which the process must end.
+	// OnFatal gets the error after which the process must end. It is called once.
 	OnFatal func(error)
-	// Timeouts; zero means the defaults.
-	HeartbeatTimeout, ElectionTimeout, LeaseTimeout time.Duration
+	// Guard watches that writes do not hang: vfs.Watchdog.Guard.
+	Guard func(op vfs.Op, path string, do func() error) error
 }
 
-// MetaGroup is the metadata group's replica on this node.
-type MetaGroup struct{}
+// MetaGroup is the metadata group's replica on this node: Raft as it comes, with its log and votes in bbolt and file
+// snapshots. It may be used by any number of goroutines.
+type MetaGroup struct {
+	o      MetaOptions
+	logger *slog.Logger
+	raft   *raft.Raft
+	store  *metaStore
+	leads  atomic.Bool
+	ended  chan struct{}
+	close  sync.Once
+	tasks  sync.WaitGroup // catchUp
 
-// OpenMeta starts the replica. It does not wait for a leader.
-func OpenMeta(o MetaOptions) (*MetaGroup, error) { return &MetaGroup{}, nil }
+	mu struct {
+		sync.Mutex
+		term    uint64        // that this node won, 0 while it does not lead
+		changed chan struct{} // closed and replaced whenever leadership moves
+	}
+}
 
-// WaitLeader waits until the group has a leader and, if it is this node, until everything committed is applied.
-func (g *MetaGroup) WaitLeader(ctx context.Context) error { return nil }
+// OpenMeta starts the replica. It does not wait for a leader; a group of one has it within milliseconds.
+func OpenMeta(o MetaOptions) (*MetaGroup, error) {
+	o.Timing = o.Timing.withDefaults()
+	if o.Network == nil {
+		o.Network = transport.None{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &MetaGroup{o: o, logger: o.Logger.With("group", MetaGroupName), ended: make(chan struct{})}
+	g.mu.changed = make(chan struct{})
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	path := filepath.Join(o.Dir, "metadata.db")
+	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
+		Timeout: metaLockPatience, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
+	}})
+	if err != nil {
+		return nil, fmt.Errorf("metadata: open %s: %w", path, err)
+	}
+	g.store = &metaStore{BoltStore: bolt, path: path, guard: o.Guard, onFatal: o.OnFatal, logger: g.logger}
+	if err := g.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("metadata: %w", err), bolt.Close())
+	}
+	return g, nil
+}
 
-// Propose replicates a command and returns what the machine made of it, once it is applied here.
+func (g *MetaGroup) id() replication.ReplicaID { return replication.ReplicaID{Node: g.o.Node} }
+
+func (g *MetaGroup) config() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(g.id().String())
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.o.Timing.Heartbeat, g.o.Timing.Election, g.o.Timing.Lease
+	c.ShutdownOnRemove = false
+	c.SnapshotThreshold, c.TrailingLogs = metaSnapshotEvery, metaTrailing
+	c.NoLegacyTelemetry = true
+	c.Logger = newRaftLogger(g.logger)
+	return c
+}
+
+func (g *MetaGroup) start() error {
+	config := g.config()
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(g.o.Dir, metaSnapshots, config.Logger)
+	if err != nil {
+		return err
+	}
+	wire := &metaWire{group: g, requests: make(chan raft.RPC, queueLength)}
+	if g.o.Bootstrap {
+		self := raft.Server{ID: config.LocalID, Address: wire.LocalAddr()}
+		err := raft.BootstrapCluster(config, g.store, g.store, snapshots, wire, raft.Configuration{Servers: []raft.Server{self}})
+		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return err
+		}
+	}
+	if wire.Endpoint, err = g.o.Network.Attach(MetaGroupName, wire.LocalAddr(), wire); err != nil {
+		return err
+	}
+	if g.raft, err = raft.NewRaft(config, &metaMachine{g.o.Machine}, g.store, g.store, snapshots, wire); err != nil {
+		wire.Detach()
+		return err
+	}
+	g.raft.RegisterObserver(raft.NewObserver(nil, false, g.observe))
+	if g.raft.State() == raft.Leader {
+		g.observe(&raft.Observation{Data: raft.Leader})
+	}
+	if servers := g.raft.GetConfiguration().Configuration().Servers; len(servers) == 1 && servers[0].ID == config.LocalID {
+		wire.requests <- raft.RPC{
+			Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
+			RespChan: make(chan raft.RPCResponse, 1),
+		}
+	}
+	return nil
+}
+
+// observe hears of Raft's changes of state, on the goroutine that makes them.
+func (g *MetaGroup) observe(o *raft.Observation) bool {
+	switch state := o.Data.(type) {
+	case raft.RaftState:
+		if state == raft.Leader {
+			g.elected(g.raft.CurrentTerm())
+		} else {
+			g.deposed()
+		}
+	case raft.LeaderObservation:
+		g.mu.Lock()
+		g.moveLocked()
+		g.mu.Unlock()
+	}
+	return false
+}
+
+// moveLocked wakes who waits for a change of leadership.
+func (g *MetaGroup) moveLocked() {
+	close(g.mu.changed)
+	g.mu.changed = make(chan struct{})
+}
+
+func (g *MetaGroup) elected(term uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.term == term {
+		return
+	}
+	g.mu.term = term
+	g.tasks.Add(1)
+	go g.catchUp(term)
+}
+
+// catchUp waits until everything from before the term is applied; then this node leads.
+func (g *MetaGroup) catchUp(term uint64) {
+	defer g.tasks.Done()
+	for {
+		err := g.raft.Barrier(0).Error()
+		g.mu.Lock()
+		if g.mu.term != term {
+			g.mu.Unlock()
+			return
+		}
+		if err == nil {
+			g.setLeadsLocked(true)
+			g.mu.Unlock()
+			return
+		}
+		g.mu.Unlock()
+		select {
+		case <-time.After(announcePause):
+		case <-g.ended:
+			return
+		}
+	}
+}
+
+func (g *MetaGroup) deposed() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.mu.term = 0
+	g.setLeadsLocked(false)
+}
+
+func (g *MetaGroup) setLeadsLocked(leads bool) {
+	if g.leads.Swap(leads) == leads {
+		return
+	}
+	g.moveLocked()
+	if g.o.OnLeader != nil {
+		g.o.OnLeader(leads)
+	}
+}
+
+// WaitLeader waits until the group has a leader; if it is this node, until everything committed is applied here.
+func (g *MetaGroup) WaitLeader(ctx context.Context) error {
+	for {
+		g.mu.Lock()
+		changed := g.mu.changed
+		g.mu.Unlock()
+		if leader := g.Leader(); leader != replication.NoNode {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-g.ended:
+			return errStopped
+		}
+	}
+}
+
+// Propose replicates a command and returns what the machine made of it, once it is applied here. Errors are those of
+// package replication, as for appends, or the context's: then the command may still be applied.
 func (g *MetaGroup) Propose(ctx context.Context, command []byte) (any, error) {
-	return nil, replication.ErrNotLeader
+	type result struct {
+		answer any
+		err    error
+	}
+	select {
+	case <-g.ended:
+		return nil, errStopped
+	default:
+	}
+	done := make(chan result, 1)
+	go func() {
+		f := g.raft.Apply(command, 0)
+		if err := f.Error(); err != nil {
+			done <- result{err: outcome(err)}
+			return
+		}
+		done <- result{answer: f.Response()}
+	}()
+	select {
+	case r := <-done:
+		return r.answer, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
-// IsLeader reports whether this node leads the group.
-func (g *MetaGroup) IsLeader() bool { return false }
+// IsLeader reports whether this node leads the group and has applied everything from before.
+func (g *MetaGroup) IsLeader() bool { return g.leads.Load() }
 
-// Leader is the leading node, NoNode while none is known.
-func (g *MetaGroup) Leader() replication.NodeID { return replication.NoNode }
+// Leader is the leading node, NoNode while none is known. This node is named only once it has caught up.
+func (g *MetaGroup) Leader() replication.NodeID {
+	_, id := g.raft.LeaderWithID()
+	r, ok := parseReplica(id)
+	if !ok || (r.Node == g.o.Node && !g.IsLeader()) {
+		return replication.NoNode
+	}
+	return r.Node
+}
 
-// Close stops the replica.
-func (g *MetaGroup) Close() error { return nil }
+// Applied is the index of the last command that Raft handed to the machine.
+func (g *MetaGroup) Applied() uint64 { return g.raft.AppliedIndex() }
+
+// Close stops the replica. Proposals under way get replication.ErrUnknownOutcome.
+func (g *MetaGroup) Close() (err error) {
+	g.close.Do(func() {
+		close(g.ended)
+		err = g.raft.Shutdown().Error()
+		g.tasks.Wait()
+		err = errors.Join(err, g.store.Close())
+	})
+	return err
+}
+
+// metaMachine is the state machine that Raft sees.
+type metaMachine struct{ m Machine }
+
+// Apply implements raft.FSM.
+func (m *metaMachine) Apply(l *raft.Log) any { return m.m.Apply(l.Index, l.Data) }
+
+// Snapshot implements raft.FSM.
+func (m *metaMachine) Snapshot() (raft.FSMSnapshot, error) {
+	data, err := m.m.Snapshot()
+	return metaSnapshot(data), err
+}
+
+// Restore implements raft.FSM.
+func (m *metaMachine) Restore(r io.ReadCloser) error {
+	data, err := io.ReadAll(io.LimitReader(r, maxMetaSnapshot))
+	if err = errors.Join(err, r.Close()); err != nil {
+		return err
+	}
+	return m.m.Restore(data)
+}
+
+// metaSnapshot is a snapshot on its way to the disk.
+type metaSnapshot []byte
+
+// Persist implements raft.FSMSnapshot.
+func (s metaSnapshot) Persist(sink raft.SnapshotSink) error {
+	if _, err := sink.Write(s); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+// Release implements raft.FSMSnapshot.
+func (metaSnapshot) Release() {}
+
+// metaWire is the metadata group's place in the network. Raft handles all requests itself here.
+type metaWire struct {
+	transport.Endpoint
+	group    *MetaGroup
+	requests chan raft.RPC
+}
+
+// Receive implements transport.Handler.
+func (w *metaWire) Receive(rpc raft.RPC) {
+	if err := w.group.store.Failed(); err != nil {
+		rpc.Respond(nil, err)
+		return
+	}
+	select {
+	case w.requests <- rpc:
+	default:
+		rpc.Respond(nil, transport.ErrBusy)
+	}
+}
+
+// Matched implements transport.Handler.
+func (w *metaWire) Matched(raft.ServerID, uint64) {}
+
+// Consumer implements raft.Transport.
+func (w *metaWire) Consumer() <-chan raft.RPC { return w.requests }
+
+// LocalAddr implements raft.Transport.
+func (w *metaWire) LocalAddr() raft.ServerAddress {
+	return raft.ServerAddress(w.group.id().String())
+}
+
+// EncodePeer implements raft.Transport.
+func (w *metaWire) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
+
+// DecodePeer implements raft.Transport.
+func (w *metaWire) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
+
+// SetHeartbeatHandler implements raft.Transport: see link.answerBusy.
+func (w *metaWire) SetHeartbeatHandler(func(raft.RPC)) {}
+
+// InstallSnapshot implements raft.Transport.
+func (w *metaWire) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
+	b, err := io.ReadAll(io.LimitReader(data, maxMetaSnapshot))
+	if err != nil {
+		return err
+	}
+	return w.Endpoint.InstallSnapshot(id, to, args, resp, b)
+}
+
+// Close implements raft.WithClose: Raft calls it when it has shut down.
+func (w *metaWire) Close() error {
+	w.Detach()
+	return nil
+}
+
+// metaStore is raft-boltdb with fail-stop: the first error is reported, and ends all writing.
+type metaStore struct {
+	*raftboltdb.BoltStore
+	path    string
+	guard   func(op vfs.Op, path string, do func() error) error
+	onFatal func(error)
+	logger  *slog.Logger
+	failure atomic.Pointer[error]
+}
+
+// Failed returns the failure that ended writing, nil while it works.
+func (s *metaStore) Failed() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (s *metaStore) write(do func() error) error {
+	if err := s.Failed(); err != nil {
+		return err
+	}
+	var err error
+	if s.guard != nil {
+		err = s.guard(vfs.OpSync, s.path, do)
+	} else {
+		err = do()
+	}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("metadata: %w", err)
+	if s.failure.CompareAndSwap(nil, &err) {
+		s.logger.Error("storage failed; the process must end", "err", err)
+		if s.onFatal != nil {
+			s.onFatal(err)
+		}
+	}
+	return err
+}
+
+// StoreLog implements raft.LogStore.
+func (s *metaStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs implements raft.LogStore.
+func (s *metaStore) StoreLogs(logs []*raft.Log) error {
+	return s.write(func() error { return s.BoltStore.StoreLogs(logs) })
+}
+
+// DeleteRange implements raft.LogStore.
+func (s *metaStore) DeleteRange(from, to uint64) error {
+	return s.write(func() error { return s.BoltStore.DeleteRange(from, to) })
+}
+
+// Set implements raft.StableStore.
+func (s *metaStore) Set(key, value []byte) error {
+	return s.write(func() error { return s.BoltStore.Set(key, value) })
+}
+
+// SetUint64 implements raft.StableStore. As in raftlog.Stable, a term that can't be saved must not make Raft panic; the group
+// hears nothing any more by then.
+func (s *metaStore) SetUint64(key []byte, n uint64) error {
+	err := s.write(func() error { return s.BoltStore.SetUint64(key, n) })
+	if err != nil && string(key) == "CurrentTerm" {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,169 @@
+package partition
+
+import (
+	"slices"
+	"sync"
+
+	"github.com/quorlog/quorlog/log"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// flights is what of a partition's appends is under way: those given to Raft and not answered, in order, and what they mean
+// for their producers' sequences. A producer has an entry while it has batches in flight; else the log knows best.
+type flights struct {
+	mu        sync.Mutex
+	queue     []*Pending
+	head      int
+	running   bool
+	producers map[int64]*flight
+}
+
+// flight is a producer's batches under way. Invariant: they continue what the log has of the producer, without a gap, unless
+// one of them fails; then the flight is forgotten.
+type flight struct {
+	epoch   int16
+	last    int32 // sequence of the last record
+	batches []*Pending
+}
+
+// admit decides whether a batch may go to Raft: nil, false. If its answer is known, or will be that of a batch under way, it
+// is seen to: true. The caller holds p.order.
+func (p *Partition) admit(pd *Pending) (answered bool, err error) {
+	h := &pd.header
+	if !h.HasProducer() {
+		return false, nil
+	}
+	f := &p.flights
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fl := f.producers[h.ProducerID]; fl != nil {
+		if settled, answered, err := fl.admit(pd); settled {
+			return answered, err
+		}
+	}
+	state, known := p.log.LastProducer(h.ProducerID)
+	v := log.CheckSequence(state, known, *h)
+	switch v.Verdict {
+	case log.SequenceOK:
+	case log.SequenceDuplicate:
+		if v.Last < p.log.Offsets().HighWatermark {
+			pd.finish(p.duplicate(pd, v), nil)
+			return true, nil
+		}
+		return false, nil // stored, but not committed: the log refuses it once more, and that is answered when it is committed
+	default:
+		return false, verdictError(v.Verdict)
+	}
+	f.addLocked(pd)
+	return false, nil
+}
+
+// admit judges a batch of a producer that has others under way. Not settled: only the log can tell.
+func (fl *flight) admit(pd *Pending) (settled, answered bool, err error) {
+	h := &pd.header
+	if h.ProducerEpoch < fl.epoch {
+		return true, false, replication.ErrInvalidProducerEpoch
+	}
+	if h.IsControl() {
+		return true, false, nil
+	}
+	if h.ProducerEpoch > fl.epoch {
+		if h.BaseSequence != 0 {
+			return true, false, replication.ErrOutOfOrderSequence
+		}
+	} else {
+		for _, b := range fl.batches {
+			if b.header.ProducerEpoch == h.ProducerEpoch && b.header.BaseSequence == h.BaseSequence && b.header.LastSequence() == h.LastSequence() {
+				b.same = append(b.same, pd)
+				return true, true, nil
+			}
+		}
+		if h.BaseSequence != batch.AddSequence(fl.last, 1) {
+			// A retry of something older; or a gap, which the log's verdict can't see: what is in flight is behind it.
+			return false, false, nil
+		}
+	}
+	fl.epoch, fl.last = h.ProducerEpoch, h.LastSequence()
+	fl.batches = append(fl.batches, pd)
+	return true, false, nil
+}
+
+// addLocked begins a producer's flight. A batch that the log would take, of a producer with a flight, does not continue it.
+func (f *flights) addLocked(pd *Pending) {
+	h := &pd.header
+	if h.IsControl() || f.producers[h.ProducerID] != nil {
+		return
+	}
+	if f.producers == nil {
+		f.producers = make(map[int64]*flight)
+	}
+	f.producers[h.ProducerID] = &flight{epoch: h.ProducerEpoch, last: h.LastSequence(), batches: []*Pending{pd}}
+}
+
+// duplicate is the answer to a batch that was stored before.
+func (p *Partition) duplicate(pd *Pending, v log.SequenceVerdict) Appended {
+	a := Appended{Base: v.Base, Last: v.Last, LogStart: p.log.Offsets().LogStart, Timestamp: batch.NoTimestamp, Duplicate: true, Epoch: p.log.EpochOf(v.Base)}
+	if pd.header.IsLogAppendTime() {
+		a.Timestamp = v.Timestamp
+	}
+	return a
+}
+
+func verdictError(v log.Verdict) error {
+	switch v {
+	case log.SequenceStaleEpoch:
+		return replication.ErrInvalidProducerEpoch
+	case log.SequenceUnknown:
+		return replication.ErrUnknownProducer
+	case log.SequenceForgotten:
+		return replication.ErrDuplicateSequence
+	}
+	return replication.ErrOutOfOrderSequence
+}
+
+// push queues what went to Raft; true if nobody waits for answers yet.
+func (f *flights) push(pd *Pending) (start bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queue = append(f.queue, pd)
+	start = !f.running
+	f.running = true
+	return start
+}
+
+// pop takes the oldest; nil, and nobody waits any more, if there is none.
+func (f *flights) pop() *Pending {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.head == len(f.queue) {
+		f.queue, f.head, f.running = f.queue[:0], 0, false
+		return nil
+	}
+	pd := f.queue[f.head]
+	f.queue[f.head] = nil
+	f.head++
+	return pd
+}
+
+// land takes an answered batch out of its producer's flight and returns its duplicates. If it was not stored, the producer's
+// flight is forgotten: what follows in it has a gap in front, and from now on the log tells what comes next.
+func (f *flights) land(pd *Pending, stored bool) (same []*Pending) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	same, pd.same = pd.same, nil
+	id := pd.header.ProducerID
+	fl := f.producers[id]
+	if fl == nil {
+		return same
+	}
+	i := slices.Index(fl.batches, pd)
+	if i < 0 {
+		return same
+	}
+	fl.batches = slices.Delete(fl.batches, i, i+1)
+	if !stored || len(fl.batches) == 0 {
+		delete(f.producers, id)
+	}
+	return same
+}

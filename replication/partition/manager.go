@@ -1,0 +1,331 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/quorlog/quorlog/log"
+	"github.com/quorlog/quorlog/log/vfs"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/raftgroup"
+	"github.com/quorlog/quorlog/replication/raftlog"
+)
+
+// ErrClosed: the manager was closed.
+var ErrClosed = fmt.Errorf("%w: node is stopping", replication.ErrNotLeader)
+
+// changeLocks is the number of locks that creations and deletions share.
+const changeLocks = 64
+
+// closeParallel is how many partitions are closed at a time: closing waits for fsyncs.
+const closeParallel = 16
+
+// Manager holds the partitions of this node. It may be used by any number of goroutines.
+type Manager struct {
+	o       Options
+	votes   *raftlog.Votes
+	tail    *log.TailBudget
+	queue   *semaphore.Weighted
+	space   space
+	changes changes
+	fatal   sync.Once
+	ctx     context.Context // ends with Close
+	cancel  context.CancelFunc
+	tasks   sync.WaitGroup // retirements
+
+	changing [changeLocks]sync.Mutex // by partition: one creation or deletion at a time. Held over I/O
+	mu       struct {
+		sync.RWMutex
+		partitions map[replication.PartitionID]*Partition
+		closed     bool
+	}
+}
+
+// NewManager opens the data directory. Partitions are opened one by one, by Ensure.
+func NewManager(o Options) (*Manager, error) {
+	o = o.withDefaults()
+	m := &Manager{o: o, tail: log.NewTailBudget(o.TailBytes), queue: semaphore.NewWeighted(o.NodeQueueBytes)}
+	m.mu.partitions = make(map[replication.PartitionID]*Partition)
+	if err := vfs.MkdirDurable(o.FS, m.root()); err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	votes, err := m.openVotes()
+	if err != nil {
+		return nil, err
+	}
+	m.votes = votes
+	if err := m.sweep(); err != nil {
+		return nil, errors.Join(err, votes.Close())
+	}
+	m.ctx, m.cancel = context.WithCancel(context.Background())
+	m.space.look(m)
+	m.changes.start(o.OnLeader)
+	return m, nil
+}
+
+func (m *Manager) root() string { return path.Join(m.o.DataDir, "partitions") }
+
+// openVotes opens the vote store: bbolt where files are real, its twin on the file system of the options elsewhere.
+func (m *Manager) openVotes() (*raftlog.Votes, error) {
+	o := raftlog.VoteOptions{Guard: m.o.Guard, OnFatal: m.die}
+	name := path.Join(m.o.DataDir, "votes.db")
+	real, err := hasRealFiles(m.o.FS, path.Join(m.root(), ".probe"))
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if !real {
+		return raftlog.OpenVotesFS(m.o.FS, name, o)
+	}
+	return raftlog.OpenVotes(name, o)
+}
+
+// hasRealFiles tells whether files of fsys are ones of the operating system, which bbolt can open by name.
+func hasRealFiles(fsys vfs.FS, name string) (bool, error) {
+	if err := fsys.RemoveAll(name); err != nil {
+		return false, err
+	}
+	f, err := fsys.Create(name)
+	if err != nil {
+		return false, err
+	}
+	_, real := f.Fd()
+	return real, errors.Join(f.Close(), fsys.Remove(name))
+}
+
+// die reports the error that ends the process.
+func (m *Manager) die(err error) {
+	m.fatal.Do(func() {
+		m.o.Logger.Error("storage failed; the process must end", "err", err)
+		if m.o.OnFatal != nil {
+			m.o.OnFatal(err)
+		}
+	})
+}
+
+func (m *Manager) lockFor(id replication.PartitionID) *sync.Mutex {
+	h := fnv.New32a()
+	h.Write(id.Topic[:])
+	return &m.changing[(h.Sum32()+uint32(id.Partition))%changeLocks]
+}
+
+// Get finds an open partition.
+func (m *Manager) Get(id replication.PartitionID) (*Partition, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	p, ok := m.mu.partitions[id]
+	return p, ok
+}
+
+// All returns the open partitions, in no particular order.
+func (m *Manager) All() []*Partition {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	all := make([]*Partition, 0, len(m.mu.partitions))
+	for _, p := range m.mu.partitions {
+		all = append(all, p)
+	}
+	return all
+}
+
+// Ensure opens this node's replica of a partition, creating it if there is none, and returns it once its Raft instance runs;
+// a one-voter group is about to elect itself then. An open one is returned as it is, with the assignment and configuration
+// given. A replica whose files are damaged is returned too, offline, with an error that wraps replication.ErrStorage.
+func (m *Manager) Ensure(ctx context.Context, id replication.PartitionID, topic string, a replication.Assignment, cfg replication.TopicConfig) (*Partition, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	lock := m.lockFor(id)
+	lock.Lock()
+	defer lock.Unlock()
+	if p, ok := m.Get(id); ok {
+		p.assignment.Store(&a)
+		p.setConfig(cfg)
+		return p, p.offlineErr()
+	}
+	if m.isClosed() {
+		return nil, ErrClosed
+	}
+	self, ok := m.replicaIn(a)
+	if !ok {
+		return nil, fmt.Errorf("%w: node %d is not among the replicas of %s-%d", replication.ErrInvalidReplicaAssignment, m.o.Node, topic, id.Partition)
+	}
+	p := newPartition(m, id, topic, self, a, cfg)
+	err := p.start(a)
+	if err != nil && !p.goOffline(err) {
+		return nil, err
+	}
+	if !m.register(p) {
+		return nil, errors.Join(ErrClosed, p.close())
+	}
+	p.give()
+	return p, p.offlineErr()
+}
+
+// Create is Ensure, under the name that fits a new topic.
+func (m *Manager) Create(ctx context.Context, id replication.PartitionID, topic string, a replication.Assignment, cfg replication.TopicConfig) (*Partition, error) {
+	return m.Ensure(ctx, id, topic, a, cfg)
+}
+
+func (m *Manager) isClosed() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.mu.closed
+}
+
+func (m *Manager) register(p *Partition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.closed {
+		return false
+	}
+	m.mu.partitions[p.id] = p
+	return true
+}
+
+// replicaIn finds this node's replica in an assignment.
+func (m *Manager) replicaIn(a replication.Assignment) (replication.ReplicaID, bool) {
+	for _, r := range a.Replicas {
+		if r.Node == m.o.Node {
+			return r, true
+		}
+	}
+	return replication.ReplicaID{}, false
+}
+
+// SetConfig changes a partition's configuration.
+func (m *Manager) SetConfig(id replication.PartitionID, cfg replication.TopicConfig) {
+	if p, ok := m.Get(id); ok {
+		p.setConfig(cfg)
+	}
+}
+
+// Delete removes this node's replica of a partition for good, open or not. Nothing is wrong if there is none.
+func (m *Manager) Delete(ctx context.Context, id replication.PartitionID) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	lock := m.lockFor(id)
+	lock.Lock()
+	defer lock.Unlock()
+	m.mu.Lock()
+	p := m.mu.partitions[id]
+	delete(m.mu.partitions, id)
+	m.mu.Unlock()
+	var err error
+	if p != nil {
+		if err = p.close(); err != nil {
+			m.o.Logger.Warn("closing a partition that is deleted", "partition", id.String(), "err", err)
+		}
+	}
+	return m.removeDir(id.String())
+}
+
+// Stored lists the replicas that have a directory here, open or not. A caller that knows which partitions exist finds by it
+// those whose deletion it missed.
+func (m *Manager) Stored() ([]replication.PartitionID, error) {
+	names, err := m.o.FS.List(m.root())
+	if err != nil {
+		return nil, err
+	}
+	var ids []replication.PartitionID
+	for _, name := range names {
+		if id, ok := parseName(name); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// Close ends all partitions and makes what they know durable, so that the next start reads nothing again. It waits for
+// appends that are under way, as long as their groups answer.
+func (m *Manager) Close(context.Context) error {
+	m.mu.Lock()
+	closed := m.mu.closed
+	m.mu.closed = true
+	m.mu.Unlock()
+	if closed {
+		return nil
+	}
+	m.cancel()
+	var g errgroup.Group
+	g.SetLimit(closeParallel)
+	for _, p := range m.All() {
+		g.Go(p.close)
+	}
+	err := g.Wait()
+	m.tasks.Wait()
+	m.changes.stop()
+	return errors.Join(err, m.votes.Close())
+}
+
+// sweep removes what an interrupted deletion left.
+func (m *Manager) sweep() error {
+	names, err := m.o.FS.List(m.root())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, deletedSuffix) {
+			if err := m.finishRemoval(strings.TrimSuffix(name, deletedSuffix)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// voteGroup is the name under which a replica's votes are kept. Another incarnation knows nothing of them.
+func voteGroup(name string, i replication.Incarnation) string { return fmt.Sprintf("%s.%d", name, i) }
+
+// removeDir deletes a replica's directory.
+//
+// Steps: rename to .deleted, fsync of the parent; forget its votes; remove the directory; fsync of the parent. Commit point:
+// the rename. Recovery: sweep goes on with the second step.
+func (m *Manager) removeDir(name string) error {
+	dir := path.Join(m.root(), name)
+	if err := m.o.FS.Rename(dir, dir+deletedSuffix); err != nil {
+		if isNotExist(err) {
+			return nil
+		}
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	if err := m.o.FS.SyncDir(m.root()); err != nil {
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	return m.finishRemoval(name)
+}
+
+func (m *Manager) finishRemoval(name string) error {
+	for _, g := range m.votes.Groups() {
+		if strings.HasPrefix(g, name+".") {
+			if err := m.votes.Drop(g); err != nil {
+				return err
+			}
+		}
+	}
+	if err := m.o.FS.RemoveAll(path.Join(m.root(), name) + deletedSuffix); err != nil {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return m.o.FS.SyncDir(m.root())
+}
+
+// isFatal tells the errors that end the process from those that take one partition offline.
+func isFatal(err error) bool {
+	return errors.Is(err, log.ErrFailed) || errors.Is(err, raftlog.ErrVotesFailed)
+}
+
+// isDamage tells errors that say that a replica's files are not what they must be.
+func isDamage(err error) bool {
+	return slices.ContainsFunc([]error{log.ErrCorrupt, log.ErrDataLoss, log.ErrFormat, raftgroup.ErrLostLog, errMeta}, func(target error) bool {
+		return errors.Is(err, target)
+	})
+}

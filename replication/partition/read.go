@@ -1,0 +1,175 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/quorlog/quorlog/log"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// fence compares the epoch that a client knows with ours (KIP-320), and then asks whether this replica leads.
+func (p *Partition) fence(current batch.Epoch) (*leadership, error) {
+	if err := p.offlineErr(); err != nil {
+		return nil, err
+	}
+	l := p.leader.Load()
+	switch {
+	case current > batch.NoEpoch && current < l.Epoch:
+		return l, replication.ErrFencedLeaderEpoch
+	case current > l.Epoch:
+		return l, replication.ErrUnknownLeaderEpoch
+	case !l.local:
+		return l, replication.ErrNotLeader
+	}
+	return l, nil
+}
+
+// Read returns committed batches from an offset on. Only the leader answers, unless the request says that any replica may.
+func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
+	l, err := p.fence(r.CurrentEpoch)
+	follower := errors.Is(err, replication.ErrNotLeader) && r.AnyReplica
+	if err != nil && !follower {
+		return ReadResult{}, err
+	}
+	o := p.log.Offsets()
+	if follower && (l.Node == replication.NoNode || r.Offset > o.HighWatermark) {
+		return ReadResult{}, replication.ErrOffsetNotAvailable // the leader may well have it
+	}
+	if r.Offset < o.LogStart || r.Offset > o.LogEnd {
+		return ReadResult{Offsets: o}, fmt.Errorf("%w: %d is not within %d..%d", replication.ErrOffsetOutOfRange, r.Offset, o.LogStart, o.LogEnd)
+	}
+	if r.LastFetchedEpoch > batch.NoEpoch {
+		end, err := p.diverging(r)
+		if err != nil || end != nil {
+			return ReadResult{Offsets: o, Diverging: end}, err
+		}
+	}
+	return p.read(r, o)
+}
+
+// diverging finds out whether the reader's log parted from this one (KIP-595).
+func (p *Partition) diverging(r ReadRequest) (*EpochEnd, error) {
+	epoch, end := p.log.EndOffsetForEpoch(r.LastFetchedEpoch)
+	if epoch < 0 || end < 0 {
+		return nil, fmt.Errorf("%w: nothing is known of epoch %d", replication.ErrOffsetOutOfRange, r.LastFetchedEpoch)
+	}
+	if epoch < r.LastFetchedEpoch || end < r.Offset {
+		return &EpochEnd{Epoch: epoch, End: end}, nil
+	}
+	return nil, nil
+}
+
+func (p *Partition) read(r ReadRequest, o Offsets) (ReadResult, error) {
+	below := o.HighWatermark
+	if r.ReadCommitted {
+		below = o.LastStable
+	}
+	rg, err := p.log.Read(r.Offset, below, r.MaxBytes, r.AtLeastOne)
+	if err != nil {
+		return ReadResult{}, p.readError(err)
+	}
+	res := ReadResult{Range: rg, Offsets: o}
+	if r.ReadCommitted && rg.Len() > 0 {
+		if res.Aborted, err = p.log.Aborted(r.Offset, rg.Next); err != nil {
+			rg.Release()
+			return ReadResult{}, p.readError(err)
+		}
+	}
+	return res, nil
+}
+
+// readError translates the log's errors. Damage takes the replica offline: it must not lead with it.
+func (p *Partition) readError(err error) error {
+	switch {
+	case errors.Is(err, log.ErrOffsetOutOfRange):
+		return fmt.Errorf("%w: %w", replication.ErrOffsetOutOfRange, err)
+	case errors.Is(err, log.ErrClosed):
+		return fmt.Errorf("%w: %w", replication.ErrNotLeader, err)
+	case errors.Is(err, log.ErrCorrupt):
+		p.damaged(err)
+	}
+	return fmt.Errorf("%w: %w", replication.ErrStorage, err)
+}
+
+// damaged takes the replica offline, once.
+func (p *Partition) damaged(err error) {
+	if p.offlineErr() == nil && !p.m.isClosed() {
+		p.Failed(err)
+	}
+}
+
+// Offsets tells where the partition stands, if this replica leads it in the given epoch.
+func (p *Partition) Offsets(current batch.Epoch) (Offsets, error) {
+	if _, err := p.fence(current); err != nil {
+		return Offsets{}, err
+	}
+	return p.log.Offsets(), nil
+}
+
+// OffsetForTimestamp finds the first record below an offset that is not older than ts.
+func (p *Partition) OffsetForTimestamp(ts int64, below batch.Offset, current batch.Epoch) (Found, error) {
+	if _, err := p.fence(current); err != nil {
+		return Found{}, err
+	}
+	return p.found(p.log.OffsetForTimestamp(ts, below))
+}
+
+// MaxTimestamp finds the record below an offset with the highest timestamp.
+func (p *Partition) MaxTimestamp(below batch.Offset, current batch.Epoch) (Found, error) {
+	if _, err := p.fence(current); err != nil {
+		return Found{}, err
+	}
+	return p.found(p.log.MaxTimestamp(below))
+}
+
+func (p *Partition) found(off batch.Offset, ts int64, ok bool, err error) (Found, error) {
+	if err != nil {
+		return Found{}, p.readError(err)
+	}
+	if !ok {
+		return Found{Offset: -1, Timestamp: batch.NoTimestamp, Epoch: batch.NoEpoch}, nil
+	}
+	return Found{Offset: off, Timestamp: ts, Epoch: p.log.EpochOf(off)}, nil
+}
+
+// EndOffsetForEpoch answers OffsetForLeaderEpoch: the largest known epoch at or below e, and where it ends; -1, -1 for an
+// epoch newer than all.
+func (p *Partition) EndOffsetForEpoch(e, current batch.Epoch) (EpochEnd, error) {
+	if _, err := p.fence(current); err != nil {
+		return EpochEnd{}, err
+	}
+	epoch, end := p.log.EndOffsetForEpoch(e)
+	return EpochEnd{Epoch: epoch, End: end}, nil
+}
+
+// EpochOf is the epoch under which an offset was written; batch.NoEpoch if that is not known.
+func (p *Partition) EpochOf(o batch.Offset) batch.Epoch {
+	if p.log == nil {
+		return batch.NoEpoch
+	}
+	return p.log.EpochOf(o)
+}
+
+// DeleteRecords advances the log start to an offset, -1 for the high watermark, on all replicas, and returns the log start
+// once it is applied here.
+func (p *Partition) DeleteRecords(ctx context.Context, before batch.Offset) (batch.Offset, error) {
+	if _, err := p.fence(batch.NoEpoch); err != nil {
+		return 0, err
+	}
+	o := p.log.Offsets()
+	if before == -1 {
+		before = o.HighWatermark
+	}
+	if before < 0 || before > o.HighWatermark {
+		return 0, fmt.Errorf("%w: %d is not within %d..%d", replication.ErrOffsetOutOfRange, before, o.LogStart, o.HighWatermark)
+	}
+	if before > o.LogStart {
+		if err := p.propose(ctx, log.InternalFrame(log.KindLogStart, log.EncodeLogStart(before))); err != nil {
+			return 0, err
+		}
+	}
+	return p.log.Offsets().LogStart, nil
+}

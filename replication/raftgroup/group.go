@@ -1,0 +1,345 @@
+package raftgroup
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorlog/quorlog/log"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/raftlog"
+	"github.com/quorlog/quorlog/replication/transport"
+)
+
+// ErrLostLog: the replica voted before, but its log is empty. It must come back as a new incarnation.
+var ErrLostLog = errors.New("raftgroup: the replica has voted, but its log is gone")
+
+// errStopped: the group was closed.
+var errStopped = fmt.Errorf("%w: group is closed", replication.ErrNotLeader)
+
+// Timing are Raft's timeouts. Zero values mean the defaults.
+type Timing struct {
+	Heartbeat time.Duration // without a leader's word for so long, a follower becomes a candidate
+	Election  time.Duration // a candidacy ends after that
+	Lease     time.Duration // a leader that reached no majority for so long steps down
+	// Commit is how long an idle follower may wait to hear of the newest commit index. Raft's own 50 ms cost a message per
+	// follower and group twenty times a second.
+	Commit time.Duration
+}
+
+// The defaults: fail-over within a second at the 99th percentile, in simulation.
+const (
+	DefaultHeartbeat = 300 * time.Millisecond
+	DefaultElection  = 300 * time.Millisecond
+	DefaultLease     = 200 * time.Millisecond
+	DefaultCommit    = time.Second
+)
+
+func (t Timing) withDefaults() Timing {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	set(&t.Heartbeat, DefaultHeartbeat)
+	set(&t.Election, max(DefaultElection, t.Heartbeat))
+	set(&t.Lease, min(DefaultLease, t.Heartbeat))
+	set(&t.Commit, DefaultCommit)
+	return t
+}
+
+// maxAppendEntries is how many entries one StoreLogs and one AppendEntries may hold, and how many proposals may wait in
+// Raft's queue.
+const maxAppendEntries = 256
+
+// drainPatience bounds how long an ending instance may take to answer what it was given. It answers within an election
+// timeout, unless the disk hangs; and then the watchdog ends the process.
+const drainPatience = 5 * time.Second
+
+// Owner is told what happens in a group. No method may wait for the group.
+type Owner interface {
+	// Applied is called after a run of committed entries moved the log's applied view, from one goroutine.
+	Applied()
+	// Led tells who leads, when that changed. Before the first call nobody is known to. Calls do not overlap, and the last one is right. Leader.Node is NoNode while nobody is known to
+	// lead. Local tells that this replica leads, and everything from before its epoch is applied.
+	Led(leader replication.Leader, local bool)
+	// Failed tells once that the group can't go on: log.ErrFailed and raftlog.ErrVotesFailed end the process, anything else
+	// takes the partition offline.
+	Failed(err error)
+}
+
+// Options make a Group.
+type Options struct {
+	Name    string // the same on all replicas
+	Self    replication.ReplicaID
+	Log     *log.Log
+	Stable  *raftlog.Stable
+	Network transport.Network
+	Owner   Owner
+	// Bootstrap are the voters that a new group begins with; the same on all of them. Empty for a replica that joins a group.
+	Bootstrap []replication.ReplicaID
+	Timing    Timing
+	Now       func() time.Time
+	Logger    *slog.Logger
+}
+
+// Group is one replica of a partition's Raft group. It may be used by any number of goroutines.
+type Group struct {
+	o       Options
+	logger  *slog.Logger
+	link    *link
+	install sync.Mutex // one InstallSnapshot at a time; held while the instance is replaced
+	failed  sync.Once
+
+	mu struct {
+		sync.RWMutex
+		instance *instance // nil before the first and between two; its node is set
+		closed   bool
+	}
+	lead lead
+	isr  isr
+}
+
+// instance is one life of a Raft node.
+type instance struct {
+	node     atomic.Pointer[raft.Raft] // nil until NewRaft has returned, while Raft's goroutines run already
+	store    *raftlog.Store
+	requests chan raft.RPC
+	floor    log.Index // what is at or below was applied before this life
+	leading  atomic.Uint64
+	closing  atomic.Bool    // set under Group.mu; no more proposals
+	open     sync.WaitGroup // proposals without an answer, and announcements
+}
+
+// Open starts a replica. It returns when Raft runs. A one-voter group elects itself at once.
+func Open(o Options) (*Group, error) {
+	o.Timing = o.Timing.withDefaults()
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	g := &Group{o: o, logger: o.Logger.With("group", o.Name)}
+	// Nobody may ask for less than the epoch that led when what is applied was stored.
+	g.lead.leader = replication.Leader{Node: replication.NoNode, Epoch: o.Log.EpochOf(o.Log.Offsets().HighWatermark)}
+	g.isr.peers = make(map[raft.ServerID]*peer)
+	g.link = &link{group: g}
+	fresh, err := g.bootstrap()
+	if err != nil {
+		return nil, err
+	}
+	end, err := o.Network.Attach(o.Name, raft.ServerAddress(o.Self.String()), g.link)
+	if err != nil {
+		return nil, fmt.Errorf("attach %s: %w", o.Name, err)
+	}
+	g.link.end = end
+	if err := g.start(fresh); err != nil {
+		end.Detach()
+		return nil, err
+	}
+	return g, nil
+}
+
+// bootstrap writes the first entry of a new group: its configuration, the same on all replicas. Raft's own function stores
+// the term first and takes a crash in between for a group that exists.
+func (g *Group) bootstrap() (fresh bool, err error) {
+	if g.o.Log.LastIndex() > 0 || len(g.o.Bootstrap) == 0 {
+		return false, nil
+	}
+	term, err := number(g.o.Stable, raftlog.KeyCurrentTerm)
+	if err != nil {
+		return false, err
+	}
+	vote, err := number(g.o.Stable, raftlog.KeyVoteTerm)
+	if err != nil {
+		return false, err
+	}
+	if term > 1 || vote > 0 {
+		return false, fmt.Errorf("%w: %s in term %d", ErrLostLog, g.o.Name, max(term, vote))
+	}
+	if err := g.o.Stable.Save(raftlog.KeyCurrentTerm, 1); err != nil {
+		return false, err
+	}
+	var c raft.Configuration
+	for _, r := range g.o.Bootstrap {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(r.String()), Address: raft.ServerAddress(r.String())})
+	}
+	frame := log.InternalFrame(log.KindConfiguration, raft.EncodeConfiguration(c))
+	return true, g.o.Log.Append([]log.Entry{{Index: 1, Term: 1, Kind: log.KindConfiguration, Frame: frame}})
+}
+
+// number reads a number that may not be there yet.
+func number(s *raftlog.Stable, key []byte) (uint64, error) {
+	if _, err := s.Get(key); err != nil {
+		return 0, nil
+	}
+	return s.GetUint64(key)
+}
+
+// config is Raft's configuration of this group.
+func (g *Group) config() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(g.o.Self.String())
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.o.Timing.Heartbeat, g.o.Timing.Election, g.o.Timing.Lease
+	c.CommitTimeout = g.o.Timing.Commit
+	c.BatchApplyCh = true // without it there is no group commit
+	c.MaxAppendEntries = maxAppendEntries
+	c.NoSnapshotRestoreOnStart = true
+	c.ShutdownOnRemove = false
+	// Raft must neither take snapshots nor delete from the log: that is the log's retention.
+	c.TrailingLogs, c.SnapshotThreshold = math.MaxUint64/2, math.MaxUint64
+	c.SnapshotInterval = 24 * time.Hour // how often it looks whether to take one
+	c.NoLegacyTelemetry = true
+	c.Logger = newRaftLogger(g.logger)
+	return c
+}
+
+// start runs a new instance over the log as it is.
+func (g *Group) start(preferred bool) error {
+	in := &instance{requests: make(chan raft.RPC, queueLength), floor: g.o.Log.AppliedIndex()}
+	in.store = raftlog.NewStore(g.o.Log, g.fail)
+	snapshots := raftlog.NewSnapshots(g.o.Log)
+	snapshots.Arm()
+	r, err := raft.NewRaft(g.config(), &machine{group: g, in: in}, in.store, g.o.Stable, snapshots, &wire{link: g.link, in: in})
+	if err != nil {
+		return fmt.Errorf("start raft of %s: %w", g.o.Name, err)
+	}
+	in.node.Store(r)
+	r.RegisterObserver(raft.NewObserver(nil, false, func(o *raft.Observation) bool { return g.observe(in, o) }))
+	if err := g.publish(in); err != nil {
+		return errors.Join(err, r.Shutdown().Error())
+	}
+	if r.State() == raft.Leader {
+		g.observe(in, &raft.Observation{Data: raft.Leader}) // won before we could watch
+	}
+	if g.alone(r) || (preferred && g.o.Bootstrap[0] == g.o.Self) {
+		in.campaign()
+	}
+	return nil
+}
+
+// publish makes the instance the one that requests and proposals go to.
+func (g *Group) publish(in *instance) error {
+	if err := in.store.Failed(); err != nil {
+		return err // something that Raft read at its start is damaged
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.mu.closed {
+		return errStopped
+	}
+	g.mu.instance = in
+	return nil
+}
+
+// alone reports whether this replica is the group's only voter.
+func (g *Group) alone(r *raft.Raft) bool {
+	voters, self := 0, false
+	for _, s := range r.GetConfiguration().Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voters++
+			self = self || s.ID == raft.ServerID(g.o.Self.String())
+		}
+	}
+	return voters == 1 && self
+}
+
+// campaign makes the replica a candidate at once instead of after the timeout.
+func (in *instance) campaign() {
+	in.requests <- raft.RPC{
+		Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
+		RespChan: make(chan raft.RPCResponse, 1),
+	}
+}
+
+// stop ends an instance: no more proposals, drain, shut down. It returns when all its goroutines have ended.
+func (g *Group) stop(in *instance) error {
+	g.mu.Lock()
+	in.closing.Store(true)
+	g.mu.Unlock()
+	drained := make(chan struct{})
+	go func() {
+		in.open.Wait()
+		close(drained)
+	}()
+	timer := time.NewTimer(drainPatience)
+	defer timer.Stop()
+	select {
+	case <-drained:
+	case <-timer.C:
+		g.logger.Error("raft does not answer; shutting it down", "patience", drainPatience)
+	}
+	err := in.node.Load().Shutdown().Error()
+	g.mu.Lock()
+	if g.mu.instance == in {
+		g.mu.instance = nil
+	}
+	g.mu.Unlock()
+	return err
+}
+
+// Close stops the replica. The log is the caller's to close.
+func (g *Group) Close() error {
+	g.mu.Lock()
+	g.mu.closed = true
+	g.mu.Unlock()
+	g.link.end.Detach()
+	g.install.Lock() // an installation under way sees that the group is closed
+	defer g.install.Unlock()
+	if in := g.current(); in != nil {
+		return g.stop(in)
+	}
+	return nil
+}
+
+// current is the running instance, nil if there is none.
+func (g *Group) current() *instance {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.mu.instance
+}
+
+// running is the running Raft node, nil if there is none.
+func (g *Group) running() *raft.Raft {
+	if in := g.current(); in != nil {
+		return in.node.Load()
+	}
+	return nil
+}
+
+// fail reports the error that ends the group, once.
+func (g *Group) fail(err error) {
+	g.failed.Do(func() { g.o.Owner.Failed(err) })
+}
+
+// dead reports why no message may leave or enter any more, nil while all is well.
+func (g *Group) dead(in *instance) error {
+	if err := in.store.Failed(); err != nil {
+		return err
+	}
+	return g.o.Stable.Failed()
+}
+
+// CommitIndex is Raft's, for checkpoints; never below what is applied.
+func (g *Group) CommitIndex() log.Index {
+	applied := g.o.Log.AppliedIndex()
+	if r := g.running(); r != nil {
+		return max(applied, log.Index(r.CommitIndex()))
+	}
+	return applied
+}
+
+// Counts returns what Raft asked of the log so far, in this instance's life.
+func (g *Group) Counts() raftlog.Counts {
+	if in := g.current(); in != nil {
+		return in.store.Counts()
+	}
+	return raftlog.Counts{}
+}

@@ -1,0 +1,220 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorlog/quorlog/log"
+)
+
+// Errors of a Store.
+var (
+	// ErrPoisoned: an earlier call failed, and Raft may no longer change the log.
+	ErrPoisoned = errors.New("raftlog: store is poisoned")
+	// ErrForeign: an entry came from a peer without the leader's stamp, so it is none of the leader's log.
+	ErrForeign = errors.New("raftlog: unstamped entry from a peer")
+	// ErrPrefix: Raft was about to delete the beginning of the log, which only retention may do.
+	ErrPrefix = errors.New("raftlog: only the tail of the log may be deleted")
+	errType   = errors.New("raftlog: unknown type of entry")
+)
+
+// Local marks entries that were proposed on this node, in raft.Log.Extensions. It is how StoreLogs tells a leader's own new
+// frames, which it stamps, from what a peer sent, which must be stamped. It is never stored or sent.
+var Local = []byte{1}
+
+// Counts is what a Store was asked so far.
+type Counts struct {
+	GetLog  int64 // calls
+	Stores  int64 // calls of StoreLogs that stored something
+	Entries int64 // entries that they stored
+}
+
+// Store is the LogStore of one Raft instance. Raft calls StoreLogs and DeleteRange from one goroutine. It does not
+// implement raft.MonotonicLogStore: that would let Raft empty the log.
+type Store struct {
+	log  *log.Log
+	fail func(error)
+
+	busy    atomic.Bool
+	failure atomic.Pointer[error]
+	once    sync.Once
+
+	gets, stores, stored atomic.Int64
+
+	entries []log.Entry // of StoreLogs, kept between calls
+}
+
+// NewStore makes a store over a log. fail is called once, on the goroutine that met the first error.
+func NewStore(l *log.Log, fail func(error)) *Store {
+	return &Store{log: l, fail: fail}
+}
+
+// Counts returns the counts so far.
+func (s *Store) Counts() Counts {
+	return Counts{GetLog: s.gets.Load(), Stores: s.stores.Load(), Entries: s.stored.Load()}
+}
+
+// Failed returns the error that poisoned the store, nil while it is sound.
+func (s *Store) Failed() error {
+	if err := s.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Busy reports whether Raft's main goroutine is within StoreLogs or DeleteRange: it waits for the disk, and does nothing
+// else meanwhile.
+func (s *Store) Busy() bool { return s.busy.Load() }
+
+// Poison refuses all further changes, because of err.
+func (s *Store) Poison(err error) {
+	s.failure.CompareAndSwap(nil, &err)
+	s.once.Do(func() {
+		if s.fail != nil {
+			s.fail(s.Failed())
+		}
+	})
+}
+
+// FirstIndex answers 0, "none". Raft asks for it in order to compact, which it never does here, and to read the first entry
+// every ten seconds for a metric: a read of the oldest, coldest frame of every partition.
+func (s *Store) FirstIndex() (uint64, error) { return 0, nil }
+
+// LastIndex returns the index of the last entry; of the boundary while the log is empty.
+func (s *Store) LastIndex() (uint64, error) { return uint64(s.log.LastIndex()), nil }
+
+// GetLog reads an entry. Below the boundary and above the end it is exactly raft.ErrLogNotFound, which Raft compares with ==;
+// the boundary answers with its term. A frame that cannot be read poisons the store and answers as a no-op: see the
+// package's word on failure.
+func (s *Store) GetLog(index uint64, out *raft.Log) error {
+	s.gets.Add(1)
+	e, err := s.log.Entry(log.Index(index))
+	if err == log.ErrNotFound {
+		return raft.ErrLogNotFound
+	}
+	if err == nil {
+		err = decode(&e, out)
+	}
+	if err != nil {
+		s.Poison(fmt.Errorf("read entry %d: %w", index, err))
+		term, err := s.log.Term(log.Index(index))
+		if err != nil {
+			return raft.ErrLogNotFound
+		}
+		*out = raft.Log{Index: index, Term: uint64(term), Type: raft.LogNoop}
+	}
+	return nil
+}
+
+// decode is the inverse of encode. The data aliases the entry's frame.
+func decode(e *log.Entry, out *raft.Log) error {
+	*out = raft.Log{Index: uint64(e.Index), Term: uint64(e.Term)}
+	switch e.Kind {
+	case log.KindNoop:
+		out.Type = raft.LogNoop
+	case log.KindBarrier:
+		out.Type = raft.LogBarrier
+	case log.KindConfiguration:
+		_, payload, err := log.ParseInternal(e.Frame)
+		if err != nil {
+			return err
+		}
+		out.Type, out.Data = raft.LogConfiguration, payload
+	default:
+		out.Type, out.Data = raft.LogCommand, e.Frame
+	}
+	return nil
+}
+
+// encode makes a log entry of Raft's. Raft's own entries become internal frames; a command is a frame.
+func encode(in *raft.Log) (log.Entry, error) {
+	if in.Term > math.MaxInt32 {
+		return log.Entry{}, fmt.Errorf("%w: term %d", errType, in.Term)
+	}
+	e := log.Entry{Index: log.Index(in.Index), Term: log.Epoch(in.Term)}
+	switch in.Type {
+	case raft.LogCommand:
+		if len(in.Data) < 8 || (int64(binary.BigEndian.Uint64(in.Data)) < 0 && len(in.Extensions) == 0) {
+			return e, fmt.Errorf("%w: index %d", ErrForeign, in.Index)
+		}
+		e.Kind, e.Frame = log.KindOf(in.Data), in.Data
+	case raft.LogNoop:
+		e.Kind, e.Frame = log.KindNoop, log.InternalFrame(log.KindNoop, nil)
+	case raft.LogBarrier:
+		e.Kind, e.Frame = log.KindBarrier, log.InternalFrame(log.KindBarrier, nil)
+	case raft.LogConfiguration:
+		e.Kind, e.Frame = log.KindConfiguration, log.InternalFrame(log.KindConfiguration, in.Data)
+	default:
+		return e, fmt.Errorf("%w: %v", errType, in.Type)
+	}
+	return e, nil
+}
+
+// StoreLog stores one entry.
+func (s *Store) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs stores entries that continue the log, durably. A batch that the log refuses when it is its turn is replaced by a
+// refused frame, in the raft.Log too, so that the state machine sees it.
+func (s *Store) StoreLogs(logs []*raft.Log) error {
+	if err := s.Failed(); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	s.busy.Store(true)
+	defer s.busy.Store(false)
+	if err := s.store(logs); err != nil {
+		s.Poison(err)
+		return err
+	}
+	s.stores.Add(1)
+	s.stored.Add(int64(len(logs)))
+	return nil
+}
+
+func (s *Store) store(logs []*raft.Log) error {
+	entries := s.entries[:0]
+	defer func() {
+		clear(entries) // the frames are the tail's from now on, not ours to keep alive
+		s.entries = entries
+	}()
+	for _, l := range logs {
+		e, err := encode(l)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, e)
+	}
+	if err := s.log.Append(entries); err != nil {
+		return err
+	}
+	for i := range entries {
+		if logs[i].Type == raft.LogCommand {
+			logs[i].Data = entries[i].Frame
+		}
+	}
+	return nil
+}
+
+// DeleteRange removes the tail of the log, durably. Raft asks for nothing else here; whatever else it asks for is refused.
+func (s *Store) DeleteRange(from, to uint64) error {
+	if err := s.Failed(); err != nil {
+		return fmt.Errorf("%w: %w", ErrPoisoned, err)
+	}
+	s.busy.Store(true)
+	defer s.busy.Store(false)
+	if last := uint64(s.log.LastIndex()); to < last || from > to {
+		err := fmt.Errorf("%w: %d..%d of a log that ends at %d", ErrPrefix, from, to, last)
+		s.Poison(err)
+		return err
+	}
+	if err := s.log.TruncateSuffix(log.Index(from)); err != nil {
+		s.Poison(err)
+		return err
+	}
+	return nil
+}

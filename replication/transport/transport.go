@@ -1,0 +1,98 @@
+// Package transport carries the Raft messages of all groups between nodes. It declares what a network must do; [Mem] is a
+// network in memory for tests and for clusters within one process, and [None] that of a node without peers.
+//
+// A network knows nothing of partitions: it delivers requests for (group, replica) to the [Handler] that was attached for
+// it, and tells that handler which log positions its peers have confirmed. What must happen to a request before Raft may
+// see it is the handler's affair (package raftgroup).
+//
+// # Goroutines
+//
+// Mem: one for each open pipeline, which hands answers to Raft in order; Raft closes it, or Detach does.
+package transport
+
+import (
+	"errors"
+
+	"github.com/hashicorp/raft"
+)
+
+// Errors of networks. All of them mean for Raft: try again later.
+var (
+	// ErrUnreachable: the peer is not there, or did not answer in time.
+	ErrUnreachable = errors.New("transport: peer unreachable")
+	// ErrDetached: this end was detached.
+	ErrDetached = errors.New("transport: detached")
+	// ErrBusy: the peer's group has too many requests waiting.
+	ErrBusy = errors.New("transport: group is busy")
+)
+
+// Handler is a group's receiving end.
+type Handler interface {
+	// Receive takes a request from a peer and sees to it that exactly one answer goes to its RespChan, which must have room
+	// for it. It never waits: requests of other groups come over the same connection. Requests of one pipeline are handed
+	// over in their order.
+	Receive(rpc raft.RPC)
+	// Matched tells that a peer confirmed to hold our log up to an index, as of now.
+	Matched(peer raft.ServerID, index uint64)
+}
+
+// Endpoint is a group's sending end. The methods are those of raft.Transport and raft.WithPreVote that send.
+type Endpoint interface {
+	AppendEntriesPipeline(id raft.ServerID, target raft.ServerAddress) (raft.AppendPipeline, error)
+	AppendEntries(id raft.ServerID, target raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error
+	RequestVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error
+	RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error
+	// InstallSnapshot sends data, which is small: what a group of this project sends is a few kilobytes of state.
+	InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data []byte) error
+	TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error
+	// Detach ends delivery; requests under way fail with ErrDetached.
+	Detach()
+}
+
+// Network connects the replicas of groups.
+type Network interface {
+	// Attach makes a replica reachable. A Raft server id and its address are the same text (replication.ReplicaID).
+	Attach(group string, self raft.ServerAddress, h Handler) (Endpoint, error)
+}
+
+// Confirmed is the log position that a successful AppendEntries proves: that of its last entry, or of the one before it.
+func Confirmed(req *raft.AppendEntriesRequest) uint64 {
+	if n := len(req.Entries); n > 0 {
+		return req.Entries[n-1].Index
+	}
+	return req.PrevLogEntry
+}
+
+// None is the network of a node without peers.
+type None struct{}
+
+// Attach implements Network.
+func (None) Attach(string, raft.ServerAddress, Handler) (Endpoint, error) { return alone{}, nil }
+
+type alone struct{}
+
+func (alone) AppendEntriesPipeline(raft.ServerID, raft.ServerAddress) (raft.AppendPipeline, error) {
+	return nil, ErrUnreachable
+}
+
+func (alone) AppendEntries(raft.ServerID, raft.ServerAddress, *raft.AppendEntriesRequest, *raft.AppendEntriesResponse) error {
+	return ErrUnreachable
+}
+
+func (alone) RequestVote(raft.ServerID, raft.ServerAddress, *raft.RequestVoteRequest, *raft.RequestVoteResponse) error {
+	return ErrUnreachable
+}
+
+func (alone) RequestPreVote(raft.ServerID, raft.ServerAddress, *raft.RequestPreVoteRequest, *raft.RequestPreVoteResponse) error {
+	return ErrUnreachable
+}
+
+func (alone) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSnapshotRequest, *raft.InstallSnapshotResponse, []byte) error {
+	return ErrUnreachable
+}
+
+func (alone) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
+	return ErrUnreachable
+}
+
+func (alone) Detach() {}

@@ -118,7 +118,7 @@ func TestErrorCodesAsKfake(t *testing.T) {
 		{name: "produce with wrong acks", topic: "orders", version: 12, req: min(produceKey, func(r kmsg.Request) { r.(*kmsg.ProduceRequest).Acks = 5 })},
 		{name: "produce out of order", topic: "orders", version: 12, req: min(produceKey,
 			produce(producerBatch(t, batch.BuildOptions{Producer: &batch.Producer{ID: 1, Epoch: 0, Sequence: 5}}, "k", "v"))),
-			differs: "kfake wants a producer id to be known; Kafka, and this broker, take a new one at any sequence"},
+			differs: "a producer that the partition does not know must begin at 0: UNKNOWN_PRODUCER_ID makes clients start over"},
 		{name: "fetch", topic: "orders", version: 12, req: min(fetchKey, none)},
 		{name: "fetch by id", topic: "orders", version: 18, req: min(fetchKey, none)},
 		{name: "fetch from an unknown topic", topic: "nope", version: 12, req: min(fetchKey, none)},

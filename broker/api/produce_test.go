@@ -173,25 +173,27 @@ func TestIdempotentProducer(t *testing.T) {
 		f := producerBatch(t, batch.BuildOptions{Producer: &batch.Producer{ID: init.ProducerID, Epoch: init.ProducerEpoch, Sequence: sequence}}, "a", "1", "b", "2")
 		return produceRequest("orders", id, f)
 	}
-	qs := []*kmsg.ProduceRequest{send(0), send(2), send(4), send(2), send(8)}
-	want := []struct {
-		code kafkaproto.Code
-		base int64
-	}{{0, 0}, {0, 2}, {0, 4}, {0, 2}, {kafkaproto.OutOfOrderSequenceNumber, -1}}
+	answer := func(call conn.Call, q *kmsg.ProduceRequest, code kafkaproto.Code, base int64) {
+		t.Helper()
+		resp, err := c.finish(call, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p := resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]; p.ErrorCode != int16(code) || p.BaseOffset != base {
+			t.Errorf("%v at %d, want %v at %d", kafkaproto.Code(p.ErrorCode), p.BaseOffset, code, base)
+		}
+	}
+	qs := []*kmsg.ProduceRequest{send(0), send(2), send(4), send(2)}
 	var calls []conn.Call
 	for _, q := range qs {
 		calls = append(calls, c.start(q, 12))
 	}
-	for i, q := range qs {
-		resp, err := c.finish(calls[i], q)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := resp.(*kmsg.ProduceResponse).Topics[0].Partitions[0]
-		if p.ErrorCode != int16(want[i].code) || p.BaseOffset != want[i].base {
-			t.Errorf("request %d: %v at %d, want %+v", i, kafkaproto.Code(p.ErrorCode), p.BaseOffset, want[i])
-		}
+	for i, base := range []int64{0, 2, 4, 2} {
+		answer(calls[i], qs[i], kafkaproto.None, base)
 	}
+	retry, gap := send(0), send(8)
+	answer(c.start(retry, 12), retry, kafkaproto.None, 0)
+	answer(c.start(gap, 12), gap, kafkaproto.OutOfOrderSequenceNumber, -1)
 	if got := n.latest(c, "orders", 0); got != 6 {
 		t.Errorf("%d records", got)
 	}

@@ -19,6 +19,9 @@ import (
 // dialTimeout bounds how long a client command waits for the first broker to answer.
 const dialTimeout = 10 * time.Second
 
+// defaultBroker is where a node listens that nobody told otherwise.
+const defaultBroker = "127.0.0.1:9092"
+
 // client holds what every client command shares.
 type client struct {
 	brokers []string
@@ -27,7 +30,7 @@ type client struct {
 
 // flags adds --brokers and --output to a command and those below it.
 func (c *client) flags(cmd *cobra.Command) {
-	def := []string{"127.0.0.1:9092"}
+	def := []string{defaultBroker}
 	if env := os.Getenv("QUORLOG_BROKERS"); env != "" {
 		def = strings.Split(env, ",")
 	}

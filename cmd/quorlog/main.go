@@ -19,6 +19,7 @@ const (
 	exitFailed      = 1 // the operation failed
 	exitUsage       = 2 // wrong flags, arguments or configuration
 	exitUnreachable = 3 // no broker answered in time
+	exitDisk        = 4 // a node's disk has failed or hangs
 	exitPartly      = 5 // some items of a batch failed
 )
 

@@ -1,0 +1,78 @@
+package agent
+
+import (
+	"context"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
+)
+
+// exitDisk is the exit code after a disk has failed: an operator's script can tell it from other ends.
+const exitDisk = 4
+
+// exitProcess ends the process without any more writes: what is on disk now is what recovery will find.
+func exitProcess(error) { os.Exit(exitDisk) }
+
+// reconcileLoop follows the cluster's metadata.
+func (a *Agent) reconcileLoop() {
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-a.changed:
+			a.reconcile(a.ctx, a.controller.Image())
+		}
+	}
+}
+
+// reconcile opens, configures and deletes local partitions until they are those of the image. A partition that cannot be
+// opened is offline, and tried again at the next change; the others go on.
+func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
+	wanted := map[replication.PartitionID]bool{}
+	for _, t := range im.Topics {
+		cfg := im.TopicConfig(t.Name)
+		for i, assignment := range t.Partitions {
+			if !a.hosts(assignment) {
+				continue
+			}
+			id := replication.PartitionID{Topic: t.ID, Partition: int32(i)}
+			wanted[id] = true
+			if _, ok := a.partitions.Get(id); ok {
+				a.partitions.SetConfig(id, cfg)
+				continue
+			}
+			if _, err := a.partitions.Ensure(ctx, id, t.Name, assignment, cfg); err != nil {
+				a.logger.Error("the partition is offline", "topic", t.Name, "partition", i, "error", err)
+			}
+		}
+	}
+	for _, p := range a.partitions.All() {
+		if wanted[p.ID()] {
+			continue
+		}
+		if err := a.partitions.Delete(ctx, p.ID()); err != nil {
+			a.logger.Error("deleting a partition", "topic", p.Topic(), "partition", p.ID().Partition, "error", err)
+		}
+	}
+}
+
+func (a *Agent) hosts(assignment replication.Assignment) bool {
+	return slices.ContainsFunc(assignment.Replicas, func(r replication.ReplicaID) bool { return r.Node == a.node.NodeID })
+}
+
+// maintainLoop runs retention.
+func (a *Agent) maintainLoop() {
+	tick := time.NewTicker(a.layers.Duration("log.retention.check.interval.ms"))
+	defer tick.Stop()
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-tick.C:
+			a.partitions.Maintain(a.ctx)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -412,6 +413,35 @@ func TestServeAfterClose(t *testing.T) {
 	}
 	if _, err := l.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("%v, want the listener closed", err)
+	}
+}
+
+// flaky is a listener that fails some times, then for good.
+type flaky struct {
+	net.Listener
+	failures []error
+}
+
+func (f *flaky) Accept() (net.Conn, error) {
+	err := f.failures[0]
+	f.failures = f.failures[1:]
+	return nil, err
+}
+
+// Serve waits out errors that pass, and tells a closed listener from a broken one.
+func TestAcceptErrors(t *testing.T) {
+	for _, last := range []error{syscall.EINVAL, net.ErrClosed} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newServer(dispatcher(echo), Options{})
+			defer h.Close()
+			l := &flaky{failures: []error{syscall.EMFILE, syscall.ENFILE, syscall.EMFILE, last}}
+			start := time.Now()
+			err := h.Serve(l)
+			if errors.Is(last, net.ErrClosed) && err != nil || !errors.Is(last, net.ErrClosed) && !errors.Is(err, last) {
+				t.Errorf("%v after %v", err, last)
+			}
+			wantDuration(t, "given up", time.Since(start), 7*backoffFirst)
+		})
 	}
 }
 

@@ -89,7 +89,8 @@ func NewServer(o Options) *Server {
 	return s
 }
 
-// Serve accepts connections of a listener until it fails, or until Shutdown or Close, when it returns nil.
+// Serve accepts connections of a listener until that fails. It returns nil when the listener is closed, by Shutdown, Close
+// or its owner.
 func (s *Server) Serve(l net.Listener) error {
 	return s.ServeListener(Listener{Net: l, Name: s.options.Listener, Phase: s.options.Phase})
 }
@@ -111,7 +112,7 @@ func (s *Server) ServeListener(l Listener) error {
 			s.accept(l, c)
 			continue
 		}
-		if s.isStopping() {
+		if s.isStopping() || errors.Is(err, net.ErrClosed) {
 			return nil
 		}
 		if !temporary(err) {

@@ -248,6 +248,10 @@ func TestGarbage(t *testing.T) {
 	c := h.dial(t)
 	c.send(metadata, 1, "still alive")
 	c.expect(1, "still alive")
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.awaitNoConnections(t)
 	if n := h.Stats().Invalid; n != 9 {
 		t.Errorf("%d invalid connections counted", n)
 	}

@@ -45,7 +45,8 @@ func (a *API) produce(_ context.Context, r *Request, q *kmsg.ProduceRequest) (co
 	for i := range q.Topics {
 		count += len(q.Topics[i].Partitions)
 	}
-	call := a.Services.Produce.Start(produce.Request{
+	c := &produceCall{api: a, request: q}
+	a.Services.Produce.Begin(&c.call, produce.Request{
 		Caller:        r.Caller(),
 		Acks:          produce.Acks(q.Acks),
 		Timeout:       time.Duration(q.TimeoutMillis) * time.Millisecond,
@@ -58,7 +59,7 @@ func (a *API) produce(_ context.Context, r *Request, q *kmsg.ProduceRequest) (co
 		t := &q.Topics[i]
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			call.Add(produce.Batch{
+			c.call.Add(produce.Batch{
 				Topic:     t.Topic,
 				TopicID:   t.TopicID,
 				Partition: p.Partition,
@@ -69,14 +70,14 @@ func (a *API) produce(_ context.Context, r *Request, q *kmsg.ProduceRequest) (co
 			p.Records = nil
 		}
 	}
-	return &produceCall{api: a, request: q, call: call}, nil
+	return c, nil
 }
 
 // produceCall is a Produce whose batches are under way.
 type produceCall struct {
 	api     *API
 	request *kmsg.ProduceRequest
-	call    *produce.Call
+	call    produce.Call
 }
 
 // Ready tells whether all batches are answered.

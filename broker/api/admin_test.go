@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/kafkaproto"
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -227,7 +228,7 @@ func TestDeleteTopics(t *testing.T) {
 }
 
 func TestDeletionCanBeForbidden(t *testing.T) {
-	n := newNodeWith(t, map[string]string{"delete.topic.enable": "false"})
+	n := newNodeOn(t, vfs.OS{}, map[string]string{"delete.topic.enable": "false"})
 	n.createTopic("made-2", 1)
 	n.createTopic("made-3", 1)
 	c := newClient(t, n.api)

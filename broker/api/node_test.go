@@ -54,11 +54,11 @@ func (g *atOnce) Leader() replication.NodeID { return 1 }
 
 func newNode(t testing.TB) *node {
 	t.Helper()
-	return newNodeWith(t, nil)
+	return newNodeOn(t, vfs.OS{}, nil)
 }
 
-// newNodeWith starts a node with settings of its own.
-func newNodeWith(t testing.TB, static map[string]string) *node {
+// newNodeOn starts a node on a file system, with settings of its own.
+func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 	t.Helper()
 	n := &node{t: t}
 	dir := t.TempDir()
@@ -67,7 +67,7 @@ func newNodeWith(t testing.TB, static map[string]string) *node {
 	t.Cleanup(n.ctl.Close)
 	var err error
 	n.manager, err = partition.NewManager(partition.Options{
-		DataDir: dir, FS: vfs.OS{}, Node: 1, Logger: slog.New(slog.DiscardHandler), OnFatal: func(err error) { t.Error(err) },
+		DataDir: dir, FS: fs, Node: 1, Logger: slog.New(slog.DiscardHandler), OnFatal: func(err error) { t.Error(err) },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +86,7 @@ func newNodeWith(t testing.TB, static map[string]string) *node {
 		Produce: produce.New(produce.Options{Partitions: partitions}),
 		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions)}),
 		Admin: admin.New(admin.Options{
-			Node: 1, Images: n.ctl, Controller: n.ctl, Local: n.manager, FS: vfs.OS{}, DataDir: dir,
+			Node: 1, Images: n.ctl, Controller: n.ctl, Local: n.manager, FS: fs, DataDir: dir,
 			LeaderWait: 30 * time.Second,
 		}),
 		Logger: slog.New(slog.DiscardHandler),

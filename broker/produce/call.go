@@ -11,13 +11,14 @@ import (
 	"github.com/quorlog/quorlog/replication/partition"
 )
 
-// Call is a Produce request under way.
+// Call is a Produce request under way. Begin makes it ready for use.
 type Call struct {
 	service  *Service
 	request  Request
 	deadline time.Time
 	refused  error // why no batch of the request is accepted; nil if batches are looked at one by one
 	slots    []slot
+	few      [1]slot // the slots of a request to one partition, as most are
 }
 
 // slot is one batch of a call: either refused already (err) or enqueued (pending).
@@ -27,20 +28,18 @@ type slot struct {
 	err     error
 }
 
-// errTransactional refuses what needs a transaction coordinator.
-var errTransactional = broker.ErrTransactionsUnsupported
-
-// Start begins a request. Batches follow with Add, in the request's order, from the same goroutine.
-func (s *Service) Start(r Request) *Call {
-	c := &Call{service: s, request: r, slots: make([]slot, 0, max(r.Batches, 0))}
-	c.deadline = s.now().Add(clampWait(r.Timeout))
+// Begin begins a request in c. Batches follow with Add, in the request's order, from the same goroutine.
+func (s *Service) Begin(c *Call, r Request) {
+	*c = Call{service: s, request: r, deadline: s.now().Add(clampWait(r.Timeout))}
+	if c.slots = c.few[:0]; r.Batches > len(c.few) {
+		c.slots = make([]slot, 0, r.Batches)
+	}
 	switch {
 	case r.Acks != AcksAll && r.Acks != AcksNone && r.Acks != AcksLeader:
 		c.refused = broker.ErrInvalidRequiredAcks
 	case r.Transactional:
-		c.refused = errTransactional
+		c.refused = broker.ErrTransactionsUnsupported
 	}
-	return c
 }
 
 func clampWait(d time.Duration) time.Duration {
@@ -89,9 +88,6 @@ func (c *Call) lookup(b Batch) (*partition.Partition, error) {
 	}
 	return p, nil
 }
-
-// Len is the number of batches added.
-func (c *Call) Len() int { return len(c.slots) }
 
 // Ready tells whether Wait would return at once.
 func (c *Call) Ready() bool {

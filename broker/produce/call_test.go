@@ -37,11 +37,12 @@ func TestRefusedRequests(t *testing.T) {
 		"hosted elsewhere": {Request{Acks: AcksNone}, Batch{Topic: "elsewhere"}, replication.ErrNotLeader},
 		"unknown id":       {Request{Acks: AcksAll}, Batch{ByID: true, Topic: "t"}, replication.ErrUnknownTopicID},
 	} {
-		c := New(Options{Partitions: nowhere{}}).Start(tc.r)
+		var c Call
+		New(Options{Partitions: nowhere{}}).Begin(&c, tc.r)
 		c.Add(tc.b)
 		c.Add(tc.b)
 		got := c.Wait(t.Context(), nil)
-		if len(got) != 2 || c.Len() != 2 || !c.Ready() || c.AnswerWanted() != (tc.r.Acks != AcksNone) {
+		if len(got) != 2 || !c.Ready() || c.AnswerWanted() != (tc.r.Acks != AcksNone) {
 			t.Errorf("%s: %+v", name, got)
 			continue
 		}

@@ -1,10 +1,10 @@
 // Package produce is the service behind Produce: it checks what clients send, batch by batch, and hands it to the
 // partitions.
 //
-// A request goes in two steps. [Service.Start] validates every batch and enqueues it, without waiting for a disk, so that
-// the next request of the same connection can follow at once and keep its place in the partition's order. [Call.Wait] then
-// waits for the answers. Between the two nothing is held but the [Call] itself: the package starts no goroutine and has
-// no lock of its own. Whatever is done per record is done in batch.Validate, outside every lock.
+// A request goes in two steps. [Service.Begin] and [Call.Add] validate every batch and enqueue it, without waiting for a
+// disk, so that the next request of the same connection can follow at once and keep its place in the partition's order.
+// [Call.Wait] then waits for the answers. Between the two nothing is held but the [Call] itself: the package starts no
+// goroutine and has no lock of its own. Whatever is done per record is done in batch.Validate, outside every lock.
 package produce
 
 import (

@@ -40,9 +40,14 @@ func seal(m proto.Message) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	out[0] = envelopeVersion
-	binary.BigEndian.PutUint32(out[1:], crc32.Checksum(out[envelopeSize:], castagnoli))
-	return out, nil
+	return resum(out), nil
+}
+
+// resum fills in the envelope around a message.
+func resum(data []byte) []byte {
+	data[0] = envelopeVersion
+	binary.BigEndian.PutUint32(data[1:], crc32.Checksum(data[envelopeSize:], castagnoli))
+	return data
 }
 
 func unseal(data []byte, m proto.Message) error {

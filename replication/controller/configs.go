@@ -2,7 +2,6 @@ package controller
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -171,7 +170,7 @@ func resolveOp(im *Image, r Resource, now map[string]string, op ConfigOp) (*meta
 		return change, nil
 	case OpDelete:
 		if _, set := now[op.Name]; !known && !set {
-			return nil, invalidConfig(errors.Join(config.Validate(resourceScopes[r.Type], op.Name, "")))
+			return nil, invalidConfig(config.Validate(resourceScopes[r.Type], op.Name, ""))
 		}
 		return change, nil
 	case OpAppend, OpSubtract:

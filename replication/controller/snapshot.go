@@ -101,7 +101,13 @@ func (im *Image) restoreTopic(t *metapb.Topic) error {
 		Name: t.GetName(), ID: id, Config: fromSettings(t.GetConfig()), Internal: t.GetInternal(), CreatedMillis: t.GetCreatedMs(),
 		Partitions: make([]replication.Assignment, len(t.GetPartitions())),
 	}
+	if len(t.GetPartitions()) == 0 {
+		return failf(ErrDamaged, "topic %q has no partition", t.GetName())
+	}
 	for i, p := range t.GetPartitions() {
+		if len(p.GetReplicas()) == 0 {
+			return failf(ErrDamaged, "topic %q: partition %d has no replica", t.GetName(), i)
+		}
 		replicas := make([]replication.ReplicaID, len(p.GetReplicas()))
 		for j, r := range p.GetReplicas() {
 			replicas[j] = replication.ReplicaID{Node: replication.NodeID(r.GetNode()), Incarnation: replication.Incarnation(r.GetIncarnation())}

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"maps"
+	"math"
 
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/replication"
@@ -41,6 +42,9 @@ func (s *stepper) createTopic(t *metapb.NewTopic, most int64) (*Topic, error) {
 	if other, bad := collision(im, t.GetName()); bad {
 		return nil, failf(replication.ErrInvalidTopic, "%s differs from topic %s only in '.' and '_'", t.GetName(), other)
 	}
+	if len(t.GetPartitions()) == 0 {
+		return nil, failf(replication.ErrInvalidPartitions, "a topic needs at least one partition")
+	}
 	if err := s.room(len(t.GetPartitions()), most); err != nil {
 		return nil, err
 	}
@@ -68,9 +72,16 @@ func (s *stepper) room(more int, most int64) error {
 // place gives all replicas their incarnations, or refuses: nothing is changed then.
 func (s *stepper) place(placements []*metapb.Placement) ([]replication.Assignment, error) {
 	for _, p := range placements {
+		if len(p.GetNodes()) == 0 {
+			return nil, failf(replication.ErrInvalidReplicaAssignment, "a partition needs at least one replica")
+		}
 		for _, n := range p.GetNodes() {
-			if _, ok := s.draft.next.Nodes[replication.NodeID(n)]; !ok {
+			r, ok := s.draft.next.Registrations[replication.NodeID(n)]
+			if !ok {
 				return nil, failf(replication.ErrInvalidReplicaAssignment, "node %d is not registered", n)
+			}
+			if uint64(r.NextIncarnation)+uint64(len(placements))*maxReplicas > math.MaxUint32 {
+				return nil, failf(replication.ErrPolicyViolation, "node %d has used up its incarnations", n)
 			}
 		}
 	}
@@ -146,7 +157,7 @@ func (s *stepper) changeConfigs(c *metapb.ChangeConfigs) {
 				return
 			}
 		}
-		if change.GetValue(); change != nil && change.Value != nil {
+		if change != nil && change.Value != nil {
 			values[change.GetName()] = change.GetValue()
 		} else {
 			delete(values, change.GetName())

@@ -1,0 +1,289 @@
+package controller
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/quorlog/quorlog/replication/controller/metapb"
+)
+
+// samples has one command of each kind, with every field set.
+func samples() []*metapb.Command {
+	id := numbered(1)
+	value := "5"
+	at := func(c *metapb.Command) *metapb.Command {
+		c.Level, c.Rules, c.TimeMs = metadataLevel, rulesVersion, epoch.UnixMilli()
+		return c
+	}
+	node := &metapb.Node{Id: 1, Host: "localhost", Port: 9092, Rack: "a", Directory: id[:]}
+	placed := []*metapb.Placement{{Nodes: []int32{1}}, {Nodes: []int32{1}}}
+	return []*metapb.Command{
+		at(&metapb.Command{Kind: &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: "cluster"}}}),
+		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: node}}}),
+		at(&metapb.Command{Kind: &metapb.Command_CreateTopics{CreateTopics: &metapb.CreateTopics{MaxPartitions: 100, Topics: []*metapb.NewTopic{
+			{Name: "orders", Id: id[:], Partitions: placed, Config: []*metapb.Setting{{Name: "retention.ms", Value: "5"}}, Internal: true},
+		}}}}),
+		at(&metapb.Command{Kind: &metapb.Command_CreatePartitions{CreatePartitions: &metapb.CreatePartitions{TopicId: id[:], From: 2, Added: placed[:1], MaxPartitions: 100}}}),
+		at(&metapb.Command{Kind: &metapb.Command_ChangeConfigs{ChangeConfigs: &metapb.ChangeConfigs{
+			Kind: metapb.ChangeConfigs_KIND_TOPIC, TopicId: id[:], Replace: true,
+			Changes: []*metapb.ConfigChange{{Name: "retention.ms", Value: &value, Expected: &metapb.Expected{Value: &value}}, {Name: "segment.ms", Value: &value}},
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_ChangeConfigs{ChangeConfigs: &metapb.ChangeConfigs{
+			Kind: metapb.ChangeConfigs_KIND_CLUSTER, Changes: []*metapb.ConfigChange{{Name: "num.partitions", Value: &value}},
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_ChangeConfigs{ChangeConfigs: &metapb.ChangeConfigs{
+			Kind: metapb.ChangeConfigs_KIND_NODE, Node: 1, Changes: []*metapb.ConfigChange{{Name: "num.partitions", Value: &value}},
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_ChangeConfigs{ChangeConfigs: &metapb.ChangeConfigs{
+			Kind: metapb.ChangeConfigs_KIND_GROUP, Group: "g", Changes: []*metapb.ConfigChange{{Name: "consumer.session.timeout.ms", Value: &value}},
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_AllocateProducerIds{AllocateProducerIds: &metapb.AllocateProducerIDs{Node: 1, Count: 1000}}}),
+		at(&metapb.Command{Kind: &metapb.Command_SetFeature{SetFeature: &metapb.SetFeature{Name: "metadata.version", Level: 1}}}),
+		at(&metapb.Command{Kind: &metapb.Command_DeleteTopics{DeleteTopics: &metapb.DeleteTopics{Ids: [][]byte{id[:]}}}}),
+	}
+}
+
+// TestGoldenBytes pins the durable form: what an old version wrote must be readable for ever. If this fails, the format
+// has changed and old clusters can't be read; -update is only for kinds that are added.
+func TestGoldenBytes(t *testing.T) {
+	const file = "testdata/golden.hex"
+	m := NewMachine(MachineOptions{Node: 1})
+	var out strings.Builder
+	record := func(what string, data []byte) { fmt.Fprintf(&out, "%s\n%s\n", what, hex.EncodeToString(data)) }
+	for i, c := range samples() {
+		data, err := encodeCommand(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		record(fmt.Sprintf("%T", c.GetKind()), data)
+		if r, ok := m.Apply(uint64(i+1), data).(*Result); !ok || r.Err != nil {
+			t.Fatalf("%T: %+v", c.GetKind(), r)
+		}
+		if i == len(samples())-2 {
+			snapshot, err := m.Snapshot()
+			if err != nil {
+				t.Fatal(err)
+			}
+			record("snapshot", snapshot)
+		}
+	}
+	if *update {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil || string(want) != out.String() {
+		t.Errorf("the durable form has changed (%v):\n%s", err, firstDifference(string(want), out.String()))
+	}
+}
+
+// TestGoldenIsReadable reads what is on file, not what this version writes.
+func TestGoldenIsReadable(t *testing.T) {
+	text, err := os.ReadFile("testdata/golden.hex")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	m := NewMachine(MachineOptions{Node: 1})
+	for i := 0; i+1 < len(lines); i += 2 {
+		data, err := hex.DecodeString(lines[i+1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if lines[i] == "snapshot" {
+			if err := m.Restore(data); err != nil {
+				t.Error(err)
+			}
+			continue
+		}
+		if r, ok := m.Apply(uint64(i/2+1), data).(*Result); !ok || r.Err != nil {
+			t.Errorf("%s: %+v", lines[i], r)
+		}
+	}
+	if im := m.Image(); len(im.Topics) != 0 || im.NextProducerID != 1000 || im.ClusterID != "cluster" {
+		t.Errorf("%+v", im)
+	}
+}
+
+// TestUnreadableCommandsStopTheMachine: a node that can't apply a command must not go on with the next.
+func TestUnreadableCommandsStopTheMachine(t *testing.T) {
+	good, err := encodeCommand(samples()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	higher := samples()[0]
+	higher.Level = metadataLevel + 1
+	unknown := protowire.AppendTag(nil, 1000, protowire.BytesType)
+	unknown = protowire.AppendString(unknown, "a kind of the future")
+	withUnknown := &metapb.Command{Level: metadataLevel}
+	withUnknown.ProtoReflect().SetUnknown(unknown)
+	sealed := func(m proto.Message) []byte {
+		data, err := seal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	flipped := bytes.Clone(good)
+	flipped[len(flipped)-1] ^= 1
+	version := bytes.Clone(good)
+	version[0]++
+	for name, tc := range map[string]struct {
+		data []byte
+		want error
+	}{
+		"empty": {nil, ErrDamaged}, "short": {good[:4], ErrDamaged}, "flipped bit": {flipped, ErrDamaged},
+		"format version": {version, ErrTooNew}, "higher level": {sealed(higher), ErrTooNew}, "unknown kind": {sealed(withUnknown), ErrTooNew},
+		"no kind": {sealed(&metapb.Command{}), ErrTooNew},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told []error
+			m := NewMachine(MachineOptions{OnFatal: func(err error) { told = append(told, err) }})
+			before := m.Image()
+			for i, data := range [][]byte{tc.data, good} {
+				if err, _ := m.Apply(uint64(i+1), data).(error); !errors.Is(err, tc.want) {
+					t.Errorf("command %d: %v", i+1, err)
+				}
+			}
+			if len(told) != 1 || !errors.Is(told[0], tc.want) || m.Image() != before {
+				t.Errorf("told %v", told)
+			}
+			if _, err := m.Snapshot(); !errors.Is(err, tc.want) {
+				t.Errorf("a snapshot was taken: %v", err)
+			}
+		})
+	}
+}
+
+// TestUnknownFieldsAreIgnored: a field that this version does not know, at a level that it knows, changes nothing.
+func TestUnknownFieldsAreIgnored(t *testing.T) {
+	c := samples()[1]
+	c.GetRegisterNode().GetNode().ProtoReflect().SetUnknown(protowire.AppendVarint(protowire.AppendTag(nil, 99, protowire.VarintType), 7))
+	data, err := encodeCommand(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := NewMachine(MachineOptions{})
+	if r := m.Apply(1, data).(*Result); r.Err != nil || m.Image().Nodes[1].Host != "localhost" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	id := numbered(1)
+	topic := func() *metapb.Topic {
+		return &metapb.Topic{Name: "a", Id: id[:], Partitions: []*metapb.Partition{{Replicas: []*metapb.Replica{{Node: 1, Incarnation: 1}}}}}
+	}
+	nodes := []*metapb.Node{{Id: 1, Host: "h", Port: 1, NextIncarnation: 2}}
+	for name, im := range map[string]*metapb.Image{
+		"higher level":   {Level: metadataLevel + 1},
+		"no id":          {Nodes: nodes, Topics: []*metapb.Topic{{Name: "a"}}},
+		"twice":          {Nodes: nodes, Topics: []*metapb.Topic{topic(), topic()}},
+		"never placed":   {Nodes: []*metapb.Node{{Id: 1, NextIncarnation: 1}}, Topics: []*metapb.Topic{topic()}},
+		"no such node":   {Topics: []*metapb.Topic{topic()}},
+		"no incarnation": {Nodes: nodes, Topics: []*metapb.Topic{{Name: "a", Id: id[:], Partitions: []*metapb.Partition{{Replicas: []*metapb.Replica{{Node: 1}}}}}}},
+		"no partitions":  {Nodes: nodes, Topics: []*metapb.Topic{{Name: "a", Id: id[:]}}},
+		"no replicas":    {Nodes: nodes, Topics: []*metapb.Topic{{Name: "a", Id: id[:], Partitions: []*metapb.Partition{{}}}}},
+	} {
+		data, err := seal(im)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := NewMachine(MachineOptions{})
+		before := m.Image()
+		if err := m.Restore(data); !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrTooNew) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if m.Image() != before {
+			t.Errorf("%s: the image changed", name)
+		}
+	}
+}
+
+// FuzzApply gives the machine any bytes, once as they are and once as the content of a whole envelope.
+func FuzzApply(f *testing.F) {
+	for _, c := range samples() {
+		data, err := proto.Marshal(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := NewMachine(MachineOptions{})
+		for i, c := range samples()[:4] {
+			sealed, err := encodeCommand(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.Apply(uint64(i+1), sealed)
+		}
+		before, err := m.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := m.Image()
+		m.Apply(10, envelope(data))
+		if err := checkImage(m.Image()); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := encodeImage(old); err != nil || !bytes.Equal(before, after) {
+			t.Fatalf("the old image changed (%v)", err)
+		}
+		m.Apply(11, data)
+	})
+}
+
+// FuzzRestore gives a snapshot of any bytes.
+func FuzzRestore(f *testing.F) {
+	m := NewMachine(MachineOptions{})
+	for i, c := range samples() {
+		data, err := encodeCommand(c)
+		if err != nil {
+			f.Fatal(err)
+		}
+		m.Apply(uint64(i+1), data)
+		snapshot, err := m.Snapshot()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(snapshot[envelopeSize:])
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m := NewMachine(MachineOptions{})
+		if err := m.Restore(data); err == nil {
+			t.Log("a whole envelope by chance")
+		}
+		if m.Restore(envelope(data)) != nil {
+			return
+		}
+		first, err := m.Snapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Restore(first); err != nil {
+			t.Fatalf("a snapshot of what was restored can't be restored: %v", err)
+		}
+		if second, err := m.Snapshot(); err != nil || !bytes.Equal(first, second) {
+			t.Fatalf("restoring changed something (%v)", err)
+		}
+	})
+}
+
+// envelope seals bytes that need not be a message.
+func envelope(data []byte) []byte {
+	out, err := seal(&metapb.Command{})
+	if err != nil {
+		return nil
+	}
+	return resum(append(out[:envelopeSize], data...))
+}

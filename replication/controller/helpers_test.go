@@ -1,0 +1,131 @@
+package controller
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/quorlog/quorlog/replication"
+)
+
+var update = flag.Bool("update", false, "write the expected output in testdata")
+
+// group applies proposals to one machine at once, like a metadata group of one node.
+type group struct {
+	machine *Machine
+	index   uint64
+	log     [][]byte
+	// before runs once, ahead of the next proposal: somebody else is faster.
+	before func()
+	// fail refuses proposals.
+	fail error
+}
+
+func (g *group) Propose(_ context.Context, command []byte) (any, error) {
+	if before := g.before; before != nil {
+		g.before = nil
+		before()
+	}
+	if g.fail != nil {
+		return nil, g.fail
+	}
+	g.index++
+	g.log = append(g.log, slices.Clone(command))
+	return g.machine.Apply(g.index, command), nil
+}
+
+func (g *group) IsLeader() bool { return true }
+
+func (g *group) Leader() replication.NodeID { return 1 }
+
+// epoch is the clock of the tests: nothing depends on it but what is written down.
+var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// numbered gives the nth topic id: its last bytes are n.
+func numbered(n uint64) replication.TopicID {
+	var id replication.TopicID
+	id[0] = 0xab
+	binary.BigEndian.PutUint64(id[8:], n)
+	return id
+}
+
+func newTestController(t testing.TB, static map[string]string) (*Controller, *group) {
+	m := NewMachine(MachineOptions{Node: 1, Static: static, OnFatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	g := &group{machine: m}
+	ids := uint64(0)
+	c := New(Options{
+		Machine: m, Group: g, Now: func() time.Time { return epoch },
+		NewTopicID: func() replication.TopicID { ids++; return numbered(ids) },
+	})
+	t.Cleanup(c.Close)
+	return c, g
+}
+
+// register makes nodes 1..n known, in racks a, b and c by turns.
+func register(t testing.TB, c *Controller, n int) {
+	t.Helper()
+	for i := range n {
+		node := replication.Node{ID: replication.NodeID(i + 1), Host: fmt.Sprintf("host%d", i+1), Port: 9092, Rack: string(rune('a' + i%3))}
+		if err := c.RegisterNode(t.Context(), node); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func create(t testing.TB, c *Controller, topics ...NewTopic) []*Topic {
+	t.Helper()
+	var out []*Topic
+	for i, r := range c.CreateTopics(t.Context(), topics, false) {
+		if r.Err != nil {
+			t.Fatalf("topic %s: %v", topics[i].Name, r.Err)
+		}
+		out = append(out, r.Topic)
+	}
+	return out
+}
+
+// checkImage tests the invariants of Image.
+func checkImage(im *Image) error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	partitions := 0
+	for name, t := range im.Topics {
+		if t.Name != name || im.ByID[t.ID] != t || t.ID == (replication.TopicID{}) || len(t.Partitions) == 0 || t.Config == nil {
+			bad("topic %q is %+v", name, t)
+		}
+		partitions += len(t.Partitions)
+		for i, p := range t.Partitions {
+			if len(p.Replicas) == 0 {
+				bad("%s-%d has no replica", name, i)
+			}
+			for _, r := range p.Replicas {
+				if r.Incarnation == 0 || r.Incarnation >= im.Registrations[r.Node].NextIncarnation {
+					bad("%s-%d: replica %v", name, i, r)
+				}
+			}
+		}
+	}
+	if len(im.ByID) != len(im.Topics) || partitions != im.partitions {
+		bad("%d topics, %d ids, %d partitions, said to be %d", len(im.Topics), len(im.ByID), partitions, im.partitions)
+	}
+	if !slices.Equal(slices.Sorted(maps.Keys(im.Nodes)), slices.Sorted(maps.Keys(im.Registrations))) {
+		bad("nodes %v, registrations %v", im.Nodes, im.Registrations)
+	}
+	for id, values := range im.NodeConfig {
+		if len(values) == 0 {
+			bad("node %d has an empty set of settings", id)
+		}
+	}
+	for group, values := range im.GroupConfig {
+		if len(values) == 0 {
+			bad("group %s has an empty set of settings", group)
+		}
+	}
+	return errors.Join(errs...)
+}

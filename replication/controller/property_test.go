@@ -1,0 +1,227 @@
+package controller
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller/metapb"
+)
+
+// commandGen draws commands over few names and ids, so that they often meet the same things. Many are wrong.
+type commandGen struct{ ids uint64 }
+
+func (g *commandGen) topicID(t *rapid.T) []byte {
+	id := numbered(rapid.Uint64Range(0, g.ids+1).Draw(t, "id"))
+	return id[:rapid.SampledFrom([]int{16, 16, 16, 3}).Draw(t, "id length")]
+}
+
+func (g *commandGen) freshID() []byte {
+	g.ids++
+	id := numbered(g.ids)
+	return id[:]
+}
+
+func name(t *rapid.T) string {
+	return rapid.SampledFrom([]string{"a", "b", "c.d", "c_d", "..", "", "x/y", "e"}).Draw(t, "name")
+}
+
+func placements(t *rapid.T) []*metapb.Placement {
+	node := rapid.Int32Range(1, 4)
+	one := rapid.Custom(func(t *rapid.T) *metapb.Placement {
+		return &metapb.Placement{Nodes: rapid.SliceOfN(node, 0, 3).Draw(t, "nodes")}
+	})
+	return rapid.SliceOfN(one, 0, 3).Draw(t, "partitions")
+}
+
+var settingNames = []string{"cleanup.policy", "retention.ms", "log.retention.ms", "num.partitions", "nonsense", "min.compaction.lag.ms", "max.compaction.lag.ms"}
+
+func setting(t *rapid.T) (name, value string) {
+	return rapid.SampledFrom(settingNames).Draw(t, "setting"), rapid.SampledFrom([]string{"1", "5", "compact", "delete", "", "-1"}).Draw(t, "value")
+}
+
+func settings(t *rapid.T) []*metapb.Setting {
+	values := map[string]string{}
+	for range rapid.IntRange(0, 2).Draw(t, "settings") {
+		name, value := setting(t)
+		values[name] = value
+	}
+	return toSettings(values)
+}
+
+func changes(t *rapid.T) []*metapb.ConfigChange {
+	var out []*metapb.ConfigChange
+	for range rapid.IntRange(0, 3).Draw(t, "changes") {
+		name, value := setting(t)
+		c := &metapb.ConfigChange{Name: name}
+		if rapid.Bool().Draw(t, "set") {
+			c.Value = &value
+		}
+		if rapid.IntRange(0, 3).Draw(t, "expects") == 0 {
+			c.Expected = &metapb.Expected{}
+		}
+		out = append(out, c)
+	}
+	return out
+}
+
+func (g *commandGen) command(t *rapid.T) *metapb.Command {
+	c := &metapb.Command{Level: metadataLevel, Rules: rapid.SampledFrom([]uint32{rulesVersion, rulesVersion, rulesVersion + 1}).Draw(t, "rules"), TimeMs: 7}
+	most := rapid.Int64Range(5, 50).Draw(t, "most")
+	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	case 0:
+		c.Kind = &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: name(t)}}
+	case 1, 2:
+		c.Kind = &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: &metapb.Node{
+			Id: rapid.Int32Range(0, 4).Draw(t, "node"), Host: name(t), Port: rapid.Int32Range(0, 2).Draw(t, "port"), Directory: g.topicID(t),
+		}}}
+	case 3, 4, 5:
+		topics := &metapb.CreateTopics{MaxPartitions: most}
+		for range rapid.IntRange(0, 3).Draw(t, "topics") {
+			topics.Topics = append(topics.Topics, &metapb.NewTopic{Name: name(t), Id: g.freshID(), Partitions: placements(t), Config: settings(t)})
+		}
+		c.Kind = &metapb.Command_CreateTopics{CreateTopics: topics}
+	case 6:
+		c.Kind = &metapb.Command_DeleteTopics{DeleteTopics: &metapb.DeleteTopics{Ids: [][]byte{g.topicID(t), g.topicID(t)}}}
+	case 7:
+		c.Kind = &metapb.Command_CreatePartitions{CreatePartitions: &metapb.CreatePartitions{
+			TopicId: g.topicID(t), From: rapid.Int32Range(0, 3).Draw(t, "from"), Added: placements(t), MaxPartitions: most,
+		}}
+	case 8, 9:
+		c.Kind = &metapb.Command_ChangeConfigs{ChangeConfigs: &metapb.ChangeConfigs{
+			Kind: metapb.ChangeConfigs_Kind(rapid.Int32Range(0, 5).Draw(t, "resource")), TopicId: g.topicID(t),
+			Node: rapid.Int32Range(0, 4).Draw(t, "node"), Group: name(t), Changes: changes(t), Replace: rapid.Bool().Draw(t, "replace"),
+		}}
+	case 10:
+		c.Kind = &metapb.Command_AllocateProducerIds{AllocateProducerIds: &metapb.AllocateProducerIDs{Node: rapid.Int32Range(0, 4).Draw(t, "node"), Count: rapid.Int32Range(-1, 5).Draw(t, "count")}}
+		if rapid.Bool().Draw(t, "feature") {
+			c.Kind = &metapb.Command_SetFeature{SetFeature: &metapb.SetFeature{Name: name(t), Level: rapid.Int32Range(-1, 2).Draw(t, "level")}}
+		}
+	}
+	return c
+}
+
+// TestImagesAreImmutableAndRestorable: whatever the commands, every image keeps its invariants and never changes again, a
+// snapshot restores exactly it, and a refused command changes nothing.
+func TestImagesAreImmutableAndRestorable(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := &commandGen{}
+		l := &local{node: 1}
+		type past struct {
+			image *Image
+			bytes []byte
+		}
+		im := emptyImage(l)
+		var history []past
+		for index := range uint64(rapid.IntRange(1, 30).Draw(t, "commands")) {
+			c := g.command(t)
+			before := proto.Clone(c)
+			next, result := step(im, index+1, c)
+			if !proto.Equal(before, c) {
+				t.Fatal("the step changed its command")
+			}
+			if next != im && next.Index != index+1 {
+				t.Fatalf("the image of entry %d says %d", index+1, next.Index)
+			}
+			if result.Err != nil && next != im {
+				t.Fatalf("refused with %v, and yet changed", result.Err)
+			}
+			if err := checkImage(next); err != nil {
+				t.Fatal(err)
+			}
+			im = next
+			data, err := encodeImage(im)
+			if err != nil {
+				t.Fatal(err)
+			}
+			history = append(history, past{im, data})
+			restored, err := decodeImage(data, l)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(im, restored) {
+				t.Fatalf("restored\n%+v\nof\n%+v", restored, im)
+			}
+		}
+		for i, p := range history {
+			if data, err := encodeImage(p.image); err != nil || !bytes.Equal(data, p.bytes) {
+				t.Fatalf("image %d changed later (%v)", i, err)
+			}
+		}
+	})
+}
+
+// TestNodesAgree: nodes that apply the same commands have the same metadata, also one that went through a snapshot.
+func TestNodesAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		g := &commandGen{}
+		a, b := NewMachine(MachineOptions{Node: 1}), NewMachine(MachineOptions{Node: 2, Static: map[string]string{"num.partitions": "9"}})
+		for index := range uint64(rapid.IntRange(1, 30).Draw(t, "commands")) {
+			c := g.command(t)
+			data, err := seal(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, y := a.Apply(index+1, data), b.Apply(index+1, data)
+			if rx, ry := fmt.Sprint(x.(*Result).Err), fmt.Sprint(y.(*Result).Err); rx != ry {
+				t.Fatalf("one node says %s, the other %s", rx, ry)
+			}
+			if rapid.IntRange(0, 5).Draw(t, "restart") == 0 {
+				data, err := b.Snapshot()
+				if err != nil || b.Restore(data) != nil {
+					t.Fatal("no restart")
+				}
+			}
+		}
+		x, errA := a.Snapshot()
+		y, errB := b.Snapshot()
+		if errA != nil || errB != nil || !bytes.Equal(x, y) {
+			t.Fatalf("the nodes differ (%v, %v)", errA, errB)
+		}
+	})
+}
+
+// TestPlacement: replicas of a partition are on different nodes, in as many racks as possible, and nodes are filled evenly.
+func TestPlacement(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		nodes := rapid.IntRange(1, 12).Draw(t, "nodes")
+		racks := rapid.IntRange(1, nodes).Draw(t, "racks")
+		factor := rapid.IntRange(1, nodes).Draw(t, "factor")
+		p := &placer{}
+		for i := range nodes {
+			p.nodes = append(p.nodes, load{id: replication.NodeID(i + 1), rack: string(rune('a' + i%racks))})
+		}
+		partitions := rapid.IntRange(1, 60).Draw(t, "partitions")
+		for i, chosen := range p.placeAll(partitions, factor) {
+			seen, used := map[replication.NodeID]bool{}, map[int]bool{}
+			for _, id := range chosen {
+				seen[id], used[(int(id)-1)%racks] = true, true
+			}
+			if len(seen) != factor || len(used) != min(racks, factor) {
+				t.Fatalf("partition %d is on %v: %d racks of %d", i, chosen, len(used), racks)
+			}
+		}
+		leaders, replicas := spread(p.nodes)
+		if leaders > 1 {
+			t.Errorf("one node leads %d partitions more than another: %+v", leaders, p.nodes)
+		}
+		// Racks of unequal size must be filled unevenly; else nodes differ by little.
+		if nodes%racks == 0 && replicas > 2 {
+			t.Errorf("one node has %d replicas more than another: %+v", replicas, p.nodes)
+		}
+	})
+}
+
+func spread(nodes []load) (leaders, replicas int) {
+	least, most := nodes[0], nodes[0]
+	for _, n := range nodes {
+		least.leaders, most.leaders = min(least.leaders, n.leaders), max(most.leaders, n.leaders)
+		least.replicas, most.replicas = min(least.replicas, n.replicas), max(most.replicas, n.replicas)
+	}
+	return most.leaders - least.leaders, most.replicas - least.replicas
+}

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -260,5 +261,36 @@ func TestOffsetForLeaderEpoch(t *testing.T) {
 		if p.ErrorCode != int16(tc.code) || p.LeaderEpoch != tc.got || p.EndOffset != tc.end {
 			t.Errorf("%+v: %+v", tc, p)
 		}
+	}
+}
+
+// BenchmarkFetch is one incremental fetch after the other of a partition with much to read, without a network: what a
+// request costs the broker beside the socket.
+func BenchmarkFetch(b *testing.B) {
+	n := newNode(b)
+	id := n.createTopic("orders", 1)
+	c := newClient(b, n.api)
+	kv := make([]string, 0, 128)
+	for range 64 {
+		kv = append(kv, "", strings.Repeat("x", 1024))
+	}
+	for range 16 {
+		ask[*kmsg.ProduceResponse](c, produceRequest("orders", id, testBatch(b, kv...)), 12)
+	}
+	q := fetchOf("orders", id, 0, 0)
+	q.SessionEpoch = fetch.InitialEpoch
+	session := ask[*kmsg.FetchResponse](c, q, 13).SessionID
+	epoch := int32(1)
+	b.ReportAllocs()
+	for b.Loop() {
+		q := fetchOf("orders", id, 0, 0)
+		q.SessionID, q.SessionEpoch = session, epoch
+		reply, err := c.start(q, 13).Finish(context.Background())
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(int64(reply.Body.Size))
+		reply.Body.Release()
+		epoch++
 	}
 }

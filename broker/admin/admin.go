@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/log/batch"
-	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -53,6 +52,11 @@ type Local interface {
 	All() []*partition.Partition
 }
 
+// Volume tells how much room there is. Every vfs.FS is one.
+type Volume interface {
+	Free(dir string) (free, total uint64, err error)
+}
+
 // Options configure a Service.
 type Options struct {
 	Node       replication.NodeID
@@ -60,7 +64,7 @@ type Options struct {
 	Controller Controller
 	Local      Local
 	// FS and DataDir tell DescribeLogDirs where the logs are.
-	FS      vfs.FS
+	FS      Volume
 	DataDir string
 	// LeaderWait bounds how long CreateTopics waits for the new partitions to have leaders, so that the client's next
 	// request finds them; 0 means DefaultLeaderWait, negative not at all.
@@ -76,7 +80,7 @@ type Service struct {
 	images     Images
 	controller Controller
 	local      Local
-	fs         vfs.FS
+	fs         Volume
 	dataDir    string
 	leaderWait time.Duration
 	producers  producerIDs

@@ -29,7 +29,7 @@ import (
 // Each partition's field must hold exactly one batch. acks=1 is answered as acks=all. acks=0 gets no answer; if one of its
 // batches fails the connection is closed, because a producer that hears nothing would never look for the new leader.
 // Transactional requests are refused until there is a transaction coordinator.
-var produceRow = Row{Key: kafkaproto.KeyProduce, Min: 3, Max: 13, AdvertisedMin: 0, Overlaps: true, Start: start((*API).produce)}
+var produceRow = Row{Key: kafkaproto.KeyProduce, Min: 3, Max: 13, AdvertisedMin: 0, Overlaps: true, Start: starter(handleProduce)}
 
 const (
 	produceZstd       = 7
@@ -40,13 +40,13 @@ const (
 // errAcksNone closes the connection of an acks=0 producer one of whose batches failed.
 var errAcksNone = errors.New("a batch sent with acks=0 failed")
 
-func (a *API) produce(_ context.Context, r *Request, q *kmsg.ProduceRequest) (conn.Call, error) {
+func handleProduce(_ context.Context, a *API, r *Request, q *kmsg.ProduceRequest) (conn.Call, error) {
 	count := 0
 	for i := range q.Topics {
 		count += len(q.Topics[i].Partitions)
 	}
 	c := &produceCall{api: a, request: q}
-	a.Services.Produce.Begin(&c.call, produce.Request{
+	a.Produce.Begin(&c.call, produce.Request{
 		Caller:        r.Caller(),
 		Acks:          produce.Acks(q.Acks),
 		Timeout:       time.Duration(q.TimeoutMillis) * time.Millisecond,
@@ -163,7 +163,7 @@ func (h *leaderHints) add(l replication.Leader) {
 func (h *leaderHints) nodes(a *API) []replication.Node {
 	var nodes []replication.Node
 	for _, id := range h.ids {
-		if n, ok := a.Services.Admin.Node(id); ok {
+		if n, ok := a.Admin.Node(id); ok {
 			nodes = append(nodes, n)
 		}
 	}

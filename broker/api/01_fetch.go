@@ -29,7 +29,7 @@ import (
 //
 // The answer holds whole batches only, from the one that contains the offset on, and always at least one if there is one.
 // Records go from the file to the socket. A request that claims to come from a broker gets TOPIC_AUTHORIZATION_FAILED.
-var fetchRow = Row{Key: kafkaproto.KeyFetch, Min: 4, Max: 18, AdvertisedMin: 4, Start: start((*API).fetch)}
+var fetchRow = Row{Key: kafkaproto.KeyFetch, Min: 4, Max: 18, AdvertisedMin: 4, Start: starter(handleFetch)}
 
 const (
 	fetchSessions     = 7
@@ -38,7 +38,7 @@ const (
 	fetchLeaderHint   = 16
 )
 
-func (a *API) fetch(_ context.Context, r *Request, q *kmsg.FetchRequest) (conn.Call, error) {
+func handleFetch(_ context.Context, a *API, r *Request, q *kmsg.FetchRequest) (conn.Call, error) {
 	return &fetchCall{api: a, request: q, asked: fetchRequest(r, q)}, nil
 }
 
@@ -96,7 +96,7 @@ type fetchCall struct {
 
 // Finish polls and encodes.
 func (c *fetchCall) Finish(ctx context.Context) (conn.Reply, error) {
-	got, err := c.api.Services.Fetch.Fetch(ctx, c.asked)
+	got, err := c.api.Fetch.Fetch(ctx, c.asked)
 	if err != nil {
 		return conn.Reply{}, err
 	}

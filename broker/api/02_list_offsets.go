@@ -27,7 +27,7 @@ import (
 //
 // A special value that the version does not know is UNSUPPORTED_VERSION, and a partition that is named twice
 // INVALID_REQUEST, as in Kafka. Where nothing fits, the offset is -1 and the error none.
-var listOffsetsRow = Row{Key: kafkaproto.KeyListOffsets, Min: 1, Max: 11, AdvertisedMin: 1, Handler: handle((*API).listOffsets)}
+var listOffsetsRow = Row{Key: kafkaproto.KeyListOffsets, Min: 1, Max: 11, AdvertisedMin: 1, Handler: handler(handleListOffsets)}
 
 // readCommitted is isolation level 1; 0 reads everything up to the high watermark.
 const readCommitted = 1
@@ -38,7 +38,7 @@ var specialSince = map[int64]int16{
 	int64(fetch.LatestTiered): 9, int64(fetch.EarliestPendingUpload): 11,
 }
 
-func (a *API) listOffsets(_ context.Context, _ *Request, q *kmsg.ListOffsetsRequest) (kmsg.Response, error) {
+func handleListOffsets(_ context.Context, a *API, _ *Request, q *kmsg.ListOffsetsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrListOffsetsResponse()
 	twice := listedTwice(q)
 	for i := range q.Topics {
@@ -51,7 +51,7 @@ func (a *API) listOffsets(_ context.Context, _ *Request, q *kmsg.ListOffsetsRequ
 			rp.Partition, rp.Timestamp, rp.Offset, rp.LeaderEpoch = p.Partition, -1, -1, -1
 			if twice[topicPartition{t.Topic, p.Partition}] {
 				rp.ErrorCode = code(replication.ErrInvalidRequest)
-			} else if found, err := a.listOffset(q, t.Topic, p); err != nil {
+			} else if found, err := listOffset(a, q, t.Topic, p); err != nil {
 				rp.ErrorCode = code(err)
 			} else {
 				rp.Timestamp, rp.Offset, rp.LeaderEpoch = found.Timestamp, int64(found.Offset), int32(found.Epoch)
@@ -63,13 +63,13 @@ func (a *API) listOffsets(_ context.Context, _ *Request, q *kmsg.ListOffsetsRequ
 	return resp, nil
 }
 
-func (a *API) listOffset(q *kmsg.ListOffsetsRequest, topic string, p *kmsg.ListOffsetsRequestTopicPartition) (fetch.Found, error) {
+func listOffset(a *API, q *kmsg.ListOffsetsRequest, topic string, p *kmsg.ListOffsetsRequestTopicPartition) (fetch.Found, error) {
 	if p.Timestamp < 0 {
 		if since, known := specialSince[p.Timestamp]; !known || q.Version < since {
 			return fetch.Found{}, fmt.Errorf("%w: timestamp %d in version %d", ErrUnsupportedVersion, p.Timestamp, q.Version)
 		}
 	}
-	return a.Services.Fetch.ListOffset(fetch.OffsetQuery{
+	return a.Fetch.ListOffset(fetch.OffsetQuery{
 		Key:           fetch.Key{Topic: topic, Partition: p.Partition},
 		CurrentEpoch:  batch.Epoch(p.CurrentLeaderEpoch),
 		Timestamp:     fetch.Timestamp(p.Timestamp),

@@ -27,7 +27,7 @@ import (
 //
 // A topic is created only if the request allows it and auto.create.topics.enable is true; the answer then describes the
 // new topic. Without an authorizer, authorized operations are answered as if they had not been asked for.
-var metadataRow = Row{Key: kafkaproto.KeyMetadata, Min: 0, Max: 13, AdvertisedMin: 0, Handler: handle((*API).metadata)}
+var metadataRow = Row{Key: kafkaproto.KeyMetadata, Min: 0, Max: 13, AdvertisedMin: 0, Handler: handler(handleMetadata)}
 
 const (
 	metadataNullMeansAll = 1
@@ -39,10 +39,10 @@ const (
 // notAsked stands for authorized operations that nobody asked for.
 const notAsked = -1 << 31
 
-func (a *API) metadata(ctx context.Context, _ *Request, q *kmsg.MetadataRequest) (kmsg.Response, error) {
+func handleMetadata(ctx context.Context, a *API, _ *Request, q *kmsg.MetadataRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.AuthorizedOperations = notAsked
-	cluster := a.Services.Admin.Cluster()
+	cluster := a.Admin.Cluster()
 	resp.ClusterID, resp.ControllerID = kmsg.StringPtr(cluster.ID), int32(cluster.Controller)
 	for _, n := range cluster.Nodes {
 		b := kmsg.NewMetadataResponseBroker()
@@ -52,12 +52,12 @@ func (a *API) metadata(ctx context.Context, _ *Request, q *kmsg.MetadataRequest)
 	all := q.Topics == nil || len(q.Topics) == 0 && q.Version < metadataNullMeansAll
 	infos := []admin.TopicInfo{}
 	if all {
-		infos = a.Services.Admin.AllTopics()
+		infos = a.Admin.AllTopics()
 	} else if refs, err := metadataRefs(q); err != nil {
 		infos = append(infos, refuseAll(q, err)...)
 	} else {
 		create := q.Version < metadataMayCreate || q.AllowAutoTopicCreation
-		infos = a.Services.Admin.Topics(ctx, refs, create)
+		infos = a.Admin.Topics(ctx, refs, create)
 	}
 	resp.Topics = make([]kmsg.MetadataResponseTopic, len(infos))
 	for i := range infos {

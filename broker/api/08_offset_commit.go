@@ -24,12 +24,12 @@ import (
 //
 // Answered when the offsets are committed to __consumer_offsets. Generation -1 and no member id: a client that keeps
 // offsets in a group without members.
-var offsetCommitRow = Row{Key: kafkaproto.KeyOffsetCommit, Min: 2, Max: 10, AdvertisedMin: 2, Handler: handle((*API).offsetCommit)}
+var offsetCommitRow = Row{Key: kafkaproto.KeyOffsetCommit, Min: 2, Max: 10, AdvertisedMin: 2, Handler: handler(handleOffsetCommit)}
 
 // versionOffsetsByID is the first OffsetCommit and OffsetFetch that name topics by id.
 const versionOffsetsByID = 10
 
-func (a *API) offsetCommit(ctx context.Context, r *Request, q *kmsg.OffsetCommitRequest) (kmsg.Response, error) {
+func handleOffsetCommit(ctx context.Context, a *API, r *Request, q *kmsg.OffsetCommitRequest) (kmsg.Response, error) {
 	req := group.CommitRequest{
 		Group: q.Group, Member: q.MemberID, Instance: deref(q.InstanceID), Generation: group.Generation(q.Generation),
 		Retention: -1, Topics: make([]group.CommitTopic, len(q.Topics)),

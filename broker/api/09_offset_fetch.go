@@ -22,27 +22,27 @@ import (
 //
 // An unknown group, or partition, has offset -1 and no error. Version 1 has no place for an error of the group: each of
 // the partitions that were asked for carries it.
-var offsetFetchRow = Row{Key: kafkaproto.KeyOffsetFetch, Min: 1, Max: 10, AdvertisedMin: 1, Handler: handle((*API).offsetFetch)}
+var offsetFetchRow = Row{Key: kafkaproto.KeyOffsetFetch, Min: 1, Max: 10, AdvertisedMin: 1, Handler: handler(handleOffsetFetch)}
 
 const (
 	versionFetchGroupError = 2
 	versionFetchManyGroups = 8
 )
 
-func (a *API) offsetFetch(_ context.Context, r *Request, q *kmsg.OffsetFetchRequest) (kmsg.Response, error) {
+func handleOffsetFetch(_ context.Context, a *API, r *Request, q *kmsg.OffsetFetchRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrOffsetFetchResponse()
 	if r.Header.Version < versionFetchManyGroups {
-		a.offsetFetchOne(r.Header.Version, q, resp)
+		offsetFetchOne(a, r.Header.Version, q, resp)
 		return resp, nil
 	}
 	for i := range q.Groups {
-		resp.Groups = append(resp.Groups, a.offsetFetchGroup(r.Header.Version, &q.Groups[i], q.RequireStable))
+		resp.Groups = append(resp.Groups, offsetFetchGroup(a, r.Header.Version, &q.Groups[i], q.RequireStable))
 	}
 	return resp, nil
 }
 
 // offsetFetchOne answers the versions before 8.
-func (a *API) offsetFetchOne(version int16, q *kmsg.OffsetFetchRequest, resp *kmsg.OffsetFetchResponse) {
+func offsetFetchOne(a *API, version int16, q *kmsg.OffsetFetchRequest, resp *kmsg.OffsetFetchResponse) {
 	req := group.FetchRequest{Group: q.Group, RequireStable: q.RequireStable}
 	req.All = q.Topics == nil && version >= versionFetchGroupError
 	for i := range q.Topics {
@@ -80,7 +80,7 @@ func failedOffsets(req *group.FetchRequest, err error) []group.FetchedTopic {
 	return out
 }
 
-func (a *API) offsetFetchGroup(version int16, q *kmsg.OffsetFetchRequestGroup, requireStable bool) kmsg.OffsetFetchResponseGroup {
+func offsetFetchGroup(a *API, version int16, q *kmsg.OffsetFetchRequestGroup, requireStable bool) kmsg.OffsetFetchResponseGroup {
 	req := group.FetchRequest{Group: q.Group, RequireStable: requireStable, All: q.Topics == nil}
 	for i := range q.Topics {
 		t := &q.Topics[i]

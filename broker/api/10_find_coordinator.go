@@ -21,7 +21,7 @@ import (
 //
 // The first group that is looked for creates __consumer_offsets. The address is that of the listener on which the
 // request came.
-var findCoordinatorRow = Row{Key: kafkaproto.KeyFindCoordinator, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handle((*API).findCoordinator)}
+var findCoordinatorRow = Row{Key: kafkaproto.KeyFindCoordinator, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handler(handleFindCoordinator)}
 
 const (
 	versionFindMany = 4
@@ -30,13 +30,13 @@ const (
 	coordinatorOfTransaction = 1
 )
 
-func (a *API) findCoordinator(ctx context.Context, r *Request, q *kmsg.FindCoordinatorRequest) (kmsg.Response, error) {
+func handleFindCoordinator(ctx context.Context, a *API, r *Request, q *kmsg.FindCoordinatorRequest) (kmsg.Response, error) {
 	many := r.Header.Version >= versionFindMany
 	keys := q.CoordinatorKeys
 	if !many {
 		keys = []string{q.CoordinatorKey}
 	}
-	found := a.coordinators(ctx, r, keys, q.CoordinatorType)
+	found := coordinators(ctx, a, r, keys, q.CoordinatorType)
 
 	resp := kmsg.NewPtrFindCoordinatorResponse()
 	if !many {
@@ -55,7 +55,7 @@ func (a *API) findCoordinator(ctx context.Context, r *Request, q *kmsg.FindCoord
 	return resp, nil
 }
 
-func (a *API) coordinators(ctx context.Context, r *Request, keys []string, kind int8) []group.Coordinator {
+func coordinators(ctx context.Context, a *API, r *Request, keys []string, kind int8) []group.Coordinator {
 	var err error
 	switch kind {
 	case coordinatorOfGroup:

@@ -23,7 +23,7 @@ import (
 //	v9         skip_assignment for a static leader that came back (KIP-814)
 //
 // Waits until all members have joined or the rebalance timeout is over.
-var joinGroupRow = Row{Key: kafkaproto.KeyJoinGroup, Min: 0, Max: 9, AdvertisedMin: 0, Handler: handle((*API).joinGroup)}
+var joinGroupRow = Row{Key: kafkaproto.KeyJoinGroup, Min: 0, Max: 9, AdvertisedMin: 0, Handler: handler(handleJoinGroup)}
 
 const (
 	versionJoinRebalanceTimeout = 1
@@ -32,7 +32,7 @@ const (
 	versionJoinSkipAssignment   = 9
 )
 
-func (a *API) joinGroup(ctx context.Context, r *Request, q *kmsg.JoinGroupRequest) (kmsg.Response, error) {
+func handleJoinGroup(ctx context.Context, a *API, r *Request, q *kmsg.JoinGroupRequest) (kmsg.Response, error) {
 	version, caller := r.Header.Version, r.Caller()
 	req := group.JoinRequest{
 		Group: q.Group, Member: q.MemberID, Instance: deref(q.InstanceID),

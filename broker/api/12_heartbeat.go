@@ -15,9 +15,9 @@ import (
 //	v4         flexible
 //
 // REBALANCE_IN_PROGRESS asks the member to join again; its session goes on.
-var heartbeatRow = Row{Key: kafkaproto.KeyHeartbeat, Min: 0, Max: 4, AdvertisedMin: 0, Handler: handle((*API).heartbeat)}
+var heartbeatRow = Row{Key: kafkaproto.KeyHeartbeat, Min: 0, Max: 4, AdvertisedMin: 0, Handler: handler(handleHeartbeat)}
 
-func (a *API) heartbeat(ctx context.Context, _ *Request, q *kmsg.HeartbeatRequest) (kmsg.Response, error) {
+func handleHeartbeat(ctx context.Context, a *API, _ *Request, q *kmsg.HeartbeatRequest) (kmsg.Response, error) {
 	err := a.Group.Heartbeat(ctx, group.HeartbeatRequest{
 		Group: q.Group, Member: q.MemberID, Instance: deref(q.InstanceID), Generation: group.Generation(q.Generation),
 	})

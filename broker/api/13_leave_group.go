@@ -15,11 +15,11 @@ import (
 //	v3         many members, also by instance alone, with an error each (KIP-345)
 //	v4         flexible
 //	v5         a reason, for the log (KIP-800)
-var leaveGroupRow = Row{Key: kafkaproto.KeyLeaveGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).leaveGroup)}
+var leaveGroupRow = Row{Key: kafkaproto.KeyLeaveGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleLeaveGroup)}
 
 const versionLeaveMany = 3
 
-func (a *API) leaveGroup(ctx context.Context, r *Request, q *kmsg.LeaveGroupRequest) (kmsg.Response, error) {
+func handleLeaveGroup(ctx context.Context, a *API, r *Request, q *kmsg.LeaveGroupRequest) (kmsg.Response, error) {
 	req := group.LeaveRequest{Group: q.Group}
 	many := r.Header.Version >= versionLeaveMany
 	if !many {

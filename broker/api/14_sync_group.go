@@ -16,9 +16,9 @@ import (
 //	v5         protocol type and name are checked and answered (KIP-559)
 //
 // Waits until the leader's assignments are committed to __consumer_offsets.
-var syncGroupRow = Row{Key: kafkaproto.KeySyncGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).syncGroup)}
+var syncGroupRow = Row{Key: kafkaproto.KeySyncGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleSyncGroup)}
 
-func (a *API) syncGroup(ctx context.Context, _ *Request, q *kmsg.SyncGroupRequest) (kmsg.Response, error) {
+func handleSyncGroup(ctx context.Context, a *API, _ *Request, q *kmsg.SyncGroupRequest) (kmsg.Response, error) {
 	req := group.SyncRequest{
 		Group: q.Group, Member: q.MemberID, Instance: deref(q.InstanceID), Generation: group.Generation(q.Generation),
 		ProtocolType: q.ProtocolType, Protocol: q.Protocol, Assignments: make([]group.Assignment, len(q.GroupAssignment)),

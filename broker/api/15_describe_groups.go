@@ -20,11 +20,11 @@ import (
 //	v6         an unknown group is Dead, with GROUP_ID_NOT_FOUND and a message (KIP-1043)
 //
 // Members' metadata and assignments are shown while the group is Stable.
-var describeGroupsRow = Row{Key: kafkaproto.KeyDescribeGroups, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handle((*API).describeGroups)}
+var describeGroupsRow = Row{Key: kafkaproto.KeyDescribeGroups, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handler(handleDescribeGroups)}
 
 const versionDescribeNotFound = 6
 
-func (a *API) describeGroups(_ context.Context, r *Request, q *kmsg.DescribeGroupsRequest) (kmsg.Response, error) {
+func handleDescribeGroups(_ context.Context, a *API, r *Request, q *kmsg.DescribeGroupsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeGroupsResponse()
 	for _, d := range a.Group.Describe(q.Groups) {
 		resp.Groups = append(resp.Groups, describedGroup(r.Header.Version, &d))

@@ -16,9 +16,9 @@ import (
 //	v5         a filter by type (KIP-848); all groups are of type Classic
 //
 // Lists the groups of this node only: a client asks all nodes.
-var listGroupsRow = Row{Key: kafkaproto.KeyListGroups, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).listGroups)}
+var listGroupsRow = Row{Key: kafkaproto.KeyListGroups, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleListGroups)}
 
-func (a *API) listGroups(_ context.Context, _ *Request, q *kmsg.ListGroupsRequest) (kmsg.Response, error) {
+func handleListGroups(_ context.Context, a *API, _ *Request, q *kmsg.ListGroupsRequest) (kmsg.Response, error) {
 	groups, err := a.Group.List(group.ListRequest{States: q.StatesFilter, Types: q.TypesFilter})
 	resp := kmsg.NewPtrListGroupsResponse()
 	resp.ErrorCode = code(err)

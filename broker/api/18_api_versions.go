@@ -21,7 +21,7 @@ import (
 // It is the first request of most clients, and the only key whose unknown versions get an answer: UNSUPPORTED_VERSION in
 // the format of v0, with the range of key 18, whose response header is never flexible (KIP-511). No features are
 // finalized yet, so clients keep to the transaction protocol of before KIP-890.
-var apiVersionsRow = Row{Key: kafkaproto.KeyApiVersions, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).apiVersions)}
+var apiVersionsRow = Row{Key: kafkaproto.KeyApiVersions, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleApiVersions)}
 
 const (
 	apiVersionsSoftware    = 3
@@ -31,9 +31,9 @@ const (
 // maxSoftware is the most of a client's name or version that is kept; honest ones are a few words long.
 const maxSoftware = 128
 
-func (a *API) apiVersions(_ context.Context, r *Request, q *kmsg.ApiVersionsRequest) (kmsg.Response, error) {
+func handleApiVersions(_ context.Context, a *API, r *Request, q *kmsg.ApiVersionsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrApiVersionsResponse()
-	if err := a.greet(r, q); err != nil {
+	if err := greet(a, r, q); err != nil {
 		resp.ErrorCode = code(err)
 		return resp, nil
 	}
@@ -47,7 +47,7 @@ func (a *API) apiVersions(_ context.Context, r *Request, q *kmsg.ApiVersionsRequ
 }
 
 // greet checks and notes who the client says it is and whom it means to reach.
-func (a *API) greet(r *Request, q *kmsg.ApiVersionsRequest) error {
+func greet(a *API, r *Request, q *kmsg.ApiVersionsRequest) error {
 	if q.Version < apiVersionsSoftware {
 		return nil
 	}
@@ -58,7 +58,7 @@ func (a *API) greet(r *Request, q *kmsg.ApiVersionsRequest) error {
 	if q.Version < apiVersionsRebootstrap {
 		return nil
 	}
-	return a.Services.Admin.CheckTarget(admin.Target{ClusterID: q.ClusterID, Node: replication.NodeID(q.NodeID)})
+	return a.Admin.CheckTarget(admin.Target{ClusterID: q.ClusterID, Node: replication.NodeID(q.NodeID)})
 }
 
 // wellFormed tells whether a name consists of letters, digits, dots and hyphens, and neither starts nor ends with one of

@@ -19,9 +19,9 @@ import (
 //
 // A topic that the request names twice is INVALID_REQUEST. Any broker accepts the request. The answer comes when the new
 // partitions have leaders, so that a client which uses them at once meets no error.
-var createTopicsRow = Row{Key: kafkaproto.KeyCreateTopics, Min: 2, Max: 7, AdvertisedMin: 2, Handler: handle((*API).createTopics)}
+var createTopicsRow = Row{Key: kafkaproto.KeyCreateTopics, Min: 2, Max: 7, AdvertisedMin: 2, Handler: handler(handleCreateTopics)}
 
-func (a *API) createTopics(ctx context.Context, _ *Request, q *kmsg.CreateTopicsRequest) (kmsg.Response, error) {
+func handleCreateTopics(ctx context.Context, a *API, _ *Request, q *kmsg.CreateTopicsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrCreateTopicsResponse()
@@ -39,8 +39,8 @@ func (a *API) createTopics(ctx context.Context, _ *Request, q *kmsg.CreateTopics
 		}
 		good, index = append(good, topic), append(index, i)
 	}
-	for i, result := range a.Services.Admin.CreateTopics(ctx, good, q.ValidateOnly) {
-		a.fillCreated(&resp.Topics[index[i]], result)
+	for i, result := range a.Admin.CreateTopics(ctx, good, q.ValidateOnly) {
+		fillCreated(a, &resp.Topics[index[i]], result)
 	}
 	return resp, nil
 }
@@ -73,7 +73,7 @@ func newTopic(t *kmsg.CreateTopicsRequestTopic) (controller.NewTopic, error) {
 	return out, nil
 }
 
-func (a *API) fillCreated(rt *kmsg.CreateTopicsResponseTopic, result controller.TopicResult) {
+func fillCreated(a *API, rt *kmsg.CreateTopicsResponseTopic, result controller.TopicResult) {
 	rt.ErrorCode, rt.ErrorMessage = code(result.Err), message(result.Err)
 	if result.Err != nil || result.Topic == nil {
 		return
@@ -83,7 +83,7 @@ func (a *API) fillCreated(rt *kmsg.CreateTopicsResponseTopic, result controller.
 	if len(t.Partitions) > 0 {
 		rt.ReplicationFactor = int16(len(t.Partitions[0].Replicas))
 	}
-	for _, row := range a.Services.Admin.TopicSettings(t) {
+	for _, row := range a.Admin.TopicSettings(t) {
 		c := kmsg.NewCreateTopicsResponseTopicConfig()
 		c.Name, c.Value, c.ReadOnly, c.Source, c.IsSensitive = row.Name, shown(row), row.ReadOnly, int8(row.Source), row.Sensitive
 		rt.Configs = append(rt.Configs, c)

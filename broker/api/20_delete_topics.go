@@ -19,14 +19,14 @@ import (
 //	v6         topic ids (KIP-516)
 //
 // A topic that the request names twice, or by name and id at once, is INVALID_REQUEST.
-var deleteTopicsRow = Row{Key: kafkaproto.KeyDeleteTopics, Min: 1, Max: 6, AdvertisedMin: 1, Handler: handle((*API).deleteTopics)}
+var deleteTopicsRow = Row{Key: kafkaproto.KeyDeleteTopics, Min: 1, Max: 6, AdvertisedMin: 1, Handler: handler(handleDeleteTopics)}
 
 const (
 	deleteTopicsDisabledCode = 3
 	deleteTopicsByID         = 6
 )
 
-func (a *API) deleteTopics(ctx context.Context, _ *Request, q *kmsg.DeleteTopicsRequest) (kmsg.Response, error) {
+func handleDeleteTopics(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteTopicsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	var refs []admin.TopicRef
@@ -44,7 +44,7 @@ func (a *API) deleteTopics(ctx context.Context, _ *Request, q *kmsg.DeleteTopics
 		}
 	}
 	resp := kmsg.NewPtrDeleteTopicsResponse()
-	for _, deleted := range a.Services.Admin.DeleteTopics(ctx, refs) {
+	for _, deleted := range a.Admin.DeleteTopics(ctx, refs) {
 		rt := kmsg.NewDeleteTopicsResponseTopic()
 		if deleted.Name != "" || deleted.ID == (replication.TopicID{}) {
 			rt.Topic = &deleted.Name

@@ -15,9 +15,9 @@ import (
 //
 // Offset -1 means everything that is committed. Answers come when a majority has the new log start. Internal topics are
 // INVALID_TOPIC_EXCEPTION, topics that are only compacted POLICY_VIOLATION, as in Kafka.
-var deleteRecordsRow = Row{Key: kafkaproto.KeyDeleteRecords, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).deleteRecords)}
+var deleteRecordsRow = Row{Key: kafkaproto.KeyDeleteRecords, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handler(handleDeleteRecords)}
 
-func (a *API) deleteRecords(ctx context.Context, _ *Request, q *kmsg.DeleteRecordsRequest) (kmsg.Response, error) {
+func handleDeleteRecords(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteRecordsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrDeleteRecordsResponse()
@@ -27,7 +27,7 @@ func (a *API) deleteRecords(ctx context.Context, _ *Request, q *kmsg.DeleteRecor
 		rt.Topic = t.Topic
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			low, err := a.Services.Admin.DeleteRecords(ctx, t.Topic, p.Partition, batch.Offset(p.Offset))
+			low, err := a.Admin.DeleteRecords(ctx, t.Topic, p.Partition, batch.Offset(p.Offset))
 			rp := kmsg.NewDeleteRecordsResponseTopicPartition()
 			rp.Partition, rp.LowWatermark, rp.ErrorCode = p.Partition, int64(low), code(err)
 			rt.Partitions = append(rt.Partitions, rp)

@@ -19,10 +19,10 @@ import (
 // Without a transactional id any broker gives a fresh id and epoch 0. With one, the answer is
 // TRANSACTIONAL_ID_AUTHORIZATION_FAILED until there is a transaction coordinator: every client takes it as final and says
 // so at once, where COORDINATOR_NOT_AVAILABLE would be retried until the client's patience ends.
-var initProducerIDRow = Row{Key: kafkaproto.KeyInitProducerID, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handle((*API).initProducerID)}
+var initProducerIDRow = Row{Key: kafkaproto.KeyInitProducerID, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleInitProducerID)}
 
-func (a *API) initProducerID(ctx context.Context, _ *Request, q *kmsg.InitProducerIDRequest) (kmsg.Response, error) {
-	got, err := a.Services.Admin.InitProducerID(ctx, admin.InitProducer{
+func handleInitProducerID(ctx context.Context, a *API, _ *Request, q *kmsg.InitProducerIDRequest) (kmsg.Response, error) {
+	got, err := a.Admin.InitProducerID(ctx, admin.InitProducer{
 		TransactionalID:  q.TransactionalID,
 		ProducerIdentity: admin.ProducerIdentity{ID: q.ProducerID, Epoch: q.ProducerEpoch},
 	})

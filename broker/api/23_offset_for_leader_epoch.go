@@ -18,9 +18,9 @@ import (
 //
 // The answer is the largest epoch at or below the one asked for, and the offset at which it ends, which for the newest
 // epoch is the log end. An epoch that the log never had is -1, -1.
-var offsetForLeaderEpochRow = Row{Key: kafkaproto.KeyOffsetForLeaderEpoch, Min: 2, Max: 4, AdvertisedMin: 2, Handler: handle((*API).offsetForLeaderEpoch)}
+var offsetForLeaderEpochRow = Row{Key: kafkaproto.KeyOffsetForLeaderEpoch, Min: 2, Max: 4, AdvertisedMin: 2, Handler: handler(handleOffsetForLeaderEpoch)}
 
-func (a *API) offsetForLeaderEpoch(_ context.Context, _ *Request, q *kmsg.OffsetForLeaderEpochRequest) (kmsg.Response, error) {
+func handleOffsetForLeaderEpoch(_ context.Context, a *API, _ *Request, q *kmsg.OffsetForLeaderEpochRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
 	for i := range q.Topics {
 		t := &q.Topics[i]
@@ -28,7 +28,7 @@ func (a *API) offsetForLeaderEpoch(_ context.Context, _ *Request, q *kmsg.Offset
 		rt.Topic = t.Topic
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			end, err := a.Services.Fetch.EpochEnd(fetch.Key{Topic: t.Topic, Partition: p.Partition},
+			end, err := a.Fetch.EpochEnd(fetch.Key{Topic: t.Topic, Partition: p.Partition},
 				batch.Epoch(p.CurrentLeaderEpoch), batch.Epoch(p.LeaderEpoch))
 			rp := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
 			rp.Partition, rp.ErrorCode = p.Partition, code(err)

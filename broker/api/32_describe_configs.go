@@ -17,15 +17,15 @@ import (
 //
 // Topics and brokers are described: every setting with its effective value and where that comes from. A broker's name is
 // this node's id, or empty for what is set for the whole cluster. Other kinds of resources are INVALID_REQUEST.
-var describeConfigsRow = Row{Key: kafkaproto.KeyDescribeConfigs, Min: 1, Max: 4, AdvertisedMin: 1, Handler: handle((*API).describeConfigs)}
+var describeConfigsRow = Row{Key: kafkaproto.KeyDescribeConfigs, Min: 1, Max: 4, AdvertisedMin: 1, Handler: handler(handleDescribeConfigs)}
 
-func (a *API) describeConfigs(_ context.Context, _ *Request, q *kmsg.DescribeConfigsRequest) (kmsg.Response, error) {
+func handleDescribeConfigs(_ context.Context, a *API, _ *Request, q *kmsg.DescribeConfigsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	for i := range q.Resources {
 		r := &q.Resources[i]
 		rr := kmsg.NewDescribeConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = r.ResourceType, r.ResourceName
-		rows, err := a.Services.Admin.DescribeConfigs(resource(r.ResourceType, r.ResourceName), r.ConfigNames)
+		rows, err := a.Admin.DescribeConfigs(resource(r.ResourceType, r.ResourceName), r.ConfigNames)
 		rr.ErrorCode, rr.ErrorMessage = code(err), message(err)
 		rr.Configs = make([]kmsg.DescribeConfigsResponseResourceConfig, len(rows))
 		for j := range rows {

@@ -15,9 +15,9 @@ import (
 //
 // It replaces all that is set for a resource, so what it does not name goes back to its default. Clients should prefer
 // IncrementalAlterConfigs, key 44 (KIP-339).
-var alterConfigsRow = Row{Key: kafkaproto.KeyAlterConfigs, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).alterConfigs)}
+var alterConfigsRow = Row{Key: kafkaproto.KeyAlterConfigs, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handler(handleAlterConfigs)}
 
-func (a *API) alterConfigs(ctx context.Context, _ *Request, q *kmsg.AlterConfigsRequest) (kmsg.Response, error) {
+func handleAlterConfigs(ctx context.Context, a *API, _ *Request, q *kmsg.AlterConfigsRequest) (kmsg.Response, error) {
 	changes := make([]admin.ConfigChange, len(q.Resources))
 	for i := range q.Resources {
 		r := &q.Resources[i]
@@ -28,7 +28,7 @@ func (a *API) alterConfigs(ctx context.Context, _ *Request, q *kmsg.AlterConfigs
 		}
 	}
 	resp := kmsg.NewPtrAlterConfigsResponse()
-	for i, err := range a.Services.Admin.AlterConfigs(ctx, changes, q.ValidateOnly) {
+	for i, err := range a.Admin.AlterConfigs(ctx, changes, q.ValidateOnly) {
 		rr := kmsg.NewAlterConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
 		rr.ErrorCode, rr.ErrorMessage = code(err), message(err)

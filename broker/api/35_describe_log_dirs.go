@@ -17,9 +17,9 @@ import (
 //	v5         cordoned directories; none ever is
 //
 // A node has one log directory. Null topics mean all; an empty list, or a topic without partitions, means none of them.
-var describeLogDirsRow = Row{Key: kafkaproto.KeyDescribeLogDirs, Min: 1, Max: 5, AdvertisedMin: 1, Handler: handle((*API).describeLogDirs)}
+var describeLogDirsRow = Row{Key: kafkaproto.KeyDescribeLogDirs, Min: 1, Max: 5, AdvertisedMin: 1, Handler: handler(handleDescribeLogDirs)}
 
-func (a *API) describeLogDirs(_ context.Context, _ *Request, q *kmsg.DescribeLogDirsRequest) (kmsg.Response, error) {
+func handleDescribeLogDirs(_ context.Context, a *API, _ *Request, q *kmsg.DescribeLogDirsRequest) (kmsg.Response, error) {
 	var wanted func(topic string, partition int32) bool
 	if q.Topics != nil {
 		set := make(map[topicPartition]struct{})
@@ -33,7 +33,7 @@ func (a *API) describeLogDirs(_ context.Context, _ *Request, q *kmsg.DescribeLog
 			return ok
 		}
 	}
-	dir := a.Services.Admin.LogDir(wanted)
+	dir := a.Admin.LogDir(wanted)
 	rd := kmsg.NewDescribeLogDirsResponseDir()
 	rd.Dir, rd.TotalBytes, rd.UsableBytes, rd.ErrorCode = dir.Path, dir.Total, dir.Usable, code(dir.Err)
 	for i := range dir.Replicas {

@@ -16,9 +16,9 @@ import (
 //	v3         THROTTLING_QUOTA_EXCEEDED (KIP-599), which is never answered
 //
 // Topics can only grow. A topic that the request names twice is INVALID_REQUEST.
-var createPartitionsRow = Row{Key: kafkaproto.KeyCreatePartitions, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handle((*API).createPartitions)}
+var createPartitionsRow = Row{Key: kafkaproto.KeyCreatePartitions, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handler(handleCreatePartitions)}
 
-func (a *API) createPartitions(ctx context.Context, _ *Request, q *kmsg.CreatePartitionsRequest) (kmsg.Response, error) {
+func handleCreatePartitions(ctx context.Context, a *API, _ *Request, q *kmsg.CreatePartitionsRequest) (kmsg.Response, error) {
 	ctx, cancel := within(ctx, q.TimeoutMillis)
 	defer cancel()
 	requests := make([]admin.MorePartitions, len(q.Topics))
@@ -34,7 +34,7 @@ func (a *API) createPartitions(ctx context.Context, _ *Request, q *kmsg.CreatePa
 		}
 	}
 	resp := kmsg.NewPtrCreatePartitionsResponse()
-	for i, err := range a.Services.Admin.CreatePartitions(ctx, requests, q.ValidateOnly) {
+	for i, err := range a.Admin.CreatePartitions(ctx, requests, q.ValidateOnly) {
 		rt := kmsg.NewCreatePartitionsResponseTopic()
 		rt.Topic, rt.ErrorCode, rt.ErrorMessage = q.Topics[i].Topic, code(err), message(err)
 		resp.Topics = append(resp.Topics, rt)

@@ -14,9 +14,9 @@ import (
 //	v3         a message with each error
 //
 // A group with members is NON_EMPTY_GROUP, an unknown one GROUP_ID_NOT_FOUND. Its offsets go with it.
-var deleteGroupsRow = Row{Key: kafkaproto.KeyDeleteGroups, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handle((*API).deleteGroups)}
+var deleteGroupsRow = Row{Key: kafkaproto.KeyDeleteGroups, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handler(handleDeleteGroups)}
 
-func (a *API) deleteGroups(ctx context.Context, _ *Request, q *kmsg.DeleteGroupsRequest) (kmsg.Response, error) {
+func handleDeleteGroups(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteGroupsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDeleteGroupsResponse()
 	for i, err := range a.Group.Delete(ctx, q.Groups) {
 		rg := kmsg.NewDeleteGroupsResponseGroup()

@@ -15,9 +15,9 @@ import (
 //
 // Set and delete work on every setting, append and subtract on lists. A resource that the request names twice, and a
 // setting that a resource names twice, are INVALID_REQUEST.
-var incrementalAlterConfigsRow = Row{Key: kafkaproto.KeyIncrementalAlterConfigs, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handle((*API).incrementalAlterConfigs)}
+var incrementalAlterConfigsRow = Row{Key: kafkaproto.KeyIncrementalAlterConfigs, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handler(handleIncrementalAlterConfigs)}
 
-func (a *API) incrementalAlterConfigs(ctx context.Context, _ *Request, q *kmsg.IncrementalAlterConfigsRequest) (kmsg.Response, error) {
+func handleIncrementalAlterConfigs(ctx context.Context, a *API, _ *Request, q *kmsg.IncrementalAlterConfigsRequest) (kmsg.Response, error) {
 	changes := make([]admin.ConfigChange, len(q.Resources))
 	for i := range q.Resources {
 		r := &q.Resources[i]
@@ -27,7 +27,7 @@ func (a *API) incrementalAlterConfigs(ctx context.Context, _ *Request, q *kmsg.I
 		}
 	}
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
-	for i, err := range a.Services.Admin.AlterConfigs(ctx, changes, q.ValidateOnly) {
+	for i, err := range a.Admin.AlterConfigs(ctx, changes, q.ValidateOnly) {
 		rr := kmsg.NewIncrementalAlterConfigsResponseResource()
 		rr.ResourceType, rr.ResourceName = q.Resources[i].ResourceType, q.Resources[i].ResourceName
 		rr.ErrorCode, rr.ErrorMessage = code(err), message(err)

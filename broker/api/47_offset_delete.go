@@ -13,9 +13,9 @@ import (
 //
 // Drops committed offsets of topics to which no member of the group subscribes. A group with members whose protocol is
 // not "consumer" is NON_EMPTY_GROUP, because nobody knows what they read.
-var offsetDeleteRow = Row{Key: kafkaproto.KeyOffsetDelete, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).offsetDelete)}
+var offsetDeleteRow = Row{Key: kafkaproto.KeyOffsetDelete, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleOffsetDelete)}
 
-func (a *API) offsetDelete(ctx context.Context, _ *Request, q *kmsg.OffsetDeleteRequest) (kmsg.Response, error) {
+func handleOffsetDelete(ctx context.Context, a *API, _ *Request, q *kmsg.OffsetDeleteRequest) (kmsg.Response, error) {
 	req := group.DeleteOffsetsRequest{Group: q.Group, Topics: make([]group.DeleteOffsetsTopic, len(q.Topics))}
 	for i := range q.Topics {
 		req.Topics[i].Name = q.Topics[i].Topic

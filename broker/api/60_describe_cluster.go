@@ -15,7 +15,7 @@ import (
 //	v2         fenced brokers; none is listed
 //
 // A broker answers for brokers only: controllers are MISMATCHED_ENDPOINT_TYPE, anything else UNSUPPORTED_ENDPOINT_TYPE.
-var describeClusterRow = Row{Key: kafkaproto.KeyDescribeCluster, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handle((*API).describeCluster)}
+var describeClusterRow = Row{Key: kafkaproto.KeyDescribeCluster, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handler(handleDescribeCluster)}
 
 // Endpoint types of DescribeCluster.
 const (
@@ -23,7 +23,7 @@ const (
 	endpointControllers = 2
 )
 
-func (a *API) describeCluster(_ context.Context, _ *Request, q *kmsg.DescribeClusterRequest) (kmsg.Response, error) {
+func handleDescribeCluster(_ context.Context, a *API, _ *Request, q *kmsg.DescribeClusterRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeClusterResponse()
 	resp.ClusterAuthorizedOperations = notAsked
 	var err error
@@ -38,7 +38,7 @@ func (a *API) describeCluster(_ context.Context, _ *Request, q *kmsg.DescribeClu
 		resp.ErrorCode, resp.ErrorMessage, resp.EndpointType = code(err), message(err), q.EndpointType
 		return resp, nil
 	}
-	cluster := a.Services.Admin.Cluster()
+	cluster := a.Admin.Cluster()
 	resp.EndpointType, resp.ClusterID, resp.ControllerID = endpointBrokers, cluster.ID, int32(cluster.Controller)
 	for _, n := range cluster.Nodes {
 		b := kmsg.NewDescribeClusterResponseBroker()

@@ -12,26 +12,26 @@ import (
 //
 // It lists the producers whose sequences a partition remembers. The coordinator epoch is -1: no producer of a transaction
 // can be among them yet.
-var describeProducersRow = Row{Key: kafkaproto.KeyDescribeProducers, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).describeProducers)}
+var describeProducersRow = Row{Key: kafkaproto.KeyDescribeProducers, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleDescribeProducers)}
 
-func (a *API) describeProducers(_ context.Context, _ *Request, q *kmsg.DescribeProducersRequest) (kmsg.Response, error) {
+func handleDescribeProducers(_ context.Context, a *API, _ *Request, q *kmsg.DescribeProducersRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeProducersResponse()
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		rt := kmsg.NewDescribeProducersResponseTopic()
 		rt.Topic = t.Topic
 		for _, partition := range t.Partitions {
-			rt.Partitions = append(rt.Partitions, a.activeProducers(t.Topic, partition))
+			rt.Partitions = append(rt.Partitions, activeProducers(a, t.Topic, partition))
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp, nil
 }
 
-func (a *API) activeProducers(topic string, partition int32) kmsg.DescribeProducersResponseTopicPartition {
+func activeProducers(a *API, topic string, partition int32) kmsg.DescribeProducersResponseTopicPartition {
 	rp := kmsg.NewDescribeProducersResponseTopicPartition()
 	rp.Partition = partition
-	states, err := a.Services.Admin.ActiveProducers(topic, partition)
+	states, err := a.Admin.ActiveProducers(topic, partition)
 	rp.ErrorCode, rp.ErrorMessage = code(err), message(err)
 	for i := range states {
 		st := &states[i]

@@ -16,13 +16,13 @@ import (
 // It is Metadata in pages: topics by name, and as many partitions as the client and this broker allow, with a cursor at
 // the first one that was left out. No topics named means all. Eligible leader replicas are not kept: a leader is always
 // one of a majority that has every committed record.
-var describeTopicPartitionsRow = Row{Key: kafkaproto.KeyDescribeTopicPartitions, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handle((*API).describeTopicPartitions)}
+var describeTopicPartitionsRow = Row{Key: kafkaproto.KeyDescribeTopicPartitions, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleDescribeTopicPartitions)}
 
 // maxDescribed is Kafka's max.request.partition.size.limit: the most partitions in one answer.
 const maxDescribed = 2000
 
-func (a *API) describeTopicPartitions(ctx context.Context, _ *Request, q *kmsg.DescribeTopicPartitionsRequest) (kmsg.Response, error) {
-	infos := a.describedTopics(ctx, q)
+func handleDescribeTopicPartitions(ctx context.Context, a *API, _ *Request, q *kmsg.DescribeTopicPartitionsRequest) (kmsg.Response, error) {
+	infos := describedTopics(ctx, a, q)
 	left := maxDescribed
 	if limit := int(q.ResponsePartitionLimit); limit > 0 {
 		left = min(left, limit)
@@ -50,10 +50,10 @@ func (a *API) describeTopicPartitions(ctx context.Context, _ *Request, q *kmsg.D
 }
 
 // describedTopics returns the topics that are asked for from the cursor on, by name.
-func (a *API) describedTopics(ctx context.Context, q *kmsg.DescribeTopicPartitionsRequest) []admin.TopicInfo {
+func describedTopics(ctx context.Context, a *API, q *kmsg.DescribeTopicPartitionsRequest) []admin.TopicInfo {
 	var infos []admin.TopicInfo
 	if len(q.Topics) == 0 {
-		infos = a.Services.Admin.AllTopics()
+		infos = a.Admin.AllTopics()
 	} else {
 		names := make([]string, len(q.Topics))
 		for i := range q.Topics {
@@ -64,7 +64,7 @@ func (a *API) describedTopics(ctx context.Context, q *kmsg.DescribeTopicPartitio
 		for _, name := range slices.Compact(names) {
 			refs = append(refs, admin.TopicRef{Name: name})
 		}
-		infos = a.Services.Admin.Topics(ctx, refs, false)
+		infos = a.Admin.Topics(ctx, refs, false)
 	}
 	if q.Cursor == nil {
 		return infos

@@ -155,7 +155,7 @@ func (n *node) createTopic(name string, partitions int32) replication.TopicID {
 func (n *node) createTopicWith(name string, partitions int32, config map[string]string) replication.TopicID {
 	n.t.Helper()
 	topic := controller.NewTopic{Name: name, Partitions: partitions, ReplicationFactor: 1, Config: config, Internal: broker.IsInternalTopic(name)}
-	r := n.api.Services.Admin.CreateTopics(context.Background(), []controller.NewTopic{topic}, false)[0]
+	r := n.api.Admin.CreateTopics(context.Background(), []controller.NewTopic{topic}, false)[0]
 	if r.Err != nil {
 		n.t.Fatal(r.Err)
 	}

@@ -47,25 +47,25 @@ type Starter func(ctx context.Context, a *API, r *Request, body kmsg.Request) (c
 // errWrongType means that kmsg decoded a key to another type than its row expects: a broken table.
 var errWrongType = errors.New("the table names the wrong request type")
 
-// handle fits a typed method into a row.
-func handle[Q kmsg.Request](fn func(*API, context.Context, *Request, Q) (kmsg.Response, error)) Handler {
+// handler fits a typed function into a row.
+func handler[Q kmsg.Request](fn func(context.Context, *API, *Request, Q) (kmsg.Response, error)) Handler {
 	return func(ctx context.Context, a *API, r *Request, body kmsg.Request) (kmsg.Response, error) {
 		q, ok := body.(Q)
 		if !ok {
 			return nil, errWrongType
 		}
-		return fn(a, ctx, r, q)
+		return fn(ctx, a, r, q)
 	}
 }
 
-// start fits a typed method into a row.
-func start[Q kmsg.Request](fn func(*API, context.Context, *Request, Q) (conn.Call, error)) Starter {
+// starter fits a typed function into a row.
+func starter[Q kmsg.Request](fn func(context.Context, *API, *Request, Q) (conn.Call, error)) Starter {
 	return func(ctx context.Context, a *API, r *Request, body kmsg.Request) (conn.Call, error) {
 		q, ok := body.(Q)
 		if !ok {
 			return nil, errWrongType
 		}
-		return fn(a, ctx, r, q)
+		return fn(ctx, a, r, q)
 	}
 }
 

@@ -1,7 +1,6 @@
 package log
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"sort"
@@ -144,27 +143,18 @@ func (l *Log) acquireAt(i Index) *segment {
 
 // Aborted returns the aborted transactions with data in [from,to), in the order of their markers, for read_committed.
 func (l *Log) Aborted(from, to Offset) ([]AbortedTxn, error) {
-	l.mu.RLock()
-	k := max(segmentOfOffset(l.mu.segments, from), 0)
-	var segments []*segment
-	for _, s := range l.mu.segments[min(k, len(l.mu.segments)):] {
-		if s.txn.count() > 0 {
-			s.acquire()
-			segments = append(segments, s)
-		}
-	}
-	l.mu.RUnlock()
+	return again(l, func() ([]AbortedTxn, error) { return l.abortedIn(from, to) })
+}
+
+func (l *Log) abortedIn(from, to Offset) (found []AbortedTxn, err error) {
+	segments := l.acquireWithAborted(from)
 	defer func() {
 		for _, s := range segments {
 			s.release()
 		}
 	}()
-	var found []AbortedTxn
 	for _, s := range segments {
 		recs, err := s.txn.load()
-		if errors.Is(err, errGone) {
-			continue // its records lie below the log start by now
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -178,4 +168,17 @@ func (l *Log) Aborted(from, to Offset) ([]AbortedTxn, error) {
 		}
 	}
 	return found, nil
+}
+
+// acquireWithAborted returns the segments from an offset on that list aborted transactions.
+func (l *Log) acquireWithAborted(from Offset) (found []*segment) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, s := range l.mu.segments[max(segmentOfOffset(l.mu.segments, from), 0):] {
+		if s.txn.count() > 0 {
+			s.acquire()
+			found = append(found, s)
+		}
+	}
+	return found
 }

@@ -124,16 +124,14 @@ func readCheckpoint(fs vfs.FS, dir string) (*checkpoint, error) {
 }
 
 // Checkpoint makes the log's facts durable, so that a restart reads only what comes later, and so that Raft begins behind
-// the applied entries. commit is Raft's commit index; the checkpoint's is that of the last applied entry, which is never
-// above it.
-func (l *Log) Checkpoint(commit Index) error {
+// the applied entries. The commit index that it records is that of the last applied entry, which is all that the applied
+// view speaks for. Raft's own, which the caller passes, may be ahead of it, or behind right after a start, when Raft does
+// not know yet what was committed; neither changes what is recorded.
+func (l *Log) Checkpoint(_ Index) error {
 	l.w.Lock()
 	defer l.w.Unlock()
 	if err := l.writableLocked(); err != nil {
 		return err
-	}
-	if applied := l.AppliedIndex(); applied > commit {
-		return fmt.Errorf("%w: entry %d is applied, but only %d is committed", ErrCommitted, applied, commit)
 	}
 	return l.checkpointLocked(false)
 }
@@ -154,6 +152,7 @@ func (l *Log) checkpointLocked(clean bool) error {
 	if err := l.w.index.Sync(); err != nil {
 		return l.fail("sync index", err)
 	}
+	l.mapActiveLocked(seg)
 	return l.saveCheckpointLocked(c)
 }
 

@@ -22,7 +22,7 @@ func TestConcurrent(t *testing.T) {
 			}
 			mustBe(t, fs.MkdirAll(dir), nil)
 			l, err := Open(Options{
-				FS: fs, Dir: filepath.Join(dir, "t-0"), SegmentBytes: 3000, CheckpointBytes: 5000, TailBytes: 2000,
+				FS: fs, Dir: filepath.Join(dir, "t-0"), SegmentBytes: 3000, CheckpointBytes: 5000, TailBytes: 2000, mapSlots: 5,
 			})
 			mustBe(t, err, nil)
 			c := &crowd{t: t, l: l, rounds: map[string]int{"mem": 400, "os": 100}[name], done: make(chan struct{}), committed: make(chan Index, 1)}

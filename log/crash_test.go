@@ -103,6 +103,7 @@ func (h *history) run() {
 		SegmentIndexBytes: int64(indexHeadSize + (2+h.draw(40))*slotSize),
 		CheckpointBytes:   int64(100 + h.draw(4000)),
 		TailBytes:         int64(1 + h.draw(2000)),
+		mapSlots:          1 + h.draw(20),
 	}
 	h.mount(h.mem)
 	h.open()

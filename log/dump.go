@@ -101,7 +101,7 @@ func (d *dumper) segment(s *segment) error {
 	d.printf("\n")
 	d.txns(s)
 	d.printf("  %10s %10s %6s %12s %-13s %8s  %s\n", "position", "index", "term", "offset", "kind", "bytes", "detail")
-	sc := newScanner(file, 0, Position(size), c)
+	sc := newScanner(file, s, 0, Position(size), c)
 	for sc.next() {
 		if sc.at.index >= d.o.From && (d.o.To == 0 || sc.at.index < d.o.To) {
 			d.frame(sc)

@@ -1,7 +1,6 @@
 package log
 
 import (
-	"errors"
 	"fmt"
 	"sort"
 
@@ -31,6 +30,7 @@ type part struct {
 
 func (p *part) release() {
 	if p.seg != nil {
+		p.table.mapped.release()
 		p.seg.release()
 	}
 }
@@ -40,6 +40,7 @@ func (l *Log) partLocked(k int) part {
 	s := l.mu.segments[k]
 	s.acquire()
 	if k == len(l.mu.segments)-1 {
+		l.mu.active.mapped.acquire()
 		return part{
 			seg: s, active: true, table: l.mu.active, end: l.mu.end, maxTS: l.mu.maxTS,
 			next: segmentEnd{offset: l.mu.next.offset, index: l.mu.next.index},
@@ -49,10 +50,19 @@ func (l *Log) partLocked(k int) part {
 	return part{seg: s, end: Position(s.size.Load()), next: segmentEnd{offset: n.base, index: n.first}}
 }
 
+// retain takes one more reference, for a copy of the part.
+func (p *part) retain() {
+	p.table.mapped.acquire()
+	p.seg.acquire()
+}
+
 // load gets a sealed part's slots.
 func (p *part) load() (err error) {
-	if !p.active {
-		p.table, err = p.seg.sealedTable(p.next)
+	if p.active {
+		return nil
+	}
+	if p.table, err = p.seg.sealedTable(p.next); err != nil && p.seg.gone.Load() {
+		return errGone
 	}
 	return err
 }
@@ -113,7 +123,7 @@ func (l *Log) partOfIndex(i Index) (part, error) {
 // Entry returns one entry, from memory if it is recent and otherwise from disk with its CRCs checked. The boundary answers
 // with its term and no frame; an index that is not stored is exactly ErrNotFound. The frame must not be changed.
 func (l *Log) Entry(i Index) (Entry, error) {
-	for {
+	return again(l, func() (Entry, error) {
 		cuts := l.cuts.Load()
 		e, err := l.entry(i)
 		// A truncation may take the bytes away, and an append put others there, between the look at the slots and the read:
@@ -121,10 +131,11 @@ func (l *Log) Entry(i Index) (Entry, error) {
 		if err == nil || err == ErrNotFound || cuts == l.cuts.Load() {
 			return e, err
 		}
-		if l.cutting.Load() {
-			return Entry{}, ErrNotFound // committed entries are never in the way of a truncation
+		if l.cutting.Load() && i > l.AppliedIndex() {
+			return Entry{}, ErrNotFound
 		}
-	}
+		return Entry{}, errGone
+	})
 }
 
 func (l *Log) entry(i Index) (Entry, error) {
@@ -149,14 +160,10 @@ func (l *Log) entry(i Index) (Entry, error) {
 		return Entry{}, err
 	}
 	defer p.release()
-	var e Entry
-	if err = p.load(); err == nil {
-		e, err = p.entry(i)
+	if err := p.load(); err != nil {
+		return Entry{}, err
 	}
-	if errors.Is(err, errGone) {
-		return Entry{}, ErrNotFound
-	}
-	return e, err
+	return p.entry(i)
 }
 
 func (p *part) entry(i Index) (Entry, error) {
@@ -196,11 +203,11 @@ func gapEntry(i, first Index, frame []byte, q *parsed) (Entry, error) {
 // ConfigurationAt returns the newest Raft configuration at or below an index, and its own index; nil, 0 where there is
 // none. It reads at most one segment's slots and one frame.
 func (l *Log) ConfigurationAt(i Index) (data []byte, at Index, err error) {
-	for {
-		if data, at, err = l.configurationAt(i); !errors.Is(err, errGone) || l.Err() != nil {
-			return data, at, err
-		}
-	}
+	data, err = again(l, func() (d []byte, err error) {
+		d, at, err = l.configurationAt(i)
+		return d, err
+	})
+	return data, at, err
 }
 
 func (l *Log) configurationAt(i Index) ([]byte, Index, error) {
@@ -236,13 +243,7 @@ func (l *Log) configurationAt(i Index) ([]byte, Index, error) {
 }
 
 // StartState returns the state at the boundary: what a replica must begin with that is to receive all stored entries.
-func (l *Log) StartState() (s State, err error) {
-	for {
-		if s, err = l.startState(); !errors.Is(err, errGone) || l.Err() != nil {
-			return s, err
-		}
-	}
-}
+func (l *Log) StartState() (State, error) { return again(l, l.startState) }
 
 func (l *Log) startState() (State, error) {
 	l.mu.RLock()

@@ -14,13 +14,16 @@ func FuzzRecover(f *testing.F) {
 	g := golden(f)
 	files := snapshot(f, g.fs)
 	name := segmentName(0, 1)
-	f.Add(files[name+logSuffix], files[name+indexSuffix])
-	f.Add(files[name+logSuffix][:200], files[name+indexSuffix][:200])
-	f.Add([]byte(nil), []byte(nil))
+	f.Add(files[name+logSuffix], files[name+indexSuffix], true)
+	f.Add(files[name+logSuffix][:200], files[name+indexSuffix][:200], false)
+	f.Add([]byte(nil), []byte(nil), false)
 	gap := GapFrame(Gap{Count: 3}, 4)
 	batch.Stamp(gap, 0, 1)
-	f.Add(gap, []byte("QLOGINDX"))
-	f.Fuzz(func(t *testing.T, log, index []byte) {
+	f.Add(gap, []byte("QLOGINDX"), true)
+	f.Fuzz(func(t *testing.T, log, index []byte, whole bool) {
+		if whole {
+			log, index = sealFrames(log), sealSlots(index)
+		}
 		h := newFixture(t, restore(t, map[string][]byte{
 			name + logSuffix: log, name + indexSuffix: index, name + stateSuffix: (&State{}).Encode(),
 		}))
@@ -128,6 +131,28 @@ func FuzzCheckpoint(f *testing.F) {
 			t.Fatal("encodes to other bytes")
 		}
 	})
+}
+
+// sealFrames gives every frame the CRC that it should have, so that the fuzzer gets behind it.
+func sealFrames(log []byte) []byte {
+	log = bytes.Clone(log)
+	for rest := log; ; {
+		h, err := batch.ParseHeader(rest)
+		if err != nil || h.Size() > len(rest) {
+			return log
+		}
+		batch.Reseal(rest[:h.Size()])
+		rest = rest[h.Size():]
+	}
+}
+
+// sealSlots does the same for slots.
+func sealSlots(index []byte) []byte {
+	index = bytes.Clone(index)
+	for i := indexHeadSize; i+slotSize <= len(index); i += slotSize {
+		getSlot(index[i:]).put(index[i:])
+	}
+	return index
 }
 
 // seal gives the bytes a right CRC, so that the fuzzer gets behind it.

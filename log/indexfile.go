@@ -166,7 +166,7 @@ func mapIndex(fs vfs.FS, file string, base Offset, first Index, logSize int64, n
 		m.Close()
 		return table{}, footer{}, nil, err
 	}
-	return table{flat: b[indexHeadSize:], n: int(ft.slots)}, ft, m, nil
+	return flatTable(b[indexHeadSize:], int(ft.slots)), ft, m, nil
 }
 
 // readSlots reads what an index that is not sealed holds, for recovery: whole slots, none of them to be trusted. A

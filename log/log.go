@@ -67,6 +67,8 @@ type Options struct {
 	Tail            *TailBudget // what all tails of the node may pin; nil: a budget of its own
 	ProducerExpiry  time.Duration
 	Logger          *slog.Logger
+
+	mapSlots int // for tests: see defaultMapSlots
 }
 
 func (o Options) withDefaults() Options {
@@ -87,6 +89,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.ProducerExpiry == 0 {
 		o.ProducerExpiry = DefaultProducerExpiry
+	}
+	if o.mapSlots <= 0 {
+		o.mapSlots = defaultMapSlots
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -345,8 +350,10 @@ func (l *Log) closeFilesLocked() {
 	}
 	l.mu.Lock()
 	segments := l.mu.segments
-	l.mu.segments = nil
+	l.mu.segments, l.mu.active = nil, table{}
 	l.mu.Unlock()
+	l.w.slots.mapped.release()
+	l.w.slots = slots{}
 	for _, s := range segments {
 		s.release()
 	}

@@ -71,6 +71,10 @@ func (r *Range) add(f vfs.File, v slot) {
 // must be released. Bytes whose CRCs nobody checked since the process started are checked first: damage is ErrCorrupt.
 // A from outside of [log start, log end] is ErrOffsetOutOfRange.
 func (l *Log) Read(from, below Offset, maxBytes int, atLeastOne bool) (*Range, error) {
+	return again(l, func() (*Range, error) { return l.read(from, below, maxBytes, atLeastOne) })
+}
+
+func (l *Log) read(from, below Offset, maxBytes int, atLeastOne bool) (*Range, error) {
 	o := l.Offsets()
 	if from < o.LogStart || from > o.LogEnd {
 		return nil, fmt.Errorf("%w: %d is not within %d..%d", ErrOffsetOutOfRange, from, o.LogStart, o.LogEnd)
@@ -117,17 +121,17 @@ type query struct {
 	full  bool
 }
 
-// collect takes what one segment has for the range. The part's reference goes to the range, or back.
+// collect takes what one segment has for the range, and gives the part back.
 func (r *Range) collect(p *part, q *query) error {
+	defer p.release()
 	if err := p.load(); err != nil {
-		p.release()
 		return err
 	}
 	file, err := p.seg.log()
 	if err != nil {
-		p.release()
 		return err
 	}
+	p.seg.acquire()
 	r.segments = append(r.segments, p.seg)
 	t := &p.table
 	for i := max(t.findOffset(uint32(r.Next-p.seg.base)), 0); i < t.n; i++ {

@@ -152,7 +152,7 @@ func (r *recovery) startAtCheckpoint() error {
 	r.from, r.builder.maxTS = c.pos, c.maxTS
 	n := int(c.slots)
 	if len(r.raw) >= n*slotSize && checksum(r.raw[:n*slotSize]) == c.slotsCRC {
-		t := table{flat: r.raw, n: n}
+		t := flatTable(r.raw, n)
 		r.slots = heapSlots(&t, n)
 		r.same = n
 		return nil
@@ -169,7 +169,7 @@ func (r *recovery) rebuild() error {
 		return err
 	}
 	r.builder.maxTS = noTimestamp
-	sc := newScanner(file, 0, r.ckpt.pos, chain{offset: r.seg.base, index: r.seg.first})
+	sc := newScanner(file, r.seg, 0, r.ckpt.pos, chain{offset: r.seg.base, index: r.seg.first})
 	for sc.next() {
 		r.builder.add(sc.frame, sc.p, sc.at)
 	}
@@ -192,7 +192,7 @@ func (r *recovery) scan() (*scanner, error) {
 	}
 	r.seg.verified.unverifiedBelow(r.slots.n)
 	now := r.l.nowMs()
-	sc := newScanner(file, r.from, r.size, r.chain)
+	sc := newScanner(file, r.seg, r.from, r.size, r.chain)
 	for sc.next() {
 		v := r.builder.slot(sc.frame, sc.p, sc.at)
 		flags, err := r.holdAgainst(v)
@@ -337,10 +337,11 @@ func (r *recovery) adopt(sc *scanner) error {
 		return err
 	}
 	l.w.slots = r.slots
+	l.mapActiveLocked(r.seg)
 	l.w.unsaved = int64(sc.pos - r.from)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.active, l.mu.end, l.mu.maxTS = r.slots.table, sc.pos, r.builder.maxTS
+	l.mu.active, l.mu.end, l.mu.maxTS = l.w.slots.table, sc.pos, r.builder.maxTS
 	l.mu.next, l.mu.facts = r.chain, r.facts
 	l.mu.boundary = EpochStart{Epoch: boundary.Term, Index: boundary.Index, Offset: boundary.Offset}
 	if r.ckpt == nil {

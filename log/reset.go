@@ -47,11 +47,12 @@ func (l *Log) Reset(s State) error {
 	l.tail.truncate(0)
 	l.w.index.Close()
 	l.w.index, l.w.created, l.w.firstWrite = index, created, 0
+	mapped, old := l.w.slots.mapped, l.mu.segments
 	l.w.slots, l.w.checkpoint, l.w.unsaved = slots{}, place, 0
-	old := l.mu.segments
 	l.applied.Lock()
 	l.begin(seg, &s)
 	l.applied.Unlock()
+	mapped.release()
 	for _, o := range old {
 		o.release()
 	}

@@ -1,6 +1,9 @@
 package log
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 // Retention moves in two steps. RetentionStart says where the log start should be; the leader makes it an entry, and every
 // replica's log start moves when that is applied. DropSegments then removes the segments that lie below.
@@ -182,6 +185,9 @@ func (l *Log) Scrub(maxBytes int64) (ScrubResult, error) {
 		}
 		n, next, err := p.scrub(at, last, maxBytes-r.Bytes)
 		p.release()
+		if errors.Is(err, errGone) {
+			return r, nil // retention took it; the next step begins behind
+		}
 		r.Bytes += n
 		at = next
 		l.scrub.next = next

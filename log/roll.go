@@ -77,12 +77,14 @@ func (l *Log) rollLocked() error {
 	}
 	l.w.index.Close()
 	a.size.Store(int64(l.mu.end))
+	old := l.w.slots.mapped
 	l.w.index, l.w.slots, l.w.created, l.w.firstWrite = index, slots{}, created, 0
 
 	l.mu.Lock()
 	l.mu.segments = withSegment(l.mu.segments, b)
 	l.mu.active, l.mu.end, l.mu.maxTS = table{}, 0, noTimestamp
 	l.mu.Unlock()
+	old.release()
 	l.stats.rolls.Add(1)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
@@ -43,6 +44,7 @@ const scanBuffer = 1 << 20
 // scanner reads frames one after the other and checks each completely: form, CRC, chain.
 type scanner struct {
 	file  vfs.File
+	seg   *segment
 	pos   Position // of the next frame
 	end   Position
 	chain chain
@@ -58,8 +60,8 @@ type scanner struct {
 	bufPos Position
 }
 
-func newScanner(f vfs.File, from, end Position, c chain) *scanner {
-	return &scanner{file: f, pos: from, end: end, chain: c, bufPos: from}
+func newScanner(f vfs.File, s *segment, from, end Position, c chain) *scanner {
+	return &scanner{file: f, seg: s, pos: from, end: end, chain: c, bufPos: from}
 }
 
 // next moves to the next frame; false at the end and at the first bad frame, which s.err tells apart.
@@ -79,6 +81,9 @@ func (s *scanner) next() bool {
 		return s.fail(err)
 	}
 	at := chainPoint{pos: s.pos, offset: s.chain.offset, index: s.chain.index}
+	if s.pos > math.MaxUint32 || at.offset-s.seg.base > math.MaxUint32 || at.index-s.seg.first > math.MaxUint32 {
+		return s.fail(fmt.Errorf("%w: no segment reaches that far", ErrCorrupt))
+	}
 	if err := s.chain.step(&p); err != nil {
 		return s.fail(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"runtime"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -70,7 +71,7 @@ type segment struct {
 	base  Offset
 	first Index
 	refs  atomic.Int32
-	gone  atomic.Bool // its files are being removed; set before the first of them is
+	gone  atomic.Bool // its files are being removed or replaced; set before the first of them is
 	// size is the .log's length once the segment is sealed.
 	size     atomic.Int64
 	verified verified
@@ -136,8 +137,20 @@ func (s *segment) logLocked() (vfs.File, error) {
 	return f, nil
 }
 
-// errGone: the segment was removed while we looked at it.
-var errGone = fmt.Errorf("%w: the segment was removed meanwhile", ErrOffsetOutOfRange)
+// errGone: the segment was removed, or replaced, while a reader looked at it. The reader looks again: see again.
+var errGone = errors.New("the segment is gone")
+
+// again calls f until it is not in the way of a change of the segments. Such a change is under way for a few fsyncs at
+// most: retention lists what is left before it removes, truncations and resets are rare.
+func again[T any](l *Log, f func() (T, error)) (T, error) {
+	for {
+		v, err := f()
+		if !errors.Is(err, errGone) || l.Err() != nil {
+			return v, err
+		}
+		runtime.Gosched()
+	}
+}
 
 // missing turns a vanished file of a segment that we list into corruption.
 func (s *segment) missing(err error) error {
@@ -180,7 +193,7 @@ func (s *segment) rebuildTable(next segmentEnd) (table, footer, error) {
 	}
 	var ss slots
 	b := tableBuilder{slots: &ss, base: s.base, first: s.first, maxTS: noTimestamp}
-	sc := newScanner(f, 0, Position(s.size.Load()), chain{offset: s.base, index: s.first})
+	sc := newScanner(f, s, 0, Position(s.size.Load()), chain{offset: s.base, index: s.first})
 	for sc.next() {
 		b.add(sc.frame, sc.p, sc.at)
 	}

@@ -13,6 +13,18 @@ import (
 
 // OffsetForTimestamp returns the first record at or above the log start and below `below` whose timestamp is at least ts.
 func (l *Log) OffsetForTimestamp(ts int64, below Offset) (off Offset, timestamp int64, ok bool, err error) {
+	f, err := again(l, func() (found, error) { return l.offsetForTimestamp(ts, below) })
+	return f.off, f.timestamp, f.ok, err
+}
+
+// found is a record, or none.
+type found struct {
+	off       Offset
+	timestamp int64
+	ok        bool
+}
+
+func (l *Log) offsetForTimestamp(ts int64, below Offset) (f found, err error) {
 	err = l.eachPart(func(p *part, start Offset) (bool, error) {
 		if p.seg.base >= below {
 			return false, nil
@@ -24,21 +36,26 @@ func (l *Log) OffsetForTimestamp(ts int64, below Offset) (off Offset, timestamp 
 		if err := p.load(); err != nil {
 			return false, err
 		}
-		off, timestamp, ok, err = p.firstReaching(ts, start, below)
-		return !ok, err
+		f, err = p.firstReaching(ts, start, below)
+		return !f.ok, err
 	})
-	if !ok || off >= below || err != nil {
-		return 0, 0, false, err
+	if !f.ok || f.off >= below || err != nil {
+		return found{}, err
 	}
-	return off, timestamp, true, nil
+	return f, nil
 }
 
 // MaxTimestamp returns the first record with the largest timestamp at or above the log start and below `below` (KIP-734).
 func (l *Log) MaxTimestamp(below Offset) (off Offset, timestamp int64, ok bool, err error) {
+	f, err := again(l, func() (found, error) { return l.maxTimestamp(below) })
+	return f.off, f.timestamp, f.ok, err
+}
+
+func (l *Log) maxTimestamp(below Offset) (found, error) {
 	var best part
 	defer func() { best.release() }()
 	largest, slot, from := noTimestamp, -1, Offset(0)
-	err = l.eachPart(func(p *part, start Offset) (bool, error) {
+	err := l.eachPart(func(p *part, start Offset) (bool, error) {
 		if p.seg.base >= below {
 			return false, nil
 		}
@@ -47,12 +64,12 @@ func (l *Log) MaxTimestamp(below Offset) (off Offset, timestamp int64, ok bool, 
 			return err == nil, err
 		}
 		best.release()
-		p.seg.acquire()
+		p.retain()
 		best, largest, slot, from = *p, ts, i, start
 		return true, nil
 	})
 	if err != nil || slot < 0 {
-		return 0, 0, false, err
+		return found{}, err
 	}
 	return best.recordReaching(slot, largest, from)
 }
@@ -77,9 +94,6 @@ func (l *Log) eachPart(fn func(p *part, start Offset) (bool, error)) error {
 		at = p.next.index
 		more, err := fn(&p, start)
 		p.release()
-		if errors.Is(err, errGone) {
-			continue // retention took it: the next one has the answer
-		}
 		if err != nil || !more {
 			return err
 		}
@@ -89,25 +103,25 @@ func (l *Log) eachPart(fn func(p *part, start Offset) (bool, error)) error {
 
 // firstReaching returns the first record at or above start with a timestamp of at least ts. It looks at no batch from
 // below on: those may be truncated meanwhile.
-func (p *part) firstReaching(ts int64, start, below Offset) (off Offset, timestamp int64, ok bool, err error) {
+func (p *part) firstReaching(ts int64, start, below Offset) (f found, err error) {
 	t := &p.table
 	first := p.firstAt(start)
 	if i := t.search(func(i int) bool { return t.maxTS(i) >= ts }); i > first {
 		if i == t.n || p.seg.base+Offset(t.relOff(i)) >= below {
-			return 0, 0, false, nil
+			return found{}, nil
 		}
 		return p.recordReaching(i, ts, start)
 	}
-	for i := first; i < t.n && !ok && err == nil && p.seg.base+Offset(t.relOff(i)) < below; i++ {
+	for i := first; i < t.n && !f.ok && err == nil && p.seg.base+Offset(t.relOff(i)) < below; i++ {
 		h, batch, herr := p.batchHeader(i)
 		switch {
 		case herr != nil:
-			return 0, 0, false, herr
+			return found{}, herr
 		case batch && h.MaxTimestamp >= ts:
-			off, timestamp, ok, err = p.recordReaching(i, ts, start)
+			f, err = p.recordReaching(i, ts, start)
 		}
 	}
-	return off, timestamp, ok, err
+	return f, err
 }
 
 // batchHeader reads the header of slot i; ok is false where it is no batch.
@@ -193,26 +207,26 @@ func (p *part) header(v slot) (batch.Header, error) {
 }
 
 // recordReaching finds the first record of a batch at or above start whose timestamp is at least ts.
-func (p *part) recordReaching(i int, ts int64, start Offset) (off Offset, timestamp int64, ok bool, err error) {
+func (p *part) recordReaching(i int, ts int64, start Offset) (f found, err error) {
 	frame, q, err := p.frame(i, nil)
 	if err != nil {
-		return 0, 0, false, err
+		return found{}, err
 	}
 	switch {
 	case q.IsLogAppendTime():
-		return max(q.BaseOffset, start), q.MaxTimestamp, q.MaxTimestamp >= ts, nil
+		return found{max(q.BaseOffset, start), q.MaxTimestamp, q.MaxTimestamp >= ts}, nil
 	case q.BaseOffset >= start:
-		off, timestamp, ok, err = batch.FindTimestamp(frame, ts)
-		return off, timestamp, ok, p.damaged(&q, err)
+		f.off, f.timestamp, f.ok, err = batch.FindTimestamp(frame, ts)
+		return f, p.damaged(&q, err)
 	}
 	err = batch.Iterate(frame, func(r batch.Record) error {
 		if r.Timestamp < ts || r.Offset < start {
 			return nil
 		}
-		off, timestamp, ok = r.Offset, r.Timestamp, true
+		f = found{r.Offset, r.Timestamp, true}
 		return errStop
 	})
-	return off, timestamp, ok, p.damaged(&q, err)
+	return f, p.damaged(&q, err)
 }
 
 // damaged turns what is wrong with a stored batch's records into ErrCorrupt.

@@ -9,8 +9,8 @@ import (
 //
 //  1. if the checkpoint covers i: a new checkpoint at i-1. It is true of the longer log as well.
 //  2. segments that begin behind i are removed, the newest first, their .log first, each with an fsync of the directory
-//  3. the slots from i on are cut off the .index and that is fsynced. A sealed index is mapped by readers and must not
-//     shrink: a shorter one, without footer, takes its name.
+//  3. the slots from i on are cut off the .index and that is fsynced. What readers have mapped must not shrink: where that
+//     is more, a shorter index, without footer, takes the name.
 //  4. .log is cut, and fsynced
 //
 // Recovery: a crash before step 4 leaves frames that nobody speaks for any more; they are whole, so they are kept, and Raft
@@ -55,10 +55,10 @@ func (l *Log) TruncateSuffix(from Index) error {
 	if err := l.removeBehindLocked(c.k); err != nil {
 		return err
 	}
-	if c.k == len(l.mu.segments)-1 {
+	if c.k == len(l.mu.segments)-1 && c.slots.mapped == l.w.slots.mapped {
 		err = l.cutActiveLocked(c)
 	} else {
-		err = l.cutSealedLocked(c)
+		err = l.cutMappedLocked(c)
 	}
 	if err != nil {
 		return err
@@ -208,9 +208,11 @@ func (l *Log) cutLogLocked(s *segment, pos Position) error {
 	return nil
 }
 
-// cutSealedLocked cuts within a sealed segment, whose successors are gone, and makes it the active one again.
-func (l *Log) cutSealedLocked(c *cut) error {
+// cutMappedLocked cuts where readers have the index mapped: within a sealed segment, whose successors are gone and which
+// becomes the active one again, or below the mapped part of the active one.
+func (l *Log) cutMappedLocked(c *cut) error {
 	old := l.mu.segments[c.k]
+	old.gone.Store(true)
 	gone := l.mu.segments[c.k:]
 	s := newSegment(l.o.FS, l.o.Dir, old.base, old.first)
 	s.verified.unverifiedBelow(c.slots.n)
@@ -246,10 +248,14 @@ func (l *Log) cutSealedLocked(c *cut) error {
 }
 
 func (l *Log) publishCutLocked(c *cut, segments []*segment) {
+	mapped := l.w.slots.mapped
 	l.w.slots = c.slots
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.mu.segments = segments
 	l.mu.active, l.mu.end, l.mu.maxTS = c.slots.table, c.pos, c.maxTS
 	l.mu.next, l.mu.facts = c.chain, c.facts
+	l.mu.Unlock()
+	if mapped != c.slots.mapped {
+		mapped.release()
+	}
 }

@@ -95,7 +95,7 @@ func (v *verifier) segment(s *segment, last bool) error {
 	}
 	var ss slots
 	b := tableBuilder{slots: &ss, base: s.base, first: s.first, maxTS: noTimestamp}
-	sc := newScanner(file, 0, Position(size), v.chain)
+	sc := newScanner(file, s, 0, Position(size), v.chain)
 	for sc.next() {
 		w := b.slot(sc.frame, sc.p, sc.at)
 		v.slot(s, raw, ss.n, w, sealed)

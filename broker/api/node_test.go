@@ -84,7 +84,7 @@ func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 	partitions := admin.NewPartitions(n.ctl, n.manager)
 	n.api = New(Services{
 		Produce: produce.New(produce.Options{Partitions: partitions}),
-		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions)}),
+		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions), Sessions: fetch.DefaultSessions}),
 		Admin: admin.New(admin.Options{
 			Node: 1, Images: n.ctl, Controller: n.ctl, Local: n.manager, FS: fs, DataDir: dir,
 			LeaderWait: 30 * time.Second,

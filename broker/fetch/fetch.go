@@ -22,7 +22,7 @@ const (
 	// DefaultMaxBytes is Kafka's fetch.max.bytes, 55 MiB: the most that one answer holds, whatever the client asks for,
 	// except that the first batch is always sent whole.
 	DefaultMaxBytes = 55 << 20
-	// DefaultSessions is Kafka's max.incremental.fetch.session.cache.slots.
+	// DefaultSessions is Kafka's default of max.incremental.fetch.session.cache.slots.
 	DefaultSessions = 1000
 )
 
@@ -63,7 +63,7 @@ type Options struct {
 	Partitions Partitions
 	// MaxBytes is fetch.max.bytes; 0 means DefaultMaxBytes.
 	MaxBytes int
-	// Sessions is how many incremental sessions are kept; 0 means DefaultSessions, negative none.
+	// Sessions is how many incremental sessions are kept; 0 is none, as in Kafka.
 	Sessions int
 	// Now is the clock by which sessions grow old; nil means time.Now.
 	Now func() time.Time
@@ -86,11 +86,7 @@ func New(o Options) *Service {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	slots := o.Sessions
-	if slots == 0 {
-		slots = DefaultSessions
-	}
-	s.sessions = newCache(max(slots, 0))
+	s.sessions = newCache(max(o.Sessions, 0))
 	return s
 }
 

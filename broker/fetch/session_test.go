@@ -248,7 +248,7 @@ func TestEvictionFollowsKafka(t *testing.T) {
 }
 
 func TestSessionsCanBeOff(t *testing.T) {
-	s := service(one("t", newFake(1)), -1, clock())
+	s := service(one("t", newFake(1)), 0, clock())
 	if r := do(t, s, Request{Partitions: []Params{want("t", 0, 0)}}); r.SessionID != 0 || len(r.Results) != 1 {
 		t.Fatalf("session %d, results %q", r.SessionID, names(r))
 	}

@@ -2,9 +2,11 @@ package log
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -228,3 +230,17 @@ func logStart(o Offset) []byte { return InternalFrame(KindLogStart, EncodeLogSta
 func config(s string) []byte { return InternalFrame(KindConfiguration, []byte(s)) }
 
 func small(o *Options) { o.SegmentBytes = 600 }
+
+func mustBe(t testing.TB, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) || (want == nil) != (err == nil) {
+		t.Fatalf("error %v, want %v", err, want)
+	}
+}
+
+func equal[T any](t testing.TB, got, want T, what string) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Fatalf("%s: got %v, want %v", what, got, want)
+	}
+}

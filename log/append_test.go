@@ -1,0 +1,256 @@
+package log
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
+)
+
+func TestEmptyLog(t *testing.T) {
+	f := openFixture(t)
+	for range 2 {
+		equal(t, f.log.FirstIndex(), 0, "first")
+		equal(t, f.log.LastIndex(), 0, "last")
+		equal(t, f.log.Offsets(), Offsets{}, "offsets")
+		if _, err := f.log.Entry(0); err != ErrNotFound {
+			t.Fatal(err)
+		}
+		if _, err := f.log.Entry(1); err != ErrNotFound {
+			t.Fatal(err)
+		}
+		r, err := f.log.Read(0, 10, 100, true)
+		mustBe(t, err, nil)
+		equal(t, r.Len(), 0, "length")
+		r.Release()
+		f.reopen()
+	}
+}
+
+func TestAppendStampsAndReadsBack(t *testing.T) {
+	f := openFixture(t)
+	es := f.append(1, noop(), plain(t, 3, 1), config("c1"), plain(t, 2, 1))
+	equal(t, f.log.Offsets(), Offsets{LogEnd: 5}, "offsets")
+	wantBase := []Offset{0, 0, 3, 3}
+	for i, e := range es {
+		base, epoch := stampOf(e.Frame)
+		equal(t, base, wantBase[i], "base")
+		equal(t, epoch, 1, "epoch")
+	}
+	data := append(bytes.Clone(es[1].Frame), es[3].Frame...)
+	check := func() {
+		t.Helper()
+		equal(t, f.read(0, 1<<20), data, "all")
+		equal(t, f.read(1, 1), es[1].Frame, "from inside the first batch")
+		equal(t, f.read(3, 1<<20), es[3].Frame, "second")
+		for _, e := range es {
+			got, err := f.log.Entry(e.Index)
+			mustBe(t, err, nil)
+			equal(t, got, e, "entry")
+		}
+		c, i := f.log.Configuration()
+		equal(t, string(c), "c1", "configuration")
+		equal(t, i, 3, "its index")
+	}
+	check()
+	f.reopen()
+	equal(t, f.log.Stats().OpenScannedBytes, 0, "scanned after a clean close")
+	check()
+	f.crash(vfs.CrashOptions{})
+	check()
+	f.append(1, plain(t, 1, 1))
+	f.crash(vfs.CrashOptions{Kill: true})
+	check2 := f.log.Offsets()
+	equal(t, check2.LogEnd, 6, "end after kill")
+	f.verify()
+}
+
+func TestAppendRefusesWhatDoesNotContinue(t *testing.T) {
+	f := openFixture(t)
+	f.append(2, plain(t, 3, 2))
+	one := func(i Index, term Epoch, frame []byte) error {
+		return f.log.Append([]Entry{{Index: i, Term: term, Frame: frame}})
+	}
+	stamped := func(base Offset, epoch Epoch) []byte {
+		b := plain(t, 1, 0)
+		batch.Stamp(b, base, epoch)
+		return b
+	}
+	bad := stamped(3, 2)
+	bad[len(bad)-1] ^= 1
+	mustBe(t, one(1, 2, plain(t, 1, 2)), ErrGap)
+	mustBe(t, one(3, 2, plain(t, 1, 2)), ErrGap)
+	mustBe(t, one(2, 1, plain(t, 1, 1)), ErrGap)
+	mustBe(t, one(2, 2, stamped(4, 2)), ErrGap)
+	mustBe(t, one(2, 2, stamped(2, 2)), ErrGap)
+	mustBe(t, one(2, 3, stamped(3, 2)), ErrGap)
+	mustBe(t, one(2, 2, bad), ErrFrame)
+	mustBe(t, one(2, 2, nil), ErrFrame)
+	mustBe(t, one(2, 2, plain(t, 1, 2)[:66]), ErrFrame)
+	mustBe(t, one(2, 2, GapFrame(Gap{Count: 2}, 5)), ErrFrame)
+	mustBe(t, one(2, 2, InternalFrame(kindCount, nil)), ErrFormat)
+	equal(t, f.log.LastIndex(), 1, "last")
+	mustBe(t, one(2, 2, stamped(3, 2)), nil)
+	equal(t, f.log.Offsets().LogEnd, 4, "end")
+	f.verify()
+}
+
+func TestAppendStoresRefusals(t *testing.T) {
+	f := openFixture(t)
+	f.append(1, idem(t, 3, 1, 7, 0, 0), idem(t, 2, 1, 7, 0, 3))
+	cases := []struct {
+		frame []byte
+		want  Refusal
+	}{
+		{plain(t, 1, 0), Refusal{Reason: RefusedTerm}},
+		{idem(t, 1, 1, 7, 0, 6), Refusal{Reason: RefusedSequence}},
+		{idem(t, 2, 1, 7, 0, 3), Refusal{Reason: RefusedDuplicate, Base: 3, Last: 4, Timestamp: 1001}},
+		{idem(t, 1, 1, 7, 1, 1), Refusal{Reason: RefusedSequence}},
+		{idem(t, 1, 1, 8, 0, 1), Refusal{Reason: RefusedUnknownProducer}},
+	}
+	var frames [][]byte
+	for _, c := range cases {
+		frames = append(frames, c.frame)
+	}
+	// One good batch between them: a refusal must not disturb what comes after it in the same call.
+	frames = append(frames, idem(t, 1, 1, 7, 0, 5), idem(t, 1, 1, 7, 0, 5))
+	es := f.append(1, frames...)
+	for i, c := range cases {
+		kind, payload, err := ParseInternal(es[i].Frame)
+		mustBe(t, err, nil)
+		r, err := DecodeRefused(payload)
+		mustBe(t, err, nil)
+		equal(t, kind, KindRefused, "kind")
+		equal(t, es[i].Kind, KindRefused, "entry's kind")
+		equal(t, r, c.want, "refusal")
+	}
+	equal(t, es[5].Kind, KindBatch, "good batch")
+	equal(t, es[6].Kind, KindRefused, "its duplicate in the same call")
+	equal(t, f.log.Offsets().LogEnd, 6, "end")
+	st, ok := f.log.LastProducer(7)
+	equal(t, ok, true, "known")
+	equal(t, st.LastSequence, 5, "sequence")
+	equal(t, f.log.Stats().RefusedEntries, 6, "refused")
+	f.crash(vfs.CrashOptions{})
+	again, _ := f.log.LastProducer(7)
+	equal(t, again.Batches(), st.Batches(), "batches after a crash")
+	f.verify()
+}
+
+func TestRollAndReopen(t *testing.T) {
+	f := openFixture(t, small)
+	var want []byte
+	for i := range 40 {
+		es := f.append(Epoch(1+i/10), idem(t, 2, Epoch(1+i/10), 9, 0, int32(2*i)), noop())
+		want = append(want, es[0].Frame...)
+	}
+	if n := len(f.log.Segments()); n < 10 {
+		t.Fatalf("%d segments", n)
+	}
+	check := func() {
+		t.Helper()
+		equal(t, f.read(0, 1<<20), want, "all")
+		equal(t, f.log.LastIndex(), 80, "last")
+		for i := Index(1); i <= 80; i++ {
+			e, err := f.log.Entry(i)
+			mustBe(t, err, nil)
+			equal(t, e.Term, Epoch(1+(i-1)/20), "term")
+			term, err := f.log.Term(i)
+			mustBe(t, err, nil)
+			equal(t, term, e.Term, "term from memory")
+		}
+		f.verify()
+	}
+	check()
+	f.crash(vfs.CrashOptions{})
+	check()
+	f.reopen()
+	check()
+	for _, s := range f.log.Segments() {
+		if s.Active {
+			continue
+		}
+		if s.MaxTimestamp != 1001 {
+			t.Fatalf("%+v", s)
+		}
+	}
+}
+
+func TestRollByAgeAndIndexSize(t *testing.T) {
+	f := openFixture(t, func(o *Options) { o.SegmentIndexBytes = indexHeadSize + 3*slotSize })
+	f.append(1, noop(), noop())
+	f.append(1, noop())
+	equal(t, len(f.log.Segments()), 1, "segments")
+	f.append(1, noop())
+	equal(t, len(f.log.Segments()), 2, "segments after the index was full")
+	f.time.add(DefaultSegmentAge)
+	f.append(1, plain(t, 1, 1))
+	equal(t, len(f.log.Segments()), 3, "segments after the age")
+	f.log.SetLimits(SegmentLimits{SegmentAge: time.Hour})
+	rolled, err := f.log.Roll(f.time.now())
+	mustBe(t, err, nil)
+	equal(t, rolled, false, "rolled too early")
+	f.time.add(time.Hour)
+	rolled, err = f.log.Roll(f.time.now())
+	mustBe(t, err, nil)
+	equal(t, rolled, true, "rolled")
+	rolled, _ = f.log.Roll(f.time.now())
+	equal(t, rolled, false, "an empty segment is not rolled")
+	f.verify()
+}
+
+func TestProducerExpiry(t *testing.T) {
+	f := openFixture(t)
+	f.append(1, idem(t, 1, 1, 1, 0, 0), txn(t, 1, 1, 2, 0, 0))
+	f.time.add(DefaultProducerExpiry + time.Minute)
+	_, ok := f.log.LastProducer(1)
+	equal(t, ok, false, "idle producer is known")
+	_, ok = f.log.LastProducer(2)
+	equal(t, ok, true, "producer in a transaction is known")
+	es := f.append(1, idem(t, 1, 1, 1, 0, 1))
+	equal(t, es[0].Kind, KindRefused, "sequence 1 of a forgotten producer")
+	es = f.append(1, idem(t, 1, 1, 1, 0, 0))
+	equal(t, es[0].Kind, KindBatch, "sequence 0 of a forgotten producer")
+	f.reopen()
+	equal(t, len(f.log.Producers()), 2, "producers")
+}
+
+func TestCheckpointBoundsRecovery(t *testing.T) {
+	f := openFixture(t, func(o *Options) { o.CheckpointBytes = 64 << 10; o.SegmentBytes = 512 << 10 })
+	for range 400 {
+		f.append(1, frame(t, 4, frameOpt{term: 1, size: 1024}))
+	}
+	f.apply()
+	f.crash(vfs.CrashOptions{})
+	s := f.log.Stats()
+	if s.OpenScannedBytes > 80<<10 {
+		t.Fatalf("%d bytes scanned of %d", s.OpenScannedBytes, f.log.Size())
+	}
+	equal(t, f.log.LastIndex(), 400, "last")
+	f.verify()
+}
+
+// An append costs one write and one fsync of the .log, and one unsynced write of the .index behind them.
+func TestAppendWritesOnceAndSyncsOnce(t *testing.T) {
+	f := newFixture(t, vfs.NewMem())
+	in := vfs.Inject(f.fs)
+	f.o.FS = in
+	f.open()
+	in.ResetTrace()
+	f.append(1, plain(t, 3, 1), noop(), idem(t, 1, 1, 5, 0, 0))
+	base := f.log.mu.segments[0].path("")
+	equal(t, in.Trace(), []string{"write " + base + logSuffix, "sync " + base + logSuffix, "write " + base + indexSuffix}, "calls")
+	in.ResetTrace()
+	f.apply()
+	f.read(0, 1<<20)
+	equal(t, len(in.Trace()), 0, "calls of apply and read")
+	mustBe(t, f.log.Close(), nil)
+	f.open()
+	in.ResetTrace()
+	mustBe(t, f.log.Checkpoint(3), nil)
+	in.ResetTrace()
+	mustBe(t, f.log.Checkpoint(3), nil)
+	equal(t, len(in.Trace()), 0, "calls of a checkpoint with nothing new")
+}

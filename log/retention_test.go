@@ -1,0 +1,126 @@
+package log
+
+import (
+	"testing"
+	"time"
+
+	"github.com/quorlog/quorlog/log/vfs"
+)
+
+func TestRetention(t *testing.T) {
+	f := openFixture(t, small)
+	now := f.time.now()
+	for i := range 40 {
+		f.append(1, frame(t, 2, frameOpt{term: 1, times: []int64{now.UnixMilli() + int64(i)*1000, 5}}))
+	}
+	segs := f.log.Segments()
+	if _, ok := f.log.RetentionStart(now.Add(time.Hour), time.Second, -1); ok {
+		t.Fatal("nothing is applied: nothing may go")
+	}
+	f.apply()
+	start, ok := f.log.RetentionStart(time.UnixMilli(segs[2].MaxTimestamp+1001), time.Second, -1)
+	equal(t, ok, true, "ok")
+	equal(t, start, segs[3].Base, "by time")
+	start, ok = f.log.RetentionStart(now, -1, f.log.Size()-segs[0].Bytes-segs[1].Bytes)
+	equal(t, ok, true, "ok")
+	equal(t, start, segs[2].Base, "by size")
+	n, err := f.log.DropSegments()
+	mustBe(t, err, nil)
+	equal(t, n, 0, "dropped before the log start moved")
+
+	held, err := f.log.Read(0, 80, 1<<20, true)
+	mustBe(t, err, nil)
+	before, _ := held.AppendTo(nil)
+	f.append(1, logStart(segs[3].Base+1))
+	f.apply()
+	_, err = f.log.Read(0, 40, 1, true)
+	mustBe(t, err, ErrOffsetOutOfRange)
+	n, err = f.log.DropSegments()
+	mustBe(t, err, nil)
+	equal(t, n, 3, "dropped")
+	after, err := held.AppendTo(nil)
+	mustBe(t, err, nil)
+	equal(t, after, before, "a range that was out keeps its bytes")
+	held.Release()
+
+	check := func() {
+		t.Helper()
+		equal(t, f.log.FirstIndex(), segs[3].First, "first index")
+		e, err := f.log.Entry(segs[3].First - 1)
+		mustBe(t, err, nil)
+		equal(t, e, Entry{Index: segs[3].First - 1, Term: 1, Kind: KindNoop}, "boundary")
+		if _, err := f.log.Entry(segs[3].First - 2); err != ErrNotFound {
+			t.Fatal(err)
+		}
+		equal(t, f.log.Offsets().LogStart, segs[3].Base+1, "log start")
+		st, err := f.log.StartState()
+		mustBe(t, err, nil)
+		equal(t, st.Index, segs[3].First-1, "start state")
+		f.verify()
+	}
+	check()
+	f.crash(vfs.CrashOptions{})
+	check()
+}
+
+func TestBoundaryIsNeverIndexOne(t *testing.T) {
+	f := openFixture(t, func(o *Options) { o.SegmentBytes = 1 })
+	f.append(1, plain(t, 1, 1))
+	f.append(1, plain(t, 1, 1))
+	f.append(1, logStart(1))
+	f.apply()
+	n, err := f.log.DropSegments()
+	mustBe(t, err, nil)
+	equal(t, n, 0, "dropped")
+	equal(t, f.log.FirstIndex(), 1, "first")
+	mustBe(t, f.log.Reset(State{Index: 1, Term: 1}), ErrBoundary)
+	f.append(1, logStart(2))
+	f.apply()
+	n, err = f.log.DropSegments()
+	mustBe(t, err, nil)
+	equal(t, n, 3, "dropped")
+}
+
+func TestRollOfAnIdleExpiredSegment(t *testing.T) {
+	f := openFixture(t)
+	f.append(1, plain(t, 3, 1))
+	f.append(1, logStart(3))
+	rolled, err := f.log.Roll(f.time.now())
+	mustBe(t, err, nil)
+	equal(t, rolled, false, "not applied yet")
+	f.apply()
+	rolled, err = f.log.Roll(f.time.now())
+	mustBe(t, err, nil)
+	equal(t, rolled, true, "rolled")
+	n, err := f.log.DropSegments()
+	mustBe(t, err, nil)
+	equal(t, n, 1, "dropped")
+	equal(t, f.log.FirstIndex(), 0, "first index of an empty log")
+	equal(t, f.log.LastIndex(), 2, "last index is the boundary")
+	f.crash(vfs.CrashOptions{})
+	equal(t, f.log.LastIndex(), 2, "last index after a crash")
+	f.append(1, plain(t, 1, 1))
+	equal(t, f.log.Offsets(), Offsets{3, 3, 3, 4}, "offsets")
+}
+
+func TestRetentionOfRecordsWithoutTime(t *testing.T) {
+	f := openFixture(t, small)
+	none := []int64{-1, -1, -1}
+	for range 20 {
+		f.append(1, frame(t, 3, frameOpt{term: 1, times: none}))
+	}
+	f.apply()
+	segs := f.log.Segments()
+	if _, ok := f.log.RetentionStart(f.time.now().Add(time.Minute), time.Hour, -1); ok {
+		t.Fatal("segments that were sealed a minute ago are an hour old")
+	}
+	start, ok := f.log.RetentionStart(f.time.now().Add(2*time.Hour), time.Hour, -1)
+	equal(t, ok, true, "ok")
+	equal(t, start, segs[len(segs)-1].Base, "all sealed segments")
+	off, ts, ok, err := f.log.OffsetForTimestamp(-1, 60)
+	mustBe(t, err, nil)
+	equal(t, []any{off, ts, ok}, []any{Offset(0), int64(-1), true}, "the first record reaches -1")
+	_, _, ok, err = f.log.MaxTimestamp(60)
+	mustBe(t, err, nil)
+	equal(t, ok, false, "a largest timestamp of none")
+}

@@ -48,7 +48,7 @@ func (l *Log) Append(entries []Entry) error {
 		entries = entries[n:]
 	}
 	if l.w.unsaved >= l.o.CheckpointBytes {
-		return l.checkpointLocked(false)
+		return l.checkpointLocked()
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 
 // A checkpoint is one file in the envelope of codec.go. Its payload:
 //
-//	clean 1 | first stored index 8
+//	first stored index 8
 //	segment: base offset 8 | first index 8 | position 8 | slots 4 | slots CRC 4 | max timestamp 8
 //	append view at that position, as in a .state
 //	commit index 8 | high watermark 8 | log start 8
@@ -27,7 +27,6 @@ type checkpointPlace struct {
 	last    Index    // index of that frame
 	commit  Index
 	first   Index // first stored index: segments below it are garbage
-	clean   bool
 }
 
 // txnCount is how many aborted transactions a segment's .txnindex holds.
@@ -38,7 +37,6 @@ type txnCount struct {
 
 // checkpoint is the decoded file.
 type checkpoint struct {
-	clean    bool
 	first    Index
 	base     Offset
 	segment  Index
@@ -55,17 +53,12 @@ type checkpoint struct {
 }
 
 func (c *checkpoint) place() checkpointPlace {
-	return checkpointPlace{segment: c.segment, pos: c.pos, last: c.end.Index, commit: c.commit, first: c.first, clean: c.clean}
+	return checkpointPlace{segment: c.segment, pos: c.pos, last: c.end.Index, commit: c.commit, first: c.first}
 }
 
 func (c *checkpoint) encode() []byte {
 	var e encoder
 	e.begin(checkpointMagic)
-	clean := uint8(0)
-	if c.clean {
-		clean = 1
-	}
-	e.u8(clean)
 	e.index(c.first)
 	e.offset(c.base)
 	e.index(c.segment)
@@ -95,7 +88,7 @@ func decodeCheckpoint(name string, b []byte) (*checkpoint, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &checkpoint{clean: d.u8() != 0, first: d.index(), base: d.offset(), segment: d.index(), pos: Position(d.i64())}
+	c := &checkpoint{first: d.index(), base: d.offset(), segment: d.index(), pos: Position(d.i64())}
 	c.slots, c.slotsCRC, c.maxTS = d.u32(), d.u32(), d.i64()
 	c.end = decodeStateBody(d)
 	c.commit, c.high, c.start = d.index(), d.offset(), d.offset()
@@ -133,20 +126,20 @@ func (l *Log) Checkpoint(_ Index) error {
 	if err := l.writableLocked(); err != nil {
 		return err
 	}
-	return l.checkpointLocked(false)
+	return l.checkpointLocked()
 }
 
 // checkpointLocked writes a checkpoint at the log's end. Nothing is written where nothing changed.
-func (l *Log) checkpointLocked(clean bool) error {
+func (l *Log) checkpointLocked() error {
 	at := l.w.checkpoint
-	if at.pos == l.mu.end && at.segment == l.activeLocked().first && at.commit == l.AppliedIndex() && at.clean == clean && at.last > 0 &&
+	if at.pos == l.mu.end && at.segment == l.activeLocked().first && at.commit == l.AppliedIndex() && at.last > 0 &&
 		at.first == l.mu.boundary.Index+1 {
 		return nil
 	}
 	l.forgetExpiredLocked()
 	seg := l.activeLocked()
 	c := &checkpoint{
-		clean: clean, first: l.mu.boundary.Index + 1, base: seg.base, segment: seg.first, pos: l.mu.end,
+		first: l.mu.boundary.Index + 1, base: seg.base, segment: seg.first, pos: l.mu.end,
 		slots: uint32(l.w.slots.n), slotsCRC: l.w.slots.crc, maxTS: l.mu.maxTS, end: l.mu.facts.state(l.mu.next, l.expiry()),
 	}
 	if err := l.w.index.Sync(); err != nil {

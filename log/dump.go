@@ -61,8 +61,8 @@ func (d *dumper) checkpoint(dir string) {
 	case c == nil:
 		d.printf("checkpoint: none\n")
 	default:
-		d.printf("checkpoint: clean=%t first=%d segment=%s position=%d slots=%d commit=%d high-watermark=%d log-start=%d open=%v aborted=%v\n",
-			c.clean, c.first, segmentName(c.base, c.segment), c.pos, c.slots, c.commit, c.high, c.start, c.open, c.aborted)
+		d.printf("checkpoint: first=%d segment=%s position=%d slots=%d commit=%d high-watermark=%d log-start=%d open=%v aborted=%v\n",
+			c.first, segmentName(c.base, c.segment), c.pos, c.slots, c.commit, c.high, c.start, c.open, c.aborted)
 		d.state("  ", &c.end)
 	}
 }

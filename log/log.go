@@ -328,7 +328,7 @@ func (l *Log) Close() error {
 	}
 	err := l.Err()
 	if err == nil {
-		err = l.checkpointLocked(true)
+		err = l.checkpointLocked()
 	}
 	l.closeFilesLocked()
 	return err

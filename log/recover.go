@@ -274,18 +274,15 @@ func (r *recovery) persist(sc *scanner) error {
 			return l.fail("cut log", err)
 		}
 	}
-	clean := r.ckpt != nil && r.ckpt.clean && r.ckpt.segment == r.seg.first && r.size == r.ckpt.pos &&
-		r.intact && !r.sealed && len(r.raw) == r.slots.n*slotSize && len(r.dir.orphans) == 0
-	if !clean {
-		if err := file.Sync(); err != nil {
-			return l.fail("sync log", err)
-		}
+	// Also where nothing was read: a killed truncation shows its cut, but a power cut may still take that back.
+	if err := file.Sync(); err != nil {
+		return l.fail("sync log", err)
 	}
-	return r.persistIndex(clean)
+	return r.persistIndex()
 }
 
 // persistIndex opens the index for appending and makes it what the frames say.
-func (r *recovery) persistIndex(clean bool) error {
+func (r *recovery) persistIndex() error {
 	l := r.l
 	name := r.seg.path(indexSuffix)
 	created := r.head.created
@@ -311,12 +308,14 @@ func (r *recovery) persistIndex(clean bool) error {
 	if r.slots.n > 0 {
 		l.w.firstWrite = created
 	}
-	if clean || !r.intact {
+	if !r.intact {
 		return nil
 	}
 	// The cut comes first: a footer of a roll that was not finished must not stay behind the slots.
-	if err := index.Truncate(indexHeadSize + int64(r.same)*slotSize); err != nil {
-		return l.fail("cut index", err)
+	if r.sealed || len(r.raw) != r.same*slotSize {
+		if err := index.Truncate(indexHeadSize + int64(r.same)*slotSize); err != nil {
+			return l.fail("cut index", err)
+		}
 	}
 	if r.same < r.slots.n {
 		if err := index.WriteVec(r.slots.runs(nil, r.same, r.slots.n), indexHeadSize+int64(r.same)*slotSize); err != nil {

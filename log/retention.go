@@ -130,7 +130,7 @@ func (l *Log) DropSegments() (int, error) {
 			s.release()
 		}
 	}()
-	if err := l.checkpointLocked(false); err != nil {
+	if err := l.checkpointLocked(); err != nil {
 		return 0, err
 	}
 	var names []string
@@ -202,6 +202,11 @@ func (l *Log) Scrub(maxBytes int64) (ScrubResult, error) {
 func (p *part) scrub(at, last Index, maxBytes int64) (n int64, next Index, err error) {
 	if err := p.load(); err != nil {
 		return 0, at, err
+	}
+	if at == p.seg.first {
+		if _, err := readState(p.seg.fs, p.seg); err != nil {
+			return 0, at, err
+		}
 	}
 	for i := max(p.table.findIndex(uint32(at-p.seg.first)), 0); i < p.table.n; i++ {
 		at = p.seg.first + Index(p.table.relIndex(i))

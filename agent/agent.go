@@ -48,6 +48,7 @@ type Agent struct {
 	config Config
 	node   *config.Node
 	fs     vfs.FS
+	watch  *vfs.Watchdog
 	logger *slog.Logger
 	layers config.Layers
 
@@ -88,9 +89,10 @@ func New(c Config) (*Agent, error) {
 	a := &Agent{config: c, node: c.Node, logger: c.Logger, changed: make(chan struct{}, 1)}
 	a.layers = config.Layers{Static: c.Node.Kafka}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
-	a.fs = vfs.Watch(c.FS, vfs.DefaultHangLimit, func(op, path string, since time.Time) {
+	a.watch = vfs.Watch(c.FS, vfs.DefaultHangLimit, func(op, path string, since time.Time) {
 		a.fail(fmt.Errorf("the disk hangs: %s of %s is under way since %s", op, path, since.Format(time.RFC3339Nano)))
 	})
+	a.fs = a.watch
 	return a, nil
 }
 
@@ -121,7 +123,7 @@ func (a *Agent) openMetadata(ctx context.Context) (err error) {
 	a.machine = controller.NewMachine(controller.MachineOptions{Node: a.node.NodeID, Static: a.node.Kafka, OnFatal: a.fail})
 	a.meta, err = raftgroup.OpenMeta(raftgroup.MetaOptions{
 		Dir: filepath.Join(a.node.DataDir, "metadata"), Node: a.node.NodeID, Machine: a.machine, Bootstrap: true,
-		Logger: a.logger.With("group", "metadata"), OnFatal: a.fail,
+		Logger: a.logger.With("group", "metadata"), OnFatal: a.fail, Guard: a.watch.Guard,
 	})
 	if err != nil {
 		return err
@@ -135,7 +137,8 @@ func (a *Agent) openMetadata(ctx context.Context) (err error) {
 func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	a.partitions, err = partition.NewManager(partition.Options{
 		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Logger: a.logger, Now: a.config.Now,
-		OnLeader: func(c partition.LeaderChange) { a.offsets.Forward(a.groups, c) }, OnFatal: a.fail,
+		OnLeader: func(c partition.LeaderChange) { a.offsets.Forward(a.groups, c) }, OnFatal: a.fail, Guard: a.watch.Guard,
+		CheckpointBytes: a.layers.Int("log.checkpoint.bytes"), ProducerExpiry: a.layers.Duration("producer.id.expiration.ms"),
 	})
 	if err != nil {
 		return err
@@ -239,11 +242,11 @@ func (a *Agent) Stats() Stats {
 	var s Stats
 	for _, p := range a.partitions.All() {
 		s.Partitions++
-		s.ScannedBytes += p.LogStats().OpenScannedBytes
-		c := p.RaftCounts()
-		s.RaftEntriesRead += c.Gets
-		s.Stores += c.Stores
-		s.StoredEntries += c.Entries
+		of := p.Stats()
+		s.ScannedBytes += of.Log.OpenScannedBytes
+		s.RaftEntriesRead += of.GetLog
+		s.Stores += of.Stores
+		s.StoredEntries += of.Entries
 	}
 	return s
 }

@@ -1,11 +1,44 @@
 package config
 
+import "slices"
+
 func brokerRow(name string, t Type, def, bounds, doc string, check func(string) error, dynamic bool) Setting {
 	return Setting{Name: name, Scope: Broker, Type: t, Default: def, Range: bounds, Doc: doc, check: check, Dynamic: dynamic}
 }
 
 func brokerRows() []Setting {
-	return append(topicDefaultRows(), append(networkRows(), coordinatorRows()...)...)
+	return slices.Concat(topicDefaultRows(), networkRows(), coordinatorRows(), identityRows(), acceptedBrokerRows())
+}
+
+// identityRows are what a node is started with, under Kafka's names. Load translates them into node settings and back, so
+// that clients see them.
+func identityRows() []Setting {
+	return []Setting{
+		brokerRow("node.id", Int, "1", "0 or more", "The id of this node; the same as --node-id.", integer(0, maxInt), false),
+		brokerRow("broker.id", Int, "", "0 or more", "An older name of node.id.", optional(integer(0, maxInt)), false),
+		brokerRow("broker.rack", String, "", "", "The rack or zone of this node; the same as --rack.", anything, false),
+		brokerRow("log.dirs", String, "", "one directory", "The directory of this node's data; the same as --data-dir.", anything, false),
+		brokerRow("log.dir", String, "", "one directory", "An older name of log.dirs.", anything, false),
+		brokerRow("listeners", List, "", "PLAINTEXT://host:port", "Where this node listens; the same as --listen.", anything, false),
+		brokerRow("advertised.listeners", List, "", "PLAINTEXT://host:port", "What clients are told; the same as --advertise.", anything, false),
+	}
+}
+
+// acceptedBrokerRows stand in most files that were written for Kafka.
+func acceptedBrokerRows() []Setting {
+	threads := "Goroutines are started as they are needed."
+	return []Setting{
+		inert(brokerRow("num.network.threads", Int, "3", "1 or more", threads, integer(1, maxInt), false)),
+		inert(brokerRow("num.io.threads", Int, "8", "1 or more", threads, integer(1, maxInt), false)),
+		inert(brokerRow("background.threads", Int, "10", "1 or more", threads, integer(1, maxInt), false)),
+		inert(brokerRow("num.replica.fetchers", Int, "1", "1 or more", "Followers do not fetch: leaders send.", integer(1, maxInt), false)),
+		inert(brokerRow("num.recovery.threads.per.data.dir", Int, "2", "1 or more", threads, integer(1, maxInt), false)),
+		inert(brokerRow("socket.send.buffer.bytes", Int, "102400", "-1 or more", "The operating system sizes the buffers.", integer(-1, maxInt), false)),
+		inert(brokerRow("socket.receive.buffer.bytes", Int, "102400", "-1 or more", "The operating system sizes the buffers.", integer(-1, maxInt), false)),
+		inert(brokerRow("queued.max.requests", Int, "500", "1 or more", "queued.max.request.bytes bounds what waits.", integer(1, maxInt), false)),
+		inert(brokerRow("log.cleaner.enable", Boolean, "true", "", "Whether a topic is compacted is up to its cleanup.policy.", boolean, false)),
+		inert(brokerRow("controlled.shutdown.enable", Boolean, "true", "", "A node that is stopped always hands over first.", boolean, false)),
+	}
 }
 
 func topicDefaultRows() []Setting {
@@ -13,7 +46,7 @@ func topicDefaultRows() []Setting {
 		brokerRow("num.partitions", Int, "1", "1 or more", "Partitions of a topic that is created without a number.", integer(1, maxInt), true),
 		brokerRow("default.replication.factor", Int, "-1", "-1, or 1 or more", "Replicas of a topic that is created without a number; -1 is the largest odd number up to 3 that the cluster has nodes for.", integer(-1, 32767), true),
 		brokerRow("auto.create.topics.enable", Boolean, "true", "", "Whether a client's request may create the topic that it names, where the client asks for that.", boolean, true),
-		brokerRow("delete.topic.enable", Boolean, "true", "", "Whether topics can be deleted.", boolean, false),
+		brokerRow("delete.topic.enable", Boolean, "true", "", "Whether topics can be deleted.", boolean, true),
 		brokerRow("log.retention.check.interval.ms", Long, "300000", "1 or more", "How often retention looks for segments to delete.", integer(1, maxLong), false),
 		brokerRow("producer.id.expiration.ms", Int, "86400000", "1 or more", "How long the sequences of a producer that is silent are remembered.", integer(1, maxInt), false),
 		brokerRow("log.checkpoint.bytes", Long, "67108864", "65536 or more", "Bytes of a partition between checkpoints: what a restart after a crash reads again. Quorlog's own.", integer(1<<16, maxLong), false),
@@ -38,13 +71,13 @@ func coordinatorRows() []Setting {
 		brokerRow("offsets.topic.num.partitions", Int, "16", "1 or more", "Partitions of __consumer_offsets, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("offsets.topic.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __consumer_offsets; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("offsets.topic.segment.bytes", Int, "104857600", "1 or more", "Segment size of __consumer_offsets.", integer(1, maxInt), false),
-		brokerRow("offsets.retention.minutes", Int, "10080", "1 or more", "How long the offsets of a group without members are kept.", integer(1, maxInt), true),
+		brokerRow("offsets.retention.minutes", Int, "10080", "1 or more", "How long the offsets of a group without members are kept.", integer(1, maxInt), false),
 		brokerRow("offsets.retention.check.interval.ms", Long, "600000", "1 or more", "How often expired offsets are looked for.", integer(1, maxLong), false),
 		brokerRow("offset.metadata.max.bytes", Int, "4096", "0 or more", "The largest text that goes with a committed offset.", integer(0, maxInt), false),
-		brokerRow("group.initial.rebalance.delay.ms", Int, "0", "0 or more", "How long the first rebalance of an empty group waits for more members. Kafka's default is 3000.", integer(0, maxInt), true),
-		brokerRow("group.min.session.timeout.ms", Int, "6000", "1 or more", "The shortest session time-out that a member may ask for.", integer(1, maxInt), true),
-		brokerRow("group.max.session.timeout.ms", Int, "1800000", "1 or more", "The longest session time-out that a member may ask for.", integer(1, maxInt), true),
-		brokerRow("group.max.size", Int, "2147483647", "1 or more", "Members of one group.", integer(1, maxInt), true),
+		brokerRow("group.initial.rebalance.delay.ms", Int, "0", "0 or more", "How long the first rebalance of an empty group waits for more members. Kafka's default is 3000.", integer(0, maxInt), false),
+		brokerRow("group.min.session.timeout.ms", Int, "6000", "1 or more", "The shortest session time-out that a member may ask for.", integer(1, maxInt), false),
+		brokerRow("group.max.session.timeout.ms", Int, "1800000", "1 or more", "The longest session time-out that a member may ask for.", integer(1, maxInt), false),
+		brokerRow("group.max.size", Int, "10000", "1 or more", "Members of one group. More than 10000 counts as 10000, so that what a group costs is bounded; Kafka has no bound.", integer(1, maxInt), false),
 		brokerRow("transaction.max.timeout.ms", Int, "900000", "1 or more", "The longest time-out of a transaction.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state. Kafka's default is 50.", integer(1, maxInt), false),
 	}

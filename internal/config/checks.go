@@ -10,7 +10,7 @@ import (
 
 func integer(low, high int64) func(string) error {
 	return func(s string) error {
-		n, err := strconv.ParseInt(strings.TrimSpace(s), 10, 64)
+		n, err := strconv.ParseInt(s, 10, 64)
 		switch {
 		case err != nil:
 			return errors.New("not a number")
@@ -41,7 +41,7 @@ func boolean(s string) error {
 
 func fraction(s string) error {
 	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || f < 0 || f > 1 {
+	if err != nil || !(f >= 0 && f <= 1) { // not a number is neither
 		return errors.New("expected a number from 0 to 1")
 	}
 	return nil

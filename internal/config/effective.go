@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 // Layers are the values that were set, by Kafka's names, strongest first. Any may be nil.
 type Layers struct {
 	Topic         map[string]string // of the topic
+	Group         map[string]string // of the group
 	Broker        map[string]string // of this node, changed while it runs
 	BrokerDefault map[string]string // of all nodes, changed while they run
 	Static        map[string]string // of this node, given at its start
@@ -32,18 +35,20 @@ type Row struct {
 	Chain []Value
 }
 
-// Describe resolves one setting.
+// Describe resolves one setting. A value that the registry would not accept counts as not set: values are checked when they
+// are set, but a later version may be stricter, and then its default is safer than a zero.
 func (l Layers) Describe(s *Setting) Row {
 	var chain []Value
-	if s.Scope == Topic {
-		if v, ok := l.Topic[s.Name]; ok {
-			chain = append(chain, Value{s.Name, v, DynamicTopic})
-		}
-		for _, name := range s.Synonyms {
-			chain = l.broker(chain, name)
-		}
-	} else {
+	switch s.Scope {
+	case Topic:
+		chain = own(chain, s, l.Topic, DynamicTopic)
+	case Group:
+		chain = own(chain, s, l.Group, DynamicGroup)
+	case Broker:
 		chain = l.broker(chain, s.Name)
+	}
+	for _, name := range s.Synonyms {
+		chain = l.broker(chain, name)
 	}
 	def := Value{s.Name, s.Default, Default}
 	if s.Scope == Topic && len(s.Synonyms) > 0 {
@@ -51,36 +56,36 @@ func (l Layers) Describe(s *Setting) Row {
 	}
 	chain = append(chain, def)
 	row := Row{Setting: s, Value: chain[0], Chain: chain}
-	if s.Scope == Topic {
-		row.Value.Value = converted(chain[0], s)
-		row.Value.Name = s.Name
+	if row.Value.Name != s.Name {
+		row.Value.Value, row.Value.Name = converted(chain[0]), s.Name
 	}
 	return row
 }
 
-// broker appends a broker setting's values.
-func (l Layers) broker(chain []Value, name string) []Value {
-	for _, layer := range []struct {
-		values map[string]string
-		source Source
-	}{{l.Broker, DynamicBroker}, {l.BrokerDefault, DynamicBrokerDefault}, {l.Static, StaticBroker}} {
-		if v, ok := layer.values[name]; ok && v != "" {
-			chain = append(chain, Value{name, v, layer.source})
-		}
+// own appends a layer's value, if there is one that is legal. An empty broker setting is none.
+func own(chain []Value, s *Setting, values map[string]string, source Source) []Value {
+	if v, ok := values[s.Name]; ok && (v != "" || s.Scope == Topic) && s.Validate(v) == nil {
+		chain = append(chain, Value{s.Name, s.clean(v), source})
 	}
 	return chain
 }
 
-// converted is a value in the setting's own unit: log.retention.hours gives retention.ms its default.
-func converted(v Value, s *Setting) string {
-	if len(s.Synonyms) < 2 || v.Name == s.Name || v.Name == s.Synonyms[0] {
-		return v.Value
-	}
+// broker appends a broker setting's values.
+func (l Layers) broker(chain []Value, name string) []Value {
+	s := registry[Broker][name]
+	chain = own(chain, s, l.Broker, DynamicBroker)
+	chain = own(chain, s, l.BrokerDefault, DynamicBrokerDefault)
+	return own(chain, s, l.Static, StaticBroker)
+}
+
+// converted is a value in the unit of the setting that it stands for: log.retention.hours gives retention.ms its default.
+func converted(v Value) string {
+	u, ok := unitOf(v.Name)
 	n, err := strconv.ParseInt(v.Value, 10, 64)
-	if err != nil || n < 0 {
+	if !ok || err != nil || n < 0 { // -1 means for ever in every unit
 		return v.Value
 	}
-	return strconv.FormatInt(n*unitOf(v.Name).ms, 10)
+	return strconv.FormatInt(n*u.ms, 10)
 }
 
 // Get returns a setting's effective value. The name must be known.
@@ -88,9 +93,9 @@ func (l Layers) Get(scope Scope, name string) string {
 	return l.Describe(registry[scope][name]).Value.Value
 }
 
-// Int returns a broker setting's effective value as a number; values were validated when they were set.
+// Int returns a broker setting's effective value as a number.
 func (l Layers) Int(name string) int64 {
-	n, _ := strconv.ParseInt(l.Get(Broker, name), 10, 64)
+	n, _ := strconv.ParseInt(l.Get(Broker, name), 10, 64) // Describe returns only what was checked
 	return n
 }
 
@@ -108,11 +113,13 @@ func milliseconds(n int64) time.Duration {
 	return time.Duration(n) * time.Millisecond
 }
 
-// TopicConfig resolves all settings of a topic. The error names a value that cannot be.
+// TopicConfig resolves all settings of a topic. The error names a value that cannot be, or two that do not go together; the
+// configuration is usable even then: a wrong value counts as not set.
 func (l Layers) TopicConfig() (replication.TopicConfig, error) {
-	for name, value := range l.Topic {
-		if err := Validate(Topic, name, value); err != nil {
-			return replication.TopicConfig{}, err
+	var problem error
+	for _, name := range slices.Sorted(maps.Keys(l.Topic)) {
+		if err := Validate(Topic, name, l.Topic[name]); err != nil && problem == nil {
+			problem = err
 		}
 	}
 	r := resolver{layers: l}
@@ -142,32 +149,23 @@ func (l Layers) TopicConfig() (replication.TopicConfig, error) {
 			c.CleanupPolicy |= replication.CleanupDelete
 		}
 	}
-	if c.MinCompactionLag > c.MaxCompactionLag {
-		r.err = fmt.Errorf("min.compaction.lag.ms %v is longer than max.compaction.lag.ms %v", c.MinCompactionLag, c.MaxCompactionLag)
+	if c.MinCompactionLag > c.MaxCompactionLag && problem == nil {
+		problem = fmt.Errorf("min.compaction.lag.ms %v is longer than max.compaction.lag.ms %v", c.MinCompactionLag, c.MaxCompactionLag)
 	}
-	return c, r.err
+	return c, problem
 }
 
-// resolver reads typed values and keeps the first error.
-type resolver struct {
-	layers Layers
-	err    error
-}
+// resolver reads typed values. What Describe returns was checked, so parsing does not fail.
+type resolver struct{ layers Layers }
 
-func (r *resolver) number(name string) int64 {
-	n, err := strconv.ParseInt(r.layers.Get(Topic, name), 10, 64)
-	if err != nil && r.err == nil {
-		r.err = fmt.Errorf("%s: %w", name, err)
-	}
+func (r resolver) number(name string) int64 {
+	n, _ := strconv.ParseInt(r.layers.Get(Topic, name), 10, 64)
 	return n
 }
 
-func (r *resolver) duration(name string) time.Duration { return milliseconds(r.number(name)) }
+func (r resolver) duration(name string) time.Duration { return milliseconds(r.number(name)) }
 
-func (r *resolver) fraction(name string) float64 {
-	f, err := strconv.ParseFloat(r.layers.Get(Topic, name), 64)
-	if err != nil && r.err == nil {
-		r.err = fmt.Errorf("%s: %w", name, err)
-	}
+func (r resolver) fraction(name string) float64 {
+	f, _ := strconv.ParseFloat(r.layers.Get(Topic, name), 64)
 	return f
 }

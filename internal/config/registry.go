@@ -68,15 +68,24 @@ type Setting struct {
 	Synonyms  []string // broker settings that give this one its default, strongest first
 	Dynamic   bool     // may be changed while the node runs
 	Sensitive bool     // never shown
-	check     func(string) error
+	Hidden    bool     // not listed by All: for tests
+	// Inert settings are accepted so that configurations written for Kafka can be used, but change nothing.
+	Inert bool
+	check func(string) error
+}
+
+// clean is the form in which a value is checked and used: Kafka too takes spaces around it, and True.
+func (s *Setting) clean(value string) string {
+	value = strings.TrimSpace(value)
+	if s.Type == Boolean {
+		value = strings.ToLower(value)
+	}
+	return value
 }
 
 // Validate checks a value by type and range. The error says what is allowed.
 func (s *Setting) Validate(value string) error {
-	if s.check == nil {
-		return nil
-	}
-	if err := s.check(value); err != nil {
+	if err := s.check(s.clean(value)); err != nil {
 		return fmt.Errorf("invalid value %q for %s: %w", value, s.Name, err)
 	}
 	return nil
@@ -91,42 +100,53 @@ func build() map[Scope]map[string]*Setting {
 			out[row.Scope][row.Name] = &row
 		}
 	}
-	// A topic setting's strongest synonym is a broker setting of the same type and range; the registry has it once.
-	for _, t := range out[Topic] {
-		for i, name := range t.Synonyms {
-			if _, ok := out[Broker][name]; ok {
-				continue
+	for _, row := range topicRows() {
+		for i, name := range row.Synonyms {
+			if out[Broker][name] == nil {
+				out[Broker][name] = brokerDefault(row, i)
 			}
-			s := *t
-			s.Name, s.Scope, s.Synonyms = name, Broker, nil
-			s.Dynamic = true
-			s.Doc = "Default of the topic setting " + t.Name + ". " + t.Doc
-			if i > 0 {
-				u := unitOf(name)
-				s.Default, s.check, s.Range, s.Type = "", u.check, "same as "+t.Synonyms[0]+", in "+u.name, Int
-				s.Doc = "The same as " + t.Synonyms[0] + ", in " + u.name + "; " + t.Synonyms[0] + " is stronger."
-			}
-			out[Broker][name] = &s
 		}
 	}
 	return out
 }
 
-// unit is what a synonym counts in.
-type unit struct {
-	name  string
-	ms    int64
-	check func(string) error
+// brokerDefault is the broker setting by which a topic setting gets its default: the i-th synonym of the row. The first has
+// the same type and range. The others are the same in other units, weaker, and not for changing a running node.
+func brokerDefault(row Setting, i int) *Setting {
+	s, first := row, row.Synonyms[0]
+	s.Name, s.Scope, s.Synonyms = row.Synonyms[i], Broker, row.Synonyms[1:]
+	s.Doc = "Default of the topic setting " + row.Name + ". " + row.Doc
+	if i == 0 {
+		return &s
+	}
+	u, _ := unitOf(s.Name)
+	s.Type, s.Default, s.Synonyms, s.Dynamic = Int, "", nil, false
+	s.Range = "as " + first + ", in " + u.name
+	s.Doc = "The same as " + first + " in " + u.name + ", and weaker."
+	s.check = optional(func(v string) error {
+		if err := integer(-maxInt, maxInt)(v); err != nil {
+			return err
+		}
+		return row.check(converted(Value{Name: s.Name, Value: v}))
+	})
+	return &s
 }
 
-func unitOf(name string) unit {
+// unit is what a synonym counts in.
+type unit struct {
+	name string
+	ms   int64
+}
+
+// unitOf knows the settings that count in something else than the setting that they stand for.
+func unitOf(name string) (unit, bool) {
 	switch {
 	case strings.HasSuffix(name, ".hours"):
-		return unit{"hours", 3_600_000, optional(integer(-1, 1<<31-1))}
-	case strings.HasSuffix(name, ".minutes"):
-		return unit{"minutes", 60_000, optional(integer(-1, 1<<31-1))}
+		return unit{"hours", 3_600_000}, true
+	case name == "log.retention.minutes":
+		return unit{"minutes", 60_000}, true
 	}
-	return unit{"milliseconds", 1, integer(-1, 1<<62)}
+	return unit{}, false
 }
 
 // Lookup finds a setting.
@@ -137,10 +157,11 @@ func Lookup(scope Scope, name string) (*Setting, bool) {
 
 // All lists a scope's settings by name.
 func All(scope Scope) []*Setting {
-	names := slices.Sorted(maps.Keys(registry[scope]))
-	out := make([]*Setting, len(names))
-	for i, name := range names {
-		out[i] = registry[scope][name]
+	var out []*Setting
+	for _, name := range slices.Sorted(maps.Keys(registry[scope])) {
+		if s := registry[scope][name]; !s.Hidden {
+			out = append(out, s)
+		}
 	}
 	return out
 }
@@ -163,9 +184,24 @@ func (e *UnknownError) Error() string {
 func Validate(scope Scope, name, value string) error {
 	s, ok := Lookup(scope, name)
 	if !ok {
-		return &UnknownError{scopeNames[scope], name, nearest(name, maps.Keys(registry[scope]))}
+		return &UnknownError{scopeNames[scope], name, hint(scope, name)}
 	}
 	return s.Validate(value)
+}
+
+// hint guesses what was meant: the setting of the other scope that does the same, or a name that looks alike.
+func hint(scope Scope, name string) string {
+	if t := registry[Topic][name]; t != nil && scope == Broker && len(t.Synonyms) > 0 {
+		return t.Synonyms[0]
+	}
+	if scope == Topic {
+		for _, t := range registry[Topic] {
+			if slices.Contains(t.Synonyms, name) {
+				return t.Name
+			}
+		}
+	}
+	return nearest(name, maps.Keys(registry[scope]))
 }
 
 // nearest finds the most alike name, if a typing error can explain the difference.

@@ -12,6 +12,18 @@ func topicRow(name string, t Type, def, bounds, doc string, check func(string) e
 	return Setting{Name: name, Scope: Topic, Type: t, Default: def, Range: bounds, Doc: doc, check: check, Synonyms: synonyms, Dynamic: true}
 }
 
+// inert marks a row that changes nothing.
+func inert(s Setting) Setting {
+	s.Inert, s.Doc = true, "Accepted for compatibility, without effect. "+s.Doc
+	return s
+}
+
+// hidden marks a row that is not listed.
+func hidden(s Setting) Setting {
+	s.Hidden = true
+	return s
+}
+
 func topicRows() []Setting {
 	return append(cleaningRows(), append(segmentRows(), append(messageRows(), acceptedRows()...)...)...)
 }
@@ -25,22 +37,21 @@ func cleaningRows() []Setting {
 		topicRow("min.compaction.lag.ms", Long, "0", "0 or more", "Younger records are not compacted.", integer(0, maxLong), "log.cleaner.min.compaction.lag.ms"),
 		topicRow("max.compaction.lag.ms", Long, "9223372036854775807", "1 or more", "Older records are compacted whatever the dirty ratio.", integer(1, maxLong), "log.cleaner.max.compaction.lag.ms"),
 		topicRow("min.cleanable.dirty.ratio", Double, "0.5", "0 to 1", "The share of not yet compacted bytes at which compaction begins.", fraction, "log.cleaner.min.cleanable.ratio"),
-		topicRow("file.delete.delay.ms", Long, "60000", "0 or more", "Accepted for compatibility: files that are still being read stay readable without a delay.", integer(0, maxLong), "log.segment.delete.delay.ms"),
+		inert(topicRow("file.delete.delay.ms", Long, "60000", "0 or more", "Files that are still being read stay readable without a delay.", integer(0, maxLong), "log.segment.delete.delay.ms")),
 	}
 }
 
 func segmentRows() []Setting {
 	return []Setting{
 		topicRow("segment.bytes", Int, "1073741824", "1048576 or more", "The size at which a segment is closed and the next begun.", integer(1<<20, maxInt), "log.segment.bytes"),
-		// Kafka has the same back door for its own tests: a segment smaller than the minimum.
-		topicRow("internal.segment.bytes", Int, "", "for tests", "Overrides segment.bytes without its minimum; for tests.", optional(integer(1, maxInt))),
+		hidden(topicRow("internal.segment.bytes", Int, "", "for tests", "Overrides segment.bytes without its minimum; for tests. Kafka has the same back door.", optional(integer(1, maxInt)))),
 		topicRow("segment.ms", Long, "604800000", "1 or more", "The age at which a segment is closed, so that retention can take it.", integer(1, maxLong), "log.roll.ms", "log.roll.hours"),
-		topicRow("segment.jitter.ms", Long, "0", "0 or more", "Accepted for compatibility: segments of different partitions do not roll together here.", integer(0, maxLong), "log.roll.jitter.ms"),
+		inert(topicRow("segment.jitter.ms", Long, "0", "0 or more", "Segments of different partitions do not roll together here.", integer(0, maxLong), "log.roll.jitter.ms")),
 		topicRow("segment.index.bytes", Int, "10485760", "4096 or more", "The size of a segment's index at which it is closed.", integer(4096, maxInt), "log.index.size.max.bytes"),
-		topicRow("index.interval.bytes", Int, "4096", "0 or more", "Accepted for compatibility: the index has a slot for each batch.", integer(0, maxInt), "log.index.interval.bytes"),
-		topicRow("preallocate", Boolean, "false", "", "Accepted for compatibility: segments grow as they are written.", boolean, "log.preallocate"),
-		topicRow("flush.messages", Long, "9223372036854775807", "1 or more", "Accepted for compatibility: every write is fsynced before it is acknowledged, always.", integer(1, maxLong), "log.flush.interval.messages"),
-		topicRow("flush.ms", Long, "9223372036854775807", "0 or more", "Accepted for compatibility: every write is fsynced before it is acknowledged, always.", integer(0, maxLong), "log.flush.interval.ms"),
+		inert(topicRow("index.interval.bytes", Int, "4096", "0 or more", "The index has a slot for each batch.", integer(0, maxInt), "log.index.interval.bytes")),
+		inert(topicRow("preallocate", Boolean, "false", "", "Segments grow as they are written.", boolean, "log.preallocate")),
+		inert(topicRow("flush.messages", Long, "9223372036854775807", "1 or more", "Every write is fsynced before it is acknowledged, always.", integer(1, maxLong), "log.flush.interval.messages")),
+		inert(topicRow("flush.ms", Long, "9223372036854775807", "0 or more", "Every write is fsynced before it is acknowledged, always.", integer(0, maxLong), "log.flush.interval.ms")),
 	}
 }
 
@@ -62,7 +73,11 @@ func acceptedRows() []Setting {
 	return []Setting{
 		topicRow("unclean.leader.election.enable", Boolean, "false", "false", "Always false: a replica that lacks committed records is never elected.", never("false", "a Raft group never elects a replica that lacks committed records"), "unclean.leader.election.enable"),
 		topicRow("remote.storage.enable", Boolean, "false", "false", "Tiered storage is not there.", never("false", "tiered storage is not supported")),
-		topicRow("leader.replication.throttled.replicas", List, "", "", "Accepted for compatibility, without effect.", anything),
-		topicRow("follower.replication.throttled.replicas", List, "", "", "Accepted for compatibility, without effect.", anything),
+		topicRow("remote.log.copy.disable", Boolean, "false", "false", "Tiered storage is not there.", never("false", "tiered storage is not supported")),
+		topicRow("remote.log.delete.on.disable", Boolean, "false", "false", "Tiered storage is not there.", never("false", "tiered storage is not supported")),
+		inert(topicRow("local.retention.ms", Long, "-2", "-2 or more", "Tiered storage is not there, so retention.ms is what counts.", integer(-2, maxLong))),
+		inert(topicRow("local.retention.bytes", Long, "-2", "-2 or more", "Tiered storage is not there, so retention.bytes is what counts.", integer(-2, maxLong))),
+		inert(topicRow("leader.replication.throttled.replicas", List, "", "", "Replication is not throttled by replica.", anything)),
+		inert(topicRow("follower.replication.throttled.replicas", List, "", "", "Replication is not throttled by replica.", anything)),
 	}
 }

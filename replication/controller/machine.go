@@ -18,13 +18,13 @@ type MachineOptions struct {
 }
 
 // Machine is the deterministic state machine of the metadata group; it is a raftgroup.Machine. Apply, Snapshot and Restore
-// are called from one goroutine, Image from any.
+// never overlap; Image may be called from any goroutine.
 type Machine struct {
 	local   *local
 	onFatal func(error)
 	image   atomic.Pointer[Image]
 	changed chan struct{} // holds one token while there is an image that watchers have not been told of
-	fatal   error         // only the applying goroutine's
+	fatal   error         // of Apply, Snapshot and Restore only
 }
 
 // NewMachine returns a machine with an empty image.

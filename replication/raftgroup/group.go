@@ -112,7 +112,8 @@ type instance struct {
 	store    *raftlog.Store
 	requests chan raft.RPC
 	floor    log.Index // what is at or below was applied before this life
-	leading  atomic.Uint64
+	leading  atomic.Uint64 // the term that this replica won, 0 while it does not lead
+	heard    atomic.Int64  // when the last AppendEntries came, ns
 	closing  atomic.Bool    // set under Group.mu; no more proposals
 	open     sync.WaitGroup // proposals without an answer, and announcements
 }
@@ -251,11 +252,15 @@ func (g *Group) alone(r *raft.Raft) bool {
 	return voters == 1 && self
 }
 
-// campaign makes the replica a candidate at once instead of after the timeout.
+// campaign makes the replica a candidate at once instead of after the timeout, unless too much else waits for Raft.
 func (in *instance) campaign() {
-	in.requests <- raft.RPC{
+	rpc := raft.RPC{
 		Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
 		RespChan: make(chan raft.RPCResponse, 1),
+	}
+	select {
+	case in.requests <- rpc:
+	default:
 	}
 }
 

@@ -36,10 +36,13 @@ func (l *link) Receive(rpc raft.RPC) {
 	}
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
+		in.heard.Store(l.group.o.Now().UnixNano())
 		if l.answerBusy(in, rpc, req) {
 			return
 		}
 		rpc.Command = l.group.filter(req)
+	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
+		l.forgetLeader(in)
 	case *raft.InstallSnapshotRequest:
 		// Not here: this goroutine feeds the instance that is about to be stopped.
 		go l.group.installSnapshot(rpc, req)
@@ -79,6 +82,23 @@ func (l *link) answerBusy(in *instance, rpc raft.RPC, req *raft.AppendEntriesReq
 		Term:      term, LastLog: node.LastIndex(), Success: true,
 	}, nil)
 	return true
+}
+
+// forgetLeader makes Raft forget a leader that it should not have, before a request for a vote.
+//
+// As a sequence of events: a replica that is told to campaign at once (TimeoutNow) gets no majority. Another one wins the same
+// term, and its heartbeat comes before the campaign is over. Raft notes the leader, but, because the campaign was ordered,
+// stays a candidate. That leader dies. A candidate forgets its leader only by becoming something else, so from now on it
+// refuses every vote "since we have a leader"; if it is needed for the majority, and its log is too short to win itself,
+// nobody is ever elected again. Being told to campaign once more makes it forget.
+func (l *link) forgetLeader(in *instance) {
+	node := in.node.Load()
+	if leader, _ := node.LeaderWithID(); leader == "" || node.State() != raft.Candidate {
+		return
+	}
+	if silence := l.group.o.Now().UnixNano() - in.heard.Load(); silence > int64(l.group.o.Timing.Heartbeat) {
+		in.campaign()
+	}
 }
 
 // isHeartbeat tells Raft's heartbeats from its other empty AppendEntries.

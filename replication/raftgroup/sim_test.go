@@ -49,8 +49,11 @@ type simNode struct {
 	leader   replication.Leader
 	local    bool
 	failures []error
-	high     log.Offset // highest watermark seen; it never goes back
+	high     log.Offset // highest watermark seen in this life; it never goes back
 	installs int        // InstallSnapshot requests received
+	refuse   bool       // its connections are refused: errors at once instead of time-outs
+
+	lose func(raft.RPC) bool // messages to it that are lost
 }
 
 type sim struct {
@@ -59,18 +62,25 @@ type sim struct {
 	nodes    []*simNode
 	rng      *rand.Rand
 	segment  int64
+	timing   Timing
 	voters   []replication.ReplicaID
 	leaders  map[log.Epoch]replication.NodeID // election safety: one for each epoch
+	served   log.Offset                       // highest watermark of any leader; none begins below it
 	leaderMu sync.Mutex
 	values   int
 }
 
 // newSim starts a cluster of n voters.
 func newSim(t testing.TB, n int, seed uint64) *sim {
-	s := &sim{
-		t: t, net: transport.NewMem(0), rng: rand.New(rand.NewPCG(seed, 7)), segment: 2 << 10,
-		leaders: make(map[log.Epoch]replication.NodeID),
-	}
+	s := &sim{t: t}
+	s.begin(n, seed)
+	return s
+}
+
+func (s *sim) begin(n int, seed uint64) {
+	s.net, s.rng = transport.NewMem(0), rand.New(rand.NewPCG(seed, 7))
+	s.segment = 2 << 10
+	s.leaders = make(map[log.Epoch]replication.NodeID)
 	for i := range n {
 		s.voters = append(s.voters, replication.ReplicaID{Node: replication.NodeID(i + 1)})
 	}
@@ -80,7 +90,6 @@ func newSim(t testing.TB, n int, seed uint64) *sim {
 	for _, n := range s.nodes {
 		n.start()
 	}
-	return s
 }
 
 func (s *sim) add(node int) *simNode {
@@ -113,10 +122,19 @@ type counting struct {
 }
 
 func (c counting) Receive(rpc raft.RPC) {
+	c.n.mu.Lock()
 	if _, ok := rpc.Command.(*raft.InstallSnapshotRequest); ok {
-		c.n.mu.Lock()
 		c.n.installs++
-		c.n.mu.Unlock()
+	}
+	refuse := c.n.refuse
+	lost := c.n.lose != nil && c.n.lose(rpc)
+	c.n.mu.Unlock()
+	if lost {
+		return
+	}
+	if refuse {
+		rpc.Respond(nil, transport.ErrUnreachable)
+		return
 	}
 	c.Handler.Receive(rpc)
 }
@@ -135,7 +153,7 @@ func (n *simNode) tryStart() error {
 		return err
 	}
 	o := Options{
-		Name: simGroup, Self: n.id, Log: n.log, Stable: n.votes.Group("g-0.0"), Network: intercept{n.s.net, n}, Owner: n,
+		Name: simGroup, Self: n.id, Log: n.log, Stable: n.votes.Group("g-0.0"), Network: intercept{n.s.net, n}, Owner: n, Timing: n.s.timing,
 		Logger: n.s.logger().With("node", n.id.Node),
 	}
 	for _, v := range n.s.voters {
@@ -196,7 +214,7 @@ func (n *simNode) abandon() {
 	n.group, n.log, n.votes = nil, nil, nil
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.local, n.leader, n.failures = false, replication.Leader{}, nil
+	n.local, n.leader, n.failures, n.high = false, replication.Leader{}, nil, 0
 }
 
 // connect joins the machine to the others.
@@ -205,6 +223,13 @@ func (n *simNode) connect() {
 		n.s.net.Join(addr(n.id), addr(o.id))
 		n.s.net.Join(addr(o.id), addr(n.id))
 	}
+}
+
+// refuses makes the machine hear nobody, and say so.
+func (n *simNode) refuses(yes bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.refuse = yes
 }
 
 // isolate cuts the machine off.
@@ -232,10 +257,16 @@ func (n *simNode) Applied() {
 		n.s.t.Errorf("node %d: watermark went back from %d to %d", n.id.Node, n.high, hw)
 	}
 	n.high = hw
+	if n.local {
+		n.s.leaderMu.Lock()
+		n.s.served = max(n.s.served, hw)
+		n.s.leaderMu.Unlock()
+	}
 }
 
 // Led implements Owner.
 func (n *simNode) Led(l replication.Leader, local bool) {
+	hw := n.log.Offsets().HighWatermark
 	n.mu.Lock()
 	n.leader, n.local = l, local
 	n.mu.Unlock()
@@ -244,6 +275,9 @@ func (n *simNode) Led(l replication.Leader, local bool) {
 	}
 	n.s.leaderMu.Lock()
 	defer n.s.leaderMu.Unlock()
+	if local && hw < n.s.served {
+		n.s.t.Errorf("node %d leads from watermark %d on; %d was served", n.id.Node, hw, n.s.served)
+	}
 	if was, ok := n.s.leaders[l.Epoch]; ok && was != l.Node {
 		n.s.t.Errorf("epoch %d is led by %d and by %d", l.Epoch, was, l.Node)
 	}

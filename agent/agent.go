@@ -170,7 +170,7 @@ func (a *Agent) listen(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w (is another broker running? --listen chooses another address)", err)
 	}
-	a.mux = portmux.New(l, portmux.Options{Logger: a.logger})
+	a.mux = portmux.New(l, portmux.Options{Logger: a.logger, MaxSniffing: int(a.layers.Int("max.connections"))})
 	return nil
 }
 

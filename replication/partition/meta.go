@@ -48,7 +48,7 @@ func parseName(name string) (replication.PartitionID, bool) {
 	}
 	n, err := strconv.ParseInt(number, 10, 32)
 	id.Partition = int32(n)
-	return id, err == nil && id.String() == name
+	return id, err == nil && n >= 0 && id.String() == name
 }
 
 func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }

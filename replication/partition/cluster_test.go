@@ -1,0 +1,238 @@
+package partition
+
+import (
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/transport"
+)
+
+var clusterSeeds = flag.Int("cluster.seeds", 6, "number of runs of the simulated cluster with idempotent producers")
+
+// cluster is three nodes with one partition, on file systems and a network in memory.
+type cluster struct {
+	t     *testing.T
+	net   *transport.Mem
+	rng   *rand.Rand
+	disks [3]*vfs.Mem
+	nodes [3]*node
+	parts [3]*Partition
+}
+
+func newCluster(t *testing.T, seed uint64) *cluster {
+	c := &cluster{t: t, net: transport.NewMem(0), rng: rand.New(rand.NewPCG(seed, 3))}
+	for i := range c.nodes {
+		c.disks[i] = vfs.NewMem()
+		c.start(i)
+	}
+	return c
+}
+
+func (c *cluster) replica(i int) replication.ReplicaID {
+	return replication.ReplicaID{Node: replication.NodeID(i + 1)}
+}
+
+func (c *cluster) start(i int) {
+	c.t.Helper()
+	c.nodes[i] = open(c.t, Options{DataDir: "/d", FS: c.disks[i], Node: replication.NodeID(i + 1), Network: c.net, CheckpointBytes: 16 << 10})
+	var a replication.Assignment
+	for k := range c.nodes {
+		a.Replicas = append(a.Replicas, c.replica(k))
+	}
+	cfg := testConfig()
+	cfg.SegmentBytes, cfg.MinInsyncReplicas = 4<<10, 2
+	p, err := c.nodes[i].Ensure(ctx, testID(0), "topic", a, cfg)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.parts[i] = p
+}
+
+// crash cuts the power of a node.
+func (c *cluster) crash(i int) {
+	addr := func(k int) string { return c.replica(k).String() }
+	for k := range c.nodes {
+		c.net.Isolate(raft.ServerAddress(addr(i)), raft.ServerAddress(addr(k)))
+	}
+	c.disks[i] = c.disks[i].Crash(c.rng, vfs.CrashOptions{Survive: -1})
+	_ = c.nodes[i].Close(ctx)
+	c.parts[i] = nil
+}
+
+func (c *cluster) restart(i int) {
+	for k := range c.nodes {
+		c.net.Join(raft.ServerAddress(c.replica(i).String()), raft.ServerAddress(c.replica(k).String()))
+		c.net.Join(raft.ServerAddress(c.replica(k).String()), raft.ServerAddress(c.replica(i).String()))
+	}
+	c.start(i)
+}
+
+func (c *cluster) leader() int {
+	c.t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for i, p := range c.parts {
+			if p != nil && p.Leading() {
+				return i
+			}
+		}
+	}
+	c.t.Fatal("no leader")
+	return -1
+}
+
+func (c *cluster) close() {
+	c.net.Heal()
+	for _, n := range c.nodes {
+		if err := n.Close(ctx); err != nil && !errors.Is(err, vfs.ErrCrashed) {
+			c.t.Error(err)
+		}
+	}
+}
+
+// Every node knows the leader; only the leader takes batches and serves, and a follower serves who asks for any replica.
+func TestClusterServesFromItsLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.close()
+		l := c.leader()
+		mustAppend(t, c.parts[l], batch.BuildOptions{}, "a", "b", "c")
+		time.Sleep(3 * time.Second) // longer than the commit timeout, after which idle followers hear of the watermark
+		want := replication.Leader{Node: replication.NodeID(l + 1), Epoch: c.parts[l].Leader().Epoch}
+		for i, p := range c.parts {
+			if p.Leader() != want {
+				t.Errorf("node %d: %+v leads, want %+v", i+1, p.Leader(), want)
+			}
+			if i == l {
+				if got := p.ISR(); len(got) != 3 {
+					t.Errorf("in sync: %v", got)
+				}
+				continue
+			}
+			if _, err := p.Append(frameOf(t, batch.BuildOptions{}, "x")).Wait(ctx); !errors.Is(err, replication.ErrNotLeader) {
+				t.Errorf("append at a follower: %v", err)
+			}
+			r := ReadRequest{MaxBytes: 1000, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch}
+			if _, err := p.Read(r); !errors.Is(err, replication.ErrNotLeader) {
+				t.Errorf("read at a follower: %v", err)
+			}
+			r.AnyReplica = true
+			res, err := p.Read(r)
+			if err != nil || res.Range.Next != 3 {
+				t.Fatalf("read at any replica: %+v, %v", res, err)
+			}
+			res.Range.Release()
+			r.Offset = 4
+			if _, err := p.Read(r); !errors.Is(err, replication.ErrOffsetNotAvailable) {
+				t.Errorf("above the watermark: %v", err)
+			}
+		}
+	})
+}
+
+// producer is an idempotent client: one batch at a time, retried with the same sequence until its fate is known.
+type producer struct {
+	c        *cluster
+	id       int64
+	sequence int32
+	acked    []string
+	offsets  []batch.Offset
+}
+
+func (p *producer) send(t *testing.T) {
+	b := from(t, p.id, 0, p.sequence, 2)
+	for try := 0; ; try++ {
+		if try > 200 {
+			t.Fatalf("producer %d does not get on", p.id)
+		}
+		part := p.c.parts[p.c.leader()]
+		a, err := part.Append(Batch{Frame: slices.Clone(b.Frame)}).Wait(ctx)
+		switch {
+		case err == nil:
+			p.acked = append(p.acked, valuesOf(t, b.Frame)...)
+			p.offsets = append(p.offsets, a.Base)
+			p.sequence += 2
+			return
+		case errors.Is(err, replication.ErrNotLeader), errors.Is(err, replication.ErrUnknownOutcome),
+			errors.Is(err, replication.ErrNotEnoughReplicas), errors.Is(err, replication.ErrStorage):
+			time.Sleep(20 * time.Millisecond)
+		default:
+			t.Fatalf("producer %d, sequence %d: %v", p.id, p.sequence, err)
+		}
+	}
+}
+
+func valuesOf(t *testing.T, frame []byte) (values []string) {
+	t.Helper()
+	if err := batch.Iterate(frame, func(r batch.Record) error { values = append(values, string(r.Value)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return values
+}
+
+// Idempotent producers go on through crashes of the leader and others: no duplicate, no gap, the order kept, and every
+// acknowledged batch at the offset that was told.
+func TestIdempotenceThroughFailOvers(t *testing.T) {
+	for seed := range uint64(*clusterSeeds) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newCluster(t, seed)
+			defer c.close()
+			producers := []*producer{{c: c, id: 1}, {c: c, id: 2}}
+			for range 12 {
+				done := make(chan struct{}, len(producers))
+				for _, p := range producers {
+					go func() {
+						for range 8 {
+							p.send(t)
+							time.Sleep(time.Millisecond)
+						}
+						done <- struct{}{}
+					}()
+				}
+				time.Sleep(time.Duration(c.rng.IntN(8)) * time.Millisecond)
+				down := c.rng.IntN(3)
+				if c.rng.IntN(2) == 0 {
+					down = c.leader()
+				}
+				c.crash(down)
+				time.Sleep(time.Duration(c.rng.IntN(2000)) * time.Millisecond)
+				c.restart(down)
+				for range producers {
+					<-done
+				}
+			}
+			c.check(producers)
+		})
+	}
+}
+
+func (c *cluster) check(producers []*producer) {
+	p := c.parts[c.leader()]
+	all := readAll(c.t, p, 0)
+	for _, pr := range producers {
+		var got []string
+		prefix := pr.acked[0][:2]
+		for _, v := range all {
+			if v[:2] == prefix {
+				got = append(got, v)
+			}
+		}
+		if !slices.Equal(got, pr.acked) {
+			c.t.Errorf("producer %d: the log has %d records, %d were acknowledged, in another order or with duplicates", pr.id, len(got), len(pr.acked))
+		}
+		for i, o := range pr.offsets {
+			if all[o] != pr.acked[2*i] {
+				c.t.Errorf("producer %d: offset %d holds %q, not %q", pr.id, o, all[o], pr.acked[2*i])
+			}
+		}
+	}
+}

@@ -161,7 +161,11 @@ func eachCall(f *file, fn func(c *ast.CallExpr)) {
 
 // findSleep finds time.Sleep outside bubbles. In a bubble are: function literals that are passed to synctest.Test, the
 // functions that are passed to it by name, and what such functions of the same file call, as far as nothing outside does.
+// A file whose bubbles are made by a helper of another file says so in a comment: see bubbleDirective.
 func findSleep(f *file, report func(ast.Node, string)) {
+	if hasDirective(f, bubbleDirective) {
+		return
+	}
 	bubbles := bubbleFuncs(f)
 	for _, decl := range f.ast.Decls {
 		if d, ok := decl.(*ast.FuncDecl); ok && bubbles[d.Name.Name] {
@@ -178,6 +182,20 @@ func findSleep(f *file, report func(ast.Node, string)) {
 			return true
 		})
 	}
+}
+
+// bubbleDirective marks a test file in which every sleep runs in a bubble that a helper of another file makes.
+const bubbleDirective = "//quorlog:bubble"
+
+func hasDirective(f *file, directive string) bool {
+	for _, group := range f.ast.Comments {
+		for _, c := range group.List {
+			if strings.HasPrefix(c.Text, directive) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // bubbleFuncs are the file's functions that are mentioned inside bubbles and nowhere else.

@@ -255,7 +255,9 @@ func only() { deeper() }
 func deeper() { time.Sleep(1) }
 func shared() { time.Sleep(1) }
 var f = func() { time.Sleep(1) }
-`}), "p/x_test.go:2: time.Sleep", "p/x_test.go:8: time.Sleep", "p/x_test.go:9: time.Sleep")
+`,
+		"p/y_test.go": "package p\n//quorlog:bubble the simulation's helper makes them\nfunc TestD(t *testing.T) { simulate(func() { time.Sleep(1) }) }\n",
+	}), "p/x_test.go:2: time.Sleep", "p/x_test.go:8: time.Sleep", "p/x_test.go:9: time.Sleep")
 }
 
 func TestPanicRule(t *testing.T) {

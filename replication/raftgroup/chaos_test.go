@@ -26,20 +26,25 @@ type chaos struct {
 func TestChaos(t *testing.T) {
 	for i := range *chaosSeeds {
 		seed := *chaosFirst + uint64(i)
+		if t.Failed() {
+			return
+		}
 		inBubble(t, func(t *testing.T) {
 			c := &chaos{sim: newSim(t, 3, seed)}
 			defer c.close()
+			defer func() {
+				if t.Failed() {
+					t.Logf("seed %d", seed)
+				}
+			}()
 			c.leader()
 			for range *chaosSteps {
 				c.step()
 				if t.Failed() {
-					t.Fatalf("seed %d", seed)
+					return
 				}
 			}
 			c.settle()
-			if t.Failed() {
-				t.Fatalf("seed %d", seed)
-			}
 		})
 	}
 }
@@ -104,27 +109,18 @@ func (c *chaos) crashInTheMiddle(n *simNode) {
 	if !c.running(n) {
 		return
 	}
-	crashed := make(chan *vfs.Mem, 1)
-	n.in.Add(vfs.Rule{Op: vfs.OpAny, Nth: 1 + c.rng.IntN(20), Last: -1, Err: vfs.ErrCrashed, Do: func(vfs.Call) {
-		select {
-		case crashed <- n.disk.CrashClone(c.rng, vfs.CrashOptions{Survive: -1}):
-			for _, o := range c.nodes {
-				c.net.Isolate(addr(n.id), addr(o.id))
-			}
-		default:
-		}
-	}})
+	image := n.crashAt("", 1+c.rng.IntN(20))
 	c.write()
 	time.Sleep(time.Duration(c.rng.IntN(1000)) * time.Millisecond)
-	select {
-	case n.disk = <-crashed:
-		n.abandon()
-		n.in = vfs.Inject(n.disk)
-		n.start()
-		n.connect()
-	default:
-		n.in.Disarm()
+	n.in.Disarm()
+	disk := image()
+	if disk == nil {
+		return
 	}
+	n.abandon()
+	n.disk, n.in = disk, vfs.Inject(disk)
+	n.start()
+	n.connect()
 }
 
 // retain advances the log start at the leader, and drops segments at one replica only.

@@ -56,7 +56,7 @@ func TestFirstElectionDoesNotWait(t *testing.T) {
 			l.stop()
 			l.start()
 			began = time.Now()
-			l = s.leader()
+			s.leader()
 			if took := time.Since(began); n == 1 && took > 50*time.Millisecond {
 				t.Errorf("after a restart: %v", took)
 			}

@@ -531,26 +531,19 @@ func TestCrashWithinAReset(t *testing.T) {
 		inBubble(t, func(t *testing.T) {
 			s, old, kept := diverge(t, 100, 40)
 			defer s.close()
-			crashed := false
-			image := old.disk
-			old.in.Add(vfs.Rule{Op: vfs.OpAny, Path: simDir, Nth: step, Last: -1, Err: vfs.ErrCrashed, Do: func(vfs.Call) {
-				if !crashed {
-					crashed = true
-					image = old.disk.CrashClone(s.rng, vfs.CrashOptions{Survive: -1})
-				}
-			}})
+			image := old.crashAt(simDir, step)
 			old.connect()
 			s.waitFor("the crash", 60*time.Second, func() bool { return len(old.failed()) > 0 })
-			old.isolate()
 			old.abandon()
-			old.disk = image
-			// The first start is cut short as well.
-			old.in = vfs.Inject(image, vfs.Rule{Op: vfs.OpAny, Path: simDir, Nth: step/2 + 1, Last: -1, Err: vfs.ErrCrashed, Do: func(vfs.Call) {}})
-			if err := old.tryStart(); err == nil {
+			old.disk, old.in = image(), vfs.Inject(image())
+			again := old.crashAt(simDir, step/2+1) // the first start is cut short as well
+			if old.tryStart() == nil {
 				time.Sleep(time.Second)
 			}
 			old.abandon()
-			old.disk = image.CrashClone(s.rng, vfs.CrashOptions{Survive: -1})
+			if disk := again(); disk != nil {
+				old.disk = disk
+			}
 			old.in = vfs.Inject(old.disk)
 			old.start()
 			old.connect()
@@ -685,19 +678,16 @@ func TestCrashWhileAGroupIsMade(t *testing.T) {
 			if err := vfs.MkdirDurable(n.disk, "/data"); err != nil {
 				t.Fatal(err)
 			}
-			image := n.disk
-			crashed := false
-			n.in.Add(vfs.Rule{Op: vfs.OpAny, Nth: step, Last: -1, Err: vfs.ErrCrashed, Do: func(vfs.Call) {
-				if !crashed {
-					crashed = true
-					image = n.disk.CrashClone(s.rng, vfs.CrashOptions{Survive: -1})
-				}
-			}})
+			image := n.crashAt("", step)
 			if n.tryStart() == nil {
 				time.Sleep(time.Second)
 			}
 			n.abandon()
-			n.disk, n.in = image, vfs.Inject(image)
+			if disk := image(); disk != nil {
+				n.disk = disk
+			}
+			n.in = vfs.Inject(n.disk)
+			n.connect()
 			n.start()
 			defer s.close()
 			s.leader().mustProduce(3)

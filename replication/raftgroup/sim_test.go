@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -198,6 +199,21 @@ func (n *simNode) crash(o vfs.CrashOptions) {
 	n.disk = n.disk.Crash(n.s.rng, o)
 	n.abandon()
 	n.in = vfs.Inject(n.disk)
+}
+
+// crashAt cuts the power at some call of the file system that is to come: from the nth on of those whose path contains path,
+// all fail. image returns what the disk holds then, nil as long as that has not come.
+func (n *simNode) crashAt(path string, nth int) (image func() *vfs.Mem) {
+	var once sync.Once
+	var found atomic.Pointer[vfs.Mem]
+	rng, disk := rand.New(rand.NewPCG(n.s.rng.Uint64(), 1)), n.disk
+	n.in.Add(vfs.Rule{Op: vfs.OpAny, Path: path, Nth: nth, Last: -1, Err: vfs.ErrCrashed, Do: func(vfs.Call) {
+		once.Do(func() {
+			found.Store(disk.CrashClone(rng, vfs.CrashOptions{Survive: -1}))
+			n.isolate()
+		})
+	}})
+	return found.Load
 }
 
 // abandon ends the goroutines of a machine that has no power.
@@ -407,8 +423,13 @@ func (s *sim) trim(leader *simNode, at ...*simNode) {
 // converge waits until all running replicas have applied everything, and holds their logs against each other.
 func (s *sim) converge(limit time.Duration) {
 	s.t.Helper()
-	leader := s.leader()
-	acked := leader.mustProduce(1)
+	var leader *simNode
+	var acked [][]byte
+	s.waitFor("a batch to be taken", limit, func() bool { // right after a partition, leaders come and go
+		leader = s.leader()
+		acked = leader.produce(1)
+		return len(acked) > 0
+	})
 	s.waitFor("all replicas to catch up", limit, func() bool {
 		for _, n := range s.nodes {
 			if n.group != nil && n.log.AppliedIndex() < leader.log.AppliedIndex() {

@@ -143,6 +143,11 @@ func (f *flights) pop() *Pending {
 	pd := f.queue[f.head]
 	f.queue[f.head] = nil
 	f.head++
+	if f.head > len(f.queue)/2 { // a busy partition never gets to the end
+		n := copy(f.queue, f.queue[f.head:])
+		clear(f.queue[n:])
+		f.queue, f.head = f.queue[:n], 0
+	}
 	return pd
 }
 

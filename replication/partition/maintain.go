@@ -3,6 +3,7 @@ package partition
 import (
 	"context"
 	"errors"
+	"math"
 	"path"
 	"sync"
 	"sync/atomic"
@@ -59,7 +60,7 @@ func (p *Partition) maintain(ctx context.Context) error {
 	if _, err := p.log.DropSegments(); err != nil {
 		return err
 	}
-	return p.log.Checkpoint(p.group.CommitIndex())
+	return p.log.Checkpoint(math.MaxUint64) // of what is applied, which is committed; it moves on while we look
 }
 
 // retain advances the log start past what may go.

@@ -228,8 +228,12 @@ func (p *Partition) Failed(err error) {
 		err = fmt.Errorf("%w: %w", log.ErrCorrupt, err) // what Raft was given does not fit the log
 	}
 	p.goOffline(err)
-	p.m.tasks.Add(1)
-	go p.retire()
+	p.m.mu.RLock()
+	defer p.m.mu.RUnlock()
+	if !p.m.mu.closed { // otherwise Close closes this partition too
+		p.m.tasks.Add(1)
+		go p.retire()
+	}
 }
 
 // retire closes the group of a partition that has gone offline.

@@ -96,7 +96,7 @@ func (p *Partition) readError(err error) error {
 
 // damaged takes the replica offline, once.
 func (p *Partition) damaged(err error) {
-	if p.offlineErr() == nil && !p.m.isClosed() {
+	if p.offlineErr() == nil {
 		p.Failed(err)
 	}
 }

@@ -111,9 +111,9 @@ type instance struct {
 	node     atomic.Pointer[raft.Raft] // nil until NewRaft has returned, while Raft's goroutines run already
 	store    *raftlog.Store
 	requests chan raft.RPC
-	floor    log.Index // what is at or below was applied before this life
-	leading  atomic.Uint64 // the term that this replica won, 0 while it does not lead
-	heard    atomic.Int64  // when the last AppendEntries came, ns
+	floor    log.Index      // what is at or below was applied before this life
+	leading  atomic.Uint64  // the term that this replica won, 0 while it does not lead
+	heard    atomic.Int64   // when the last AppendEntries came, ns
 	closing  atomic.Bool    // set under Group.mu; no more proposals
 	open     sync.WaitGroup // proposals without an answer, and announcements
 }
@@ -221,7 +221,7 @@ func (g *Group) start(preferred bool) error {
 		g.observe(in, &raft.Observation{Data: raft.Leader}) // won before we could watch
 	}
 	if g.alone(r) || (preferred && g.o.Bootstrap[0] == g.o.Self) {
-		in.campaign()
+		campaign(in.requests)
 	}
 	return nil
 }
@@ -252,14 +252,14 @@ func (g *Group) alone(r *raft.Raft) bool {
 	return voters == 1 && self
 }
 
-// campaign makes the replica a candidate at once instead of after the timeout, unless too much else waits for Raft.
-func (in *instance) campaign() {
+// campaign makes Raft a candidate at once instead of after the timeout, unless too much else waits for it.
+func campaign(requests chan<- raft.RPC) {
 	rpc := raft.RPC{
 		Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
 		RespChan: make(chan raft.RPCResponse, 1),
 	}
 	select {
-	case in.requests <- rpc:
+	case requests <- rpc:
 	default:
 	}
 }
@@ -295,9 +295,9 @@ func (g *Group) Close() error {
 	g.mu.Lock()
 	g.mu.closed = true
 	g.mu.Unlock()
-	g.link.end.Detach()
 	g.install.Lock() // an installation under way sees that the group is closed
 	defer g.install.Unlock()
+	defer g.link.end.Detach() // not before: what is under way may still be committed
 	if in := g.current(); in != nil {
 		return g.stop(in)
 	}
@@ -330,15 +330,6 @@ func (g *Group) dead(in *instance) error {
 		return err
 	}
 	return g.o.Stable.Failed()
-}
-
-// CommitIndex is Raft's, for checkpoints; never below what is applied.
-func (g *Group) CommitIndex() log.Index {
-	applied := g.o.Log.AppliedIndex()
-	if r := g.running(); r != nil {
-		return max(applied, log.Index(r.CommitIndex()))
-	}
-	return applied
 }
 
 // Counts returns what Raft asked of the log so far, in this instance's life.

@@ -42,7 +42,9 @@ func (l *link) Receive(rpc raft.RPC) {
 		}
 		rpc.Command = l.group.filter(req)
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
-		l.forgetLeader(in)
+		if leaderIsStale(in.node.Load(), l.group.o.Now().UnixNano()-in.heard.Load(), l.group.o.Timing) {
+			campaign(in.requests)
+		}
 	case *raft.InstallSnapshotRequest:
 		// Not here: this goroutine feeds the instance that is about to be stopped.
 		go l.group.installSnapshot(rpc, req)
@@ -84,21 +86,17 @@ func (l *link) answerBusy(in *instance, rpc raft.RPC, req *raft.AppendEntriesReq
 	return true
 }
 
-// forgetLeader makes Raft forget a leader that it should not have, before a request for a vote.
+// leaderIsStale tells that Raft knows a leader that it should have forgotten. It is asked before a request for a vote; then
+// Raft is told to campaign once more, which makes it forget.
 //
 // As a sequence of events: a replica that is told to campaign at once (TimeoutNow) gets no majority. Another one wins the same
 // term, and its heartbeat comes before the campaign is over. Raft notes the leader, but, because the campaign was ordered,
 // stays a candidate. That leader dies. A candidate forgets its leader only by becoming something else, so from now on it
 // refuses every vote "since we have a leader"; if it is needed for the majority, and its log is too short to win itself,
-// nobody is ever elected again. Being told to campaign once more makes it forget.
-func (l *link) forgetLeader(in *instance) {
-	node := in.node.Load()
-	if leader, _ := node.LeaderWithID(); leader == "" || node.State() != raft.Candidate {
-		return
-	}
-	if silence := l.group.o.Now().UnixNano() - in.heard.Load(); silence > int64(l.group.o.Timing.Heartbeat) {
-		in.campaign()
-	}
+// nobody is ever elected again.
+func leaderIsStale(node *raft.Raft, silence int64, t Timing) bool {
+	leader, _ := node.LeaderWithID()
+	return leader != "" && node.State() == raft.Candidate && silence > int64(t.Heartbeat)
 }
 
 // isHeartbeat tells Raft's heartbeats from its other empty AppendEntries.

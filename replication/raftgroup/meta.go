@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -69,6 +68,7 @@ type MetaGroup struct {
 	o      MetaOptions
 	logger *slog.Logger
 	raft   *raft.Raft
+	node   atomic.Pointer[raft.Raft] // the same, for requests that come while it is made
 	store  *metaStore
 	leads  atomic.Bool
 	ended  chan struct{}
@@ -144,15 +144,13 @@ func (g *MetaGroup) start() error {
 		wire.Detach()
 		return err
 	}
+	g.node.Store(g.raft)
 	g.raft.RegisterObserver(raft.NewObserver(nil, false, g.observe))
 	if g.raft.State() == raft.Leader {
 		g.observe(&raft.Observation{Data: raft.Leader})
 	}
 	if servers := g.raft.GetConfiguration().Configuration().Servers; len(servers) == 1 && servers[0].ID == config.LocalID {
-		wire.requests <- raft.RPC{
-			Command:  &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}},
-			RespChan: make(chan raft.RPCResponse, 1),
-		}
+		campaign(wire.requests)
 	}
 	return nil
 }
@@ -304,164 +302,5 @@ func (g *MetaGroup) Close() (err error) {
 		g.tasks.Wait()
 		err = errors.Join(err, g.store.Close())
 	})
-	return err
-}
-
-// metaMachine is the state machine that Raft sees.
-type metaMachine struct{ m Machine }
-
-// Apply implements raft.FSM.
-func (m *metaMachine) Apply(l *raft.Log) any { return m.m.Apply(l.Index, l.Data) }
-
-// Snapshot implements raft.FSM.
-func (m *metaMachine) Snapshot() (raft.FSMSnapshot, error) {
-	data, err := m.m.Snapshot()
-	return metaSnapshot(data), err
-}
-
-// Restore implements raft.FSM.
-func (m *metaMachine) Restore(r io.ReadCloser) error {
-	data, err := io.ReadAll(io.LimitReader(r, maxMetaSnapshot))
-	if err = errors.Join(err, r.Close()); err != nil {
-		return err
-	}
-	return m.m.Restore(data)
-}
-
-// metaSnapshot is a snapshot on its way to the disk.
-type metaSnapshot []byte
-
-// Persist implements raft.FSMSnapshot.
-func (s metaSnapshot) Persist(sink raft.SnapshotSink) error {
-	if _, err := sink.Write(s); err != nil {
-		return errors.Join(err, sink.Cancel())
-	}
-	return sink.Close()
-}
-
-// Release implements raft.FSMSnapshot.
-func (metaSnapshot) Release() {}
-
-// metaWire is the metadata group's place in the network. Raft handles all requests itself here.
-type metaWire struct {
-	transport.Endpoint
-	group    *MetaGroup
-	requests chan raft.RPC
-}
-
-// Receive implements transport.Handler.
-func (w *metaWire) Receive(rpc raft.RPC) {
-	if err := w.group.store.Failed(); err != nil {
-		rpc.Respond(nil, err)
-		return
-	}
-	select {
-	case w.requests <- rpc:
-	default:
-		rpc.Respond(nil, transport.ErrBusy)
-	}
-}
-
-// Matched implements transport.Handler.
-func (w *metaWire) Matched(raft.ServerID, uint64) {}
-
-// Consumer implements raft.Transport.
-func (w *metaWire) Consumer() <-chan raft.RPC { return w.requests }
-
-// LocalAddr implements raft.Transport.
-func (w *metaWire) LocalAddr() raft.ServerAddress {
-	return raft.ServerAddress(w.group.id().String())
-}
-
-// EncodePeer implements raft.Transport.
-func (w *metaWire) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte { return []byte(addr) }
-
-// DecodePeer implements raft.Transport.
-func (w *metaWire) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
-
-// SetHeartbeatHandler implements raft.Transport: see link.answerBusy.
-func (w *metaWire) SetHeartbeatHandler(func(raft.RPC)) {}
-
-// InstallSnapshot implements raft.Transport.
-func (w *metaWire) InstallSnapshot(id raft.ServerID, to raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data io.Reader) error {
-	b, err := io.ReadAll(io.LimitReader(data, maxMetaSnapshot))
-	if err != nil {
-		return err
-	}
-	return w.Endpoint.InstallSnapshot(id, to, args, resp, b)
-}
-
-// Close implements raft.WithClose: Raft calls it when it has shut down.
-func (w *metaWire) Close() error {
-	w.Detach()
-	return nil
-}
-
-// metaStore is raft-boltdb with fail-stop: the first error is reported, and ends all writing.
-type metaStore struct {
-	*raftboltdb.BoltStore
-	path    string
-	guard   func(op vfs.Op, path string, do func() error) error
-	onFatal func(error)
-	logger  *slog.Logger
-	failure atomic.Pointer[error]
-}
-
-// Failed returns the failure that ended writing, nil while it works.
-func (s *metaStore) Failed() error {
-	if err := s.failure.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-func (s *metaStore) write(do func() error) error {
-	if err := s.Failed(); err != nil {
-		return err
-	}
-	var err error
-	if s.guard != nil {
-		err = s.guard(vfs.OpSync, s.path, do)
-	} else {
-		err = do()
-	}
-	if err == nil {
-		return nil
-	}
-	err = fmt.Errorf("metadata: %w", err)
-	if s.failure.CompareAndSwap(nil, &err) {
-		s.logger.Error("storage failed; the process must end", "err", err)
-		if s.onFatal != nil {
-			s.onFatal(err)
-		}
-	}
-	return err
-}
-
-// StoreLog implements raft.LogStore.
-func (s *metaStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
-
-// StoreLogs implements raft.LogStore.
-func (s *metaStore) StoreLogs(logs []*raft.Log) error {
-	return s.write(func() error { return s.BoltStore.StoreLogs(logs) })
-}
-
-// DeleteRange implements raft.LogStore.
-func (s *metaStore) DeleteRange(from, to uint64) error {
-	return s.write(func() error { return s.BoltStore.DeleteRange(from, to) })
-}
-
-// Set implements raft.StableStore.
-func (s *metaStore) Set(key, value []byte) error {
-	return s.write(func() error { return s.BoltStore.Set(key, value) })
-}
-
-// SetUint64 implements raft.StableStore. As in raftlog.Stable, a term that can't be saved must not make Raft panic; the group
-// hears nothing any more by then.
-func (s *metaStore) SetUint64(key []byte, n uint64) error {
-	err := s.write(func() error { return s.BoltStore.SetUint64(key, n) })
-	if err != nil && string(key) == "CurrentTerm" {
-		return nil
-	}
 	return err
 }

@@ -41,7 +41,8 @@ type Partition struct {
 	watchers watchers
 
 	started chan struct{} // closed when start has returned
-	closing sync.Once
+	closing atomic.Bool
+	ended   chan struct{} // closed when close is done; then closed is set
 	closed  error
 	given   struct {
 		sync.Mutex
@@ -59,7 +60,7 @@ func newPartition(m *Manager, id replication.PartitionID, topic string, self rep
 	p := &Partition{
 		m: m, id: id, topic: topic, self: self, dir: path.Join(m.root(), id.String()),
 		logger: m.o.Logger.With("topic", topic, "partition", id.Partition),
-		queue:  semaphore.NewWeighted(m.o.QueueBytes), started: make(chan struct{}),
+		queue:  semaphore.NewWeighted(m.o.QueueBytes), started: make(chan struct{}), ended: make(chan struct{}),
 	}
 	p.config.Store(&cfg)
 	p.assignment.Store(&a)
@@ -245,17 +246,21 @@ func (p *Partition) retire() {
 	}
 }
 
-// close ends group and log. Appends under way are answered.
+// close ends group and log. Appends under way are answered. Who comes second waits for the first, on a channel: a lock would
+// stop the time of simulations.
 func (p *Partition) close() error {
-	p.closing.Do(func() {
-		if p.group != nil {
-			p.closed = p.group.Close()
-		}
-		if p.log != nil {
-			p.closed = errors.Join(p.closed, p.log.Close())
-		}
-		p.watchers.notify()
-	})
+	if p.closing.Swap(true) {
+		<-p.ended
+		return p.closed
+	}
+	defer close(p.ended)
+	if p.group != nil {
+		p.closed = p.group.Close()
+	}
+	if p.log != nil {
+		p.closed = errors.Join(p.closed, p.log.Close())
+	}
+	p.watchers.notify()
 	return p.closed
 }
 

@@ -94,7 +94,7 @@ type Group struct {
 	o       Options
 	logger  *slog.Logger
 	link    *link
-	install sync.Mutex // one InstallSnapshot at a time; held while the instance is replaced
+	install gate // one InstallSnapshot at a time; held while the instance is replaced
 	failed  sync.Once
 
 	mu struct {
@@ -105,6 +105,12 @@ type Group struct {
 	lead lead
 	isr  isr
 }
+
+// gate is a lock that may be held for seconds. It is a channel because waiting for a sync.Mutex stops the time of simulations.
+type gate chan struct{}
+
+func (g gate) lock()   { g <- struct{}{} }
+func (g gate) unlock() { <-g }
 
 // instance is one life of a Raft node.
 type instance struct {
@@ -127,7 +133,7 @@ func Open(o Options) (*Group, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	g := &Group{o: o, logger: o.Logger.With("group", o.Name)}
+	g := &Group{o: o, logger: o.Logger.With("group", o.Name), install: make(gate, 1)}
 	// Nobody may ask for less than the epoch that led when what is applied was stored.
 	g.lead.leader = replication.Leader{Node: replication.NoNode, Epoch: o.Log.EpochOf(o.Log.Offsets().HighWatermark)}
 	g.isr.peers = make(map[raft.ServerID]*peer)
@@ -295,8 +301,8 @@ func (g *Group) Close() error {
 	g.mu.Lock()
 	g.mu.closed = true
 	g.mu.Unlock()
-	g.install.Lock() // an installation under way sees that the group is closed
-	defer g.install.Unlock()
+	g.install.lock() // an installation under way sees that the group is closed
+	defer g.install.unlock()
 	defer g.link.end.Detach() // not before: what is under way may still be committed
 	if in := g.current(); in != nil {
 		return g.stop(in)

@@ -36,8 +36,8 @@ func (g *Group) installState(data io.Reader, req *raft.InstallSnapshotRequest, r
 	if err != nil {
 		return err
 	}
-	g.install.Lock()
-	defer g.install.Unlock()
+	g.install.lock()
+	defer g.install.unlock()
 	in := g.current()
 	if in == nil {
 		return errNoInstance

@@ -188,4 +188,3 @@ func TestCrashWithinAReset(t *testing.T) {
 		})
 	}
 }
-

@@ -20,7 +20,7 @@ import (
 )
 
 // clientPatience bounds one run of a foreign client; a healthy one needs seconds.
-const clientPatience = 3 * time.Minute
+const clientPatience = 2 * time.Minute
 
 // command makes the argument list of a foreign client; it skips the test where the client is missing.
 type command func(t *testing.T) []string

@@ -20,8 +20,8 @@ import (
 )
 
 // TestFsyncErrorStopsTheProcess runs the broker on ext4 in a sparse file on a small tmpfs. When the tmpfs is full, writing
-// pages back fails and the kernel reports EIO to fsync, once; a second fsync would succeed. The process must end with a
-// clear reason. On a larger tmpfs everything acknowledged must then be there.
+// pages back fails and the kernel reports it to fsync, once; a second fsync would succeed. The process must end with a
+// clear reason. On a larger tmpfs everything acknowledged must then be there, or the partition must say that it is not.
 func TestFsyncErrorStopsTheProcess(t *testing.T) {
 	if os.Geteuid() != 0 {
 		missing(t, "a tmpfs", errors.New("not root"))
@@ -66,10 +66,21 @@ func TestFsyncErrorStopsTheProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	node.Restart()
+	defer node.Kill()
+	// This disk also lies: where ext4 could not convert an extent whose data it had written, an fsync before had answered
+	// that all is well. Then the bytes that the index proves to have been durable are gone, and with one replica nobody can
+	// bring them back. What must not happen is that the partition serves without them.
+	if strings.Contains(node.Log(), "partition is offline\",\"topic\":\"full\"") {
+		t.Log("the disk had lied to an fsync: the partition is offline and says so")
+		cl.Close()
+		stop()
+		wg.Wait()
+		return
+	}
+	waitAcked(t, h, h.ackedCount()+100)
 	stop()
 	wg.Wait()
 	h.check(t, node, "full")
-	node.Kill()
 }
 
 // fillWithNoise produces incompressible records of 64 KiB until ctx ends.

@@ -117,9 +117,10 @@ func TestDuplicateOfABatchInFlight(t *testing.T) {
 func TestRefusalDropsWhatIsInFlight(t *testing.T) {
 	_, p, fsys := memPartition(t)
 	mustAppend(t, p, batch.BuildOptions{Producer: &batch.Producer{ID: 1}}, "a")
-	hang := make(chan struct{})
-	fsys.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Hang: hang})
+	hang, entered := make(chan struct{}), make(chan struct{})
+	fsys.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Hang: hang, Do: func(vfs.Call) { close(entered) }})
 	blocker := p.Append(frameOf(t, batch.BuildOptions{}, "blocker"))
+	<-entered
 	bad := p.Append(from(t, 1, 0, 1, 1))
 	after := p.Append(from(t, 1, 0, 2, 1))
 	// What Raft does to single proposals of a leader that is about to hand over: this one is not stored as it was checked.

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,7 +27,7 @@ type cluster struct {
 	rng   *rand.Rand
 	disks [3]*vfs.Mem
 	nodes [3]*node
-	parts [3]*Partition
+	parts [3]atomic.Pointer[Partition] // nil while the node is down
 }
 
 func newCluster(t *testing.T, seed uint64) *cluster {
@@ -55,7 +56,7 @@ func (c *cluster) start(i int) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.parts[i] = p
+	c.parts[i].Store(p)
 }
 
 // crash cuts the power of a node.
@@ -66,7 +67,7 @@ func (c *cluster) crash(i int) {
 	}
 	c.disks[i] = c.disks[i].Crash(c.rng, vfs.CrashOptions{Survive: -1})
 	_ = c.nodes[i].Close(ctx)
-	c.parts[i] = nil
+	c.parts[i].Store(nil)
 }
 
 func (c *cluster) restart(i int) {
@@ -77,17 +78,18 @@ func (c *cluster) restart(i int) {
 	c.start(i)
 }
 
-func (c *cluster) leader() int {
+// leader waits for the node that leads, and returns its replica too.
+func (c *cluster) leader() (int, *Partition) {
 	c.t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		for i, p := range c.parts {
-			if p != nil && p.Leading() {
-				return i
+		for i := range c.parts {
+			if p := c.parts[i].Load(); p != nil && p.Leading() {
+				return i, p
 			}
 		}
 	}
 	c.t.Fatal("no leader")
-	return -1
+	return -1, nil
 }
 
 func (c *cluster) close() {
@@ -104,11 +106,12 @@ func TestClusterServesFromItsLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, 1)
 		defer c.close()
-		l := c.leader()
-		mustAppend(t, c.parts[l], batch.BuildOptions{}, "a", "b", "c")
+		l, lp := c.leader()
+		mustAppend(t, lp, batch.BuildOptions{}, "a", "b", "c")
 		time.Sleep(3 * time.Second) // longer than the commit timeout, after which idle followers hear of the watermark
-		want := replication.Leader{Node: replication.NodeID(l + 1), Epoch: c.parts[l].Leader().Epoch}
-		for i, p := range c.parts {
+		want := replication.Leader{Node: replication.NodeID(l + 1), Epoch: lp.Leader().Epoch}
+		for i := range c.parts {
+			p := c.parts[i].Load()
 			if p.Leader() != want {
 				t.Errorf("node %d: %+v leads, want %+v", i+1, p.Leader(), want)
 			}
@@ -154,7 +157,7 @@ func (p *producer) send(t *testing.T) {
 		if try > 200 {
 			t.Fatalf("producer %d does not get on", p.id)
 		}
-		part := p.c.parts[p.c.leader()]
+		_, part := p.c.leader()
 		a, err := part.Append(Batch{Frame: slices.Clone(b.Frame)}).Wait(ctx)
 		switch {
 		case err == nil:
@@ -201,7 +204,7 @@ func TestIdempotenceThroughFailOvers(t *testing.T) {
 				time.Sleep(time.Duration(c.rng.IntN(8)) * time.Millisecond)
 				down := c.rng.IntN(3)
 				if c.rng.IntN(2) == 0 {
-					down = c.leader()
+					down, _ = c.leader()
 				}
 				c.crash(down)
 				time.Sleep(time.Duration(c.rng.IntN(2000)) * time.Millisecond)
@@ -216,7 +219,7 @@ func TestIdempotenceThroughFailOvers(t *testing.T) {
 }
 
 func (c *cluster) check(producers []*producer) {
-	p := c.parts[c.leader()]
+	_, p := c.leader()
 	all := readAll(c.t, p, 0)
 	for _, pr := range producers {
 		var got []string

@@ -1,5 +1,7 @@
 package raftgroup
 
+//quorlog:bubble simulate and its kind run every test of this file in one
+
 import (
 	"bytes"
 	"errors"

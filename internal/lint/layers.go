@@ -40,8 +40,8 @@ var layers = []layer{
 	{"kafkaproto", nil, "the protocol's bytes are decoded and guarded without knowing what the broker does with them"},
 
 	{"replication", []string{"log/batch"}, "it holds the nouns of the replicated side: what all import must import nothing but the log's nouns"},
-	{"replication/partition", []string{"replication", "replication/raftgroup", "replication/raftlog", "log", "log/batch", "log/vfs"},
-		"it is the only door to replicated data: above it there are offsets, below it Raft indexes, and it knows no service"},
+	{"replication/partition", []string{"replication", "replication/raftgroup", "replication/raftlog", "replication/transport", "log", "log/batch", "log/vfs"},
+		"it is the only door to replicated data: above it there are offsets, below it Raft indexes, and it knows no service; the transport it only hands to its groups"},
 	{"replication/controller/...", []string{"replication", "replication/raftgroup", "replication/controller/...", "internal/config", "log/batch"},
 		"the controller's image is computed from its commands alone, the same on every node; partitions follow it, not the other way round"},
 	{"replication/raftgroup", []string{"replication", "replication/raftlog", "replication/transport", "log", "log/batch", "log/vfs"},
@@ -118,7 +118,8 @@ const everywhere = "..."
 // decision, and its line says where it ends.
 var fences = []fence{
 	{"github.com/hashicorp/raft-boltdb/v2", raftOnly, false, raftWhy},
-	{"github.com/hashicorp/raft", raftOnly, false, raftWhy},
+	// Tests of a partition's cluster look at the messages on its simulated network.
+	{"github.com/hashicorp/raft", raftOnly, true, raftWhy},
 	{"go.etcd.io/bbolt", raftOnly, false, "it stores votes and the metadata group's log, nothing else; partitions have their own log"},
 	{"github.com/hashicorp/go-hclog", raftOnly, false, "Raft wants one; everybody else logs with log/slog"},
 	{"github.com/hashicorp/go-metrics", raftOnly, false, "Raft wants one; everybody else counts in internal/metrics"},

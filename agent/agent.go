@@ -154,6 +154,9 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.checkStored(a.controller.Image()); err != nil {
+		return err
+	}
 	a.reconcile(ctx, a.controller.Image())
 	a.controller.Watch(func(before, after *controller.Image) {
 		replicated.ForwardDeletions(a.groups, before, after)

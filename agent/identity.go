@@ -27,7 +27,7 @@ type identity struct {
 // claim locks the data directory for this process and ties it to the node id. Two processes on one directory, or another
 // node's directory, would destroy data: both are refused.
 func claim(fsys vfs.FS, dir string, id replication.NodeID) (unlock io.Closer, err error) {
-	if err := fsys.MkdirAll(dir); err != nil {
+	if err := vfs.MkdirDurable(fsys, dir); err != nil {
 		return nil, fmt.Errorf("data directory %s: %w", dir, err)
 	}
 	unlock, err = fsys.Lock(filepath.Join(dir, "lock"))

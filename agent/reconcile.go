@@ -2,6 +2,8 @@ package agent
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -15,6 +17,27 @@ const exitDisk = 4
 
 // exitProcess ends the process without any more writes: what is on disk now is what recovery will find.
 func exitProcess(error) { os.Exit(exitDisk) }
+
+// ErrMetadataLost: there are partitions, but no metadata that would know them. Missing metadata never means "delete".
+var ErrMetadataLost = errors.New("the data directory holds partitions but has lost its metadata")
+
+// checkStored compares what lies on disk with what the cluster knows. Replicas that it does not know are left alone and
+// named: a topic that was deleted just before a crash, or metadata that is older than the data.
+func (a *Agent) checkStored(im *controller.Image) error {
+	stored, err := a.partitions.Stored()
+	if err != nil {
+		return err
+	}
+	if im.ClusterID == "" && len(stored) > 0 {
+		return fmt.Errorf("%w: %d partitions in %s; restore its metadata directory", ErrMetadataLost, len(stored), a.node.DataDir)
+	}
+	for _, id := range stored {
+		if t := im.ByID[id.Topic]; t == nil || int(id.Partition) >= len(t.Partitions) {
+			a.logger.Warn("a stored partition belongs to no topic; its files are left alone", "directory", id.String())
+		}
+	}
+	return nil
+}
 
 // reconcileLoop follows the cluster's metadata.
 func (a *Agent) reconcileLoop() {

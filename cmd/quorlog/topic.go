@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/base64"
 	"fmt"
 	"sort"
 	"strconv"
@@ -150,13 +151,16 @@ func newTopicDescribe(c *client) *cobra.Command {
 			}
 			if c.json() {
 				return printJSON(cmd.OutOrStdout(), map[string]any{
-					"name": args[0], "id": detail.ID.String(), "partitions": partitions, "configs": configs,
+					"name": args[0], "id": topicID(detail), "partitions": partitions, "configs": configs,
 				})
 			}
-			return printTopic(cmd, args[0], detail.ID.String(), partitions, configs)
+			return printTopic(cmd, args[0], topicID(detail), partitions, configs)
 		},
 	}
 }
+
+// topicID is Kafka's text form of a topic's id: unpadded base64url.
+func topicID(detail kadm.TopicDetail) string { return base64.RawURLEncoding.EncodeToString(detail.ID[:]) }
 
 func describePartitions(cmd *cobra.Command, adm *kadm.Client, detail kadm.TopicDetail) ([]partitionRow, error) {
 	starts, err := adm.ListStartOffsets(cmd.Context(), detail.Topic)

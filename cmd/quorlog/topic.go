@@ -160,7 +160,9 @@ func newTopicDescribe(c *client) *cobra.Command {
 }
 
 // topicID is Kafka's text form of a topic's id: unpadded base64url.
-func topicID(detail kadm.TopicDetail) string { return base64.RawURLEncoding.EncodeToString(detail.ID[:]) }
+func topicID(detail kadm.TopicDetail) string {
+	return base64.RawURLEncoding.EncodeToString(detail.ID[:])
+}
 
 func describePartitions(cmd *cobra.Command, adm *kadm.Client, detail kadm.TopicDetail) ([]partitionRow, error) {
 	starts, err := adm.ListStartOffsets(cmd.Context(), detail.Topic)

@@ -76,7 +76,8 @@ func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
 		if wanted[p.ID()] {
 			continue
 		}
-		if err := a.partitions.Delete(ctx, p.ID()); err != nil {
+		// A deletion that has begun is finished even when the node stops meanwhile.
+		if err := a.partitions.Delete(context.WithoutCancel(ctx), p.ID()); err != nil {
 			a.logger.Error("deleting a partition", "topic", p.Topic(), "partition", p.ID().Partition, "error", err)
 		}
 	}

@@ -130,7 +130,7 @@ func (n *node) reconcile(ctx context.Context) {
 	im := n.ctl.Image()
 	for _, p := range n.manager.All() {
 		if im.ByID[p.ID().Topic] == nil {
-			if err := n.manager.Delete(ctx, p.ID()); err != nil {
+			if err := n.manager.Delete(ctx, p.ID()); err != nil && ctx.Err() == nil {
 				n.t.Error(err)
 			}
 		}

@@ -34,6 +34,7 @@ func TestCrashHistories(t *testing.T) {
 			return
 		}
 	}
+	t.Logf("seeds %d to %d: %d histories", first, first+n-1, n)
 }
 
 // TestCrashHistoriesShrink is the same for rapid, which shrinks what fails.

@@ -94,7 +94,7 @@ func (d *disk) restore(t *testing.T) {
 // is there, once, in order and at its offset.
 func TestPowerCut(t *testing.T) {
 	const producers, partitions = 2, 3
-	cuts := scaled(2, 20)
+	cuts := scaled(20, 200)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d, %d power cuts", seed, cuts)
 	rng := rand.New(rand.NewPCG(seed, 1))

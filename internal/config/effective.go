@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -136,8 +135,9 @@ func (l Layers) TopicConfig() (replication.TopicConfig, error) {
 	if l.Get(Topic, "internal.segment.bytes") != "" {
 		c.SegmentBytes = r.number("internal.segment.bytes")
 	}
-	if _, err := batch.ParseCodec(c.Compression); err == nil && c.Compression != "snappy" && c.Compression != "none" {
-		c.CompressionLevel = int(r.number("compression." + c.Compression + ".level"))
+	// Not every codec has levels, and "producer" and "uncompressed" are none: the registry knows.
+	if level := "compression." + c.Compression + ".level"; registry[Topic][level] != nil {
+		c.CompressionLevel = int(r.number(level))
 	}
 	if l.Get(Topic, "message.timestamp.type") == "LogAppendTime" {
 		c.TimestampType = replication.LogAppendTime

@@ -127,9 +127,25 @@ func TestTopicConfigValues(t *testing.T) {
 	}
 }
 
+// TestCompressionTypes: every compression.type leads to a configuration, with a level where its codec has one.
+func TestCompressionTypes(t *testing.T) {
+	want := map[string]int{"gzip": -1, "lz4": 9, "zstd": 3} // Kafka's defaults
+	for _, name := range codecs {
+		c, err := Layers{Topic: map[string]string{"compression.type": name}}.TopicConfig()
+		level, has := want[name]
+		if !has {
+			level = -1
+		}
+		if err != nil || c.Compression != name || c.CompressionLevel != level {
+			t.Errorf("%s: %+v, %v", name, c, err)
+		}
+	}
+}
+
 // TestWhatIsAcceptedIsUsable: any value that the registry accepts, in any layer, leads to a configuration within bounds.
 func TestWhatIsAcceptedIsUsable(t *testing.T) {
 	value := rapid.OneOf(
+		rapid.SampledFrom(codecs),
 		rapid.SampledFrom([]string{"", " 5", "-1", "0", "1", "+7", "007", "9223372036854775807", "-9223372036854775808", "NaN", "Inf", "0.5", "true", "TRUE", "compact", "delete,compact", ",", "zstd", "LogAppendTime", "1e3", "0x10", "2147483647"}),
 		rapid.StringN(0, 12, -1),
 	)

@@ -2,7 +2,8 @@
 // `quorlog serve` runs, and what a Go program embeds: agent.New(Config), Start, Addr, Close.
 //
 // Goroutines, beside those of the parts: one that brings the local partitions in line with the cluster's metadata
-// (reconcileLoop), one for retention (maintainLoop), one each for the port and the Kafka listener. All are started by Start and ended by Close.
+// (reconcileLoop), one for retention (maintainLoop), one for the disk's free
+// space (spaceLoop), one each for the port and the Kafka listener. All are started by Start and ended by Close.
 package agent
 
 import (
@@ -213,6 +214,7 @@ func (a *Agent) serve(context.Context) error {
 	})
 	a.loops.Go(a.reconcileLoop)
 	a.loops.Go(a.maintainLoop)
+	a.loops.Go(a.spaceLoop)
 	return nil
 }
 

@@ -87,6 +87,23 @@ func (a *Agent) hosts(assignment replication.Assignment) bool {
 	return slices.ContainsFunc(assignment.Replicas, func(r replication.ReplicaID) bool { return r.Node == a.node.NodeID })
 }
 
+// spaceInterval is how often the disk's free space is looked at.
+const spaceInterval = 2 * time.Second
+
+// spaceLoop notices a disk that others fill, and one that has room again.
+func (a *Agent) spaceLoop() {
+	tick := time.NewTicker(spaceInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-tick.C:
+			a.partitions.CheckSpace()
+		}
+	}
+}
+
 // maintainLoop runs retention.
 func (a *Agent) maintainLoop() {
 	tick := time.NewTicker(a.layers.Duration("log.retention.check.interval.ms"))

@@ -111,6 +111,13 @@ func (s *space) look(m *Manager) {
 	}
 }
 
+// CheckSpace compares the free space of the disk with the soft limit. Appends do so themselves every 16 MiB; what others
+// write or free is seen only here, so it is to be called every few seconds.
+func (m *Manager) CheckSpace() {
+	m.space.look(m)
+	m.space.keepBallast(m)
+}
+
 func (m *Manager) softFree(total uint64) uint64 {
 	switch {
 	case m.o.SoftFree < 0:

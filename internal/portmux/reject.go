@@ -43,7 +43,7 @@ func (r rejector) run(log *limitedLog) {
 		if err != nil {
 			return
 		}
-		log.warn("connection closed", "reason", r.reason, "remote", nc.RemoteAddr())
+		log.warn("connection closed", "reason", r.reason, "remote", nc.RemoteAddr().String())
 		select {
 		case busy <- struct{}{}:
 			wg.Go(func() {

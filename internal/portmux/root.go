@@ -45,7 +45,7 @@ func (r *root) Accept() (net.Conn, error) {
 			return nc, nil
 		case err == nil:
 			wait = 0
-			r.log.warn("connection refused", "reason", "too many connections that have sent nothing", "remote", nc.RemoteAddr())
+			r.log.warn("connection refused", "reason", "too many connections that have sent nothing", "remote", nc.RemoteAddr().String())
 			_ = nc.Close()
 		case r.isClosed() || !temporary(err):
 			return nil, permanent{err}

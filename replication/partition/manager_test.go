@@ -387,6 +387,50 @@ func TestDamageFoundByAReadTakesThePartitionOffline(t *testing.T) {
 	}
 }
 
+// So does a file of a format that this build does not know: a sealed index is looked at when it is first needed.
+func TestUnknownFormatFoundByAReadTakesThePartitionOffline(t *testing.T) {
+	mem := vfs.NewMem()
+	n := open(t, Options{DataDir: "/d", FS: mem})
+	cfg := testConfig()
+	cfg.SegmentBytes = 300
+	p := n.partition(0, cfg)
+	for range 6 {
+		mustAppend(t, p, batch.BuildOptions{}, strings.Repeat("a", 100))
+	}
+	if err := n.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	const versionAt, version = 8, 77
+	dir := filepath.Join("/d/partitions", testID(0).String())
+	indexes := slices.DeleteFunc(mustList(t, mem, dir), func(name string) bool { return vfs.ClassOf(name) != vfs.ClassIndex })
+	for _, name := range indexes[:len(indexes)-1] { // the last is not sealed
+		f, err := mem.Open(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteAt([]byte{version}, versionAt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n = open(t, Options{DataDir: "/d", FS: mem})
+	p = n.partition(0, cfg)
+	if _, err := p.Read(ReadRequest{MaxBytes: 1 << 20, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch}); !errors.Is(err, replication.ErrStorage) {
+		t.Fatalf("got %v", err)
+	}
+	if !errors.Is(p.Err(), log.ErrFormat) {
+		t.Errorf("partition: %v", p.Err())
+	}
+}
+
+func mustList(t *testing.T, fsys vfs.FS, dir string) []string {
+	t.Helper()
+	names, err := fsys.List(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.Sorted(slices.Values(names))
+}
+
 func TestDeleteIsDurableAndFinishedAtTheStart(t *testing.T) {
 	mem := vfs.NewMem()
 	n := open(t, Options{DataDir: "/d", FS: mem})

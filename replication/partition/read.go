@@ -88,7 +88,7 @@ func (p *Partition) readError(err error) error {
 		return fmt.Errorf("%w: %w", replication.ErrOffsetOutOfRange, err)
 	case errors.Is(err, log.ErrClosed):
 		return fmt.Errorf("%w: %w", replication.ErrNotLeader, err)
-	case errors.Is(err, log.ErrCorrupt):
+	case isDamage(err):
 		p.damaged(err)
 	}
 	return fmt.Errorf("%w: %w", replication.ErrStorage, err)

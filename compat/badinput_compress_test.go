@@ -21,7 +21,7 @@ const (
 var xerialHeader = []byte{0x82, 'S', 'N', 'A', 'P', 'P', 'Y', 0, 0, 0, 0, 1, 0, 0, 0, 1}
 
 // zstdEncoder is used by EncodeAll only, which may be called from any number of goroutines.
-var zstdEncoder, errZstd = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+var zstdEncoder, _ = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1)) // fails for wrong options only
 
 // compress compresses as a client does; the results of gzip, lz4 and zstd may be put behind one another.
 func compress(codec int, content []byte) []byte {

@@ -3,7 +3,7 @@
 //
 // Goroutines, beside those of the parts: one that brings the local partitions in line with the cluster's metadata
 // (reconcileLoop), one for retention (maintainLoop), one for the disk's free
-// space (spaceLoop), one each for the port and the Kafka listener. All are started by Start and ended by Close.
+// space and the scrub (diskLoop), one each for the port and the Kafka listener. All are started by Start and ended by Close.
 package agent
 
 import (
@@ -214,7 +214,7 @@ func (a *Agent) serve(context.Context) error {
 	})
 	a.loops.Go(a.reconcileLoop)
 	a.loops.Go(a.maintainLoop)
-	a.loops.Go(a.spaceLoop)
+	a.loops.Go(a.diskLoop)
 	return nil
 }
 

@@ -87,12 +87,16 @@ func (a *Agent) hosts(assignment replication.Assignment) bool {
 	return slices.ContainsFunc(assignment.Replicas, func(r replication.ReplicaID) bool { return r.Node == a.node.NodeID })
 }
 
-// spaceInterval is how often the disk's free space is looked at.
-const spaceInterval = 2 * time.Second
+const (
+	// watchInterval is how often the disk is looked after.
+	watchInterval = 2 * time.Second
+	// scrubStep is how much is checked each time: 4 MiB a second, 345 GB a day.
+	scrubStep = 8 << 20
+)
 
-// spaceLoop notices a disk that others fill, and one that has room again.
-func (a *Agent) spaceLoop() {
-	tick := time.NewTicker(spaceInterval)
+// diskLoop notices a disk that others fill, one that has room again, and bytes that have changed.
+func (a *Agent) diskLoop() {
+	tick := time.NewTicker(watchInterval)
 	defer tick.Stop()
 	for {
 		select {
@@ -100,6 +104,7 @@ func (a *Agent) spaceLoop() {
 			return
 		case <-tick.C:
 			a.partitions.CheckSpace()
+			a.partitions.Scrub(scrubStep)
 		}
 	}
 }

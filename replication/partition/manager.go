@@ -36,6 +36,7 @@ type Manager struct {
 	tail    *log.TailBudget
 	queue   *semaphore.Weighted
 	space   space
+	scrub   scrub
 	changes changes
 	fatal   sync.Once
 	ctx     context.Context // ends with Close

@@ -343,7 +343,9 @@ func TestFailedFsyncIsFatalOnce(t *testing.T) {
 }
 
 // Damage that a read finds takes the partition offline: it must not lead with it.
-func TestDamageFoundByAReadTakesThePartitionOffline(t *testing.T) {
+// damagedNode is a node whose partition 0 has a wrong byte among what was durable at its clean stop.
+func damagedNode(t *testing.T) (*node, *Partition) {
+	t.Helper()
 	mem := vfs.NewMem()
 	n := open(t, Options{DataDir: "/d", FS: mem})
 	p := n.partition(0, testConfig())
@@ -375,7 +377,11 @@ func TestDamageFoundByAReadTakesThePartitionOffline(t *testing.T) {
 		}
 	}
 	n = open(t, Options{DataDir: "/d", FS: mem})
-	p = n.partition(0, testConfig())
+	return n, n.partition(0, testConfig())
+}
+
+func TestDamageFoundByAReadTakesThePartitionOffline(t *testing.T) {
+	n, p := damagedNode(t)
 	if _, err := p.Read(ReadRequest{MaxBytes: 1 << 20, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch}); !errors.Is(err, replication.ErrStorage) {
 		t.Fatalf("got %v", err)
 	}
@@ -429,6 +435,20 @@ func mustList(t *testing.T, fsys vfs.FS, dir string) []string {
 		t.Fatal(err)
 	}
 	return slices.Sorted(slices.Values(names))
+}
+
+// TestDamageFoundByTheScrub: nobody has read the bytes when the scrub comes by.
+func TestDamageFoundByTheScrub(t *testing.T) {
+	n, p := damagedNode(t)
+	for range 10 {
+		n.Scrub(1)
+	}
+	if !errors.Is(p.Err(), log.ErrCorrupt) {
+		t.Errorf("partition: %v", p.Err())
+	}
+	if len(n.fatals()) > 0 {
+		t.Error(n.fatals())
+	}
 }
 
 func TestDeleteIsDurableAndFinishedAtTheStart(t *testing.T) {

@@ -265,7 +265,7 @@ func TestFuzzSockets(t *testing.T) {
 
 	fuzzers := make([]*fuzzer, workers)
 	var left atomic.Int64
-	left.Store(int64(scaled(6000, 2_000_000)))
+	left.Store(int64(scaled(6000, 400_000)))
 	var wg sync.WaitGroup
 	for i := range fuzzers {
 		f := newFuzzer(t, node, seed+uint64(i))

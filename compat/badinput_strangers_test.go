@@ -332,3 +332,34 @@ func awaitRoom(t *testing.T, node *testcluster.Node) {
 		}
 	}
 }
+
+// TestSlowLargeRequests: clients that announce large requests and then stop, more of them than the broker has memory for,
+// hold others up for a few seconds at most, and not until their own time is over.
+func TestSlowLargeRequests(t *testing.T) {
+	t.Parallel()
+	const stalled, most = 40, 15 * time.Second
+	node := testcluster.Start(t, testcluster.Options{})
+	healthy := dialWire(t, node)
+	healthy.createTopic("healthy", 1)
+	grown := memoryPeak(t, node.Pid, func() {
+		for range stalled {
+			w := dialWire(t, node)
+			if _, err := w.Write(append([]byte{0x06, 0x3f, 0xff, 0xff}, make([]byte, 70<<10)...)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, size := range []int{1000, 10_000, 100_000, 1_000_000} {
+			began := time.Now()
+			if got, err := healthy.produceTo("healthy", 9, batchOfSize(size)); err != nil || got.ErrorCode != 0 {
+				t.Fatalf("%d bytes: %+v, %v", size, got, err)
+			}
+			took := time.Since(began)
+			t.Logf("%d bytes beside %d stalled requests of 100 MiB: %v", size, stalled, took)
+			if took > most {
+				t.Errorf("%d bytes took %v", size, took)
+			}
+		}
+	})
+	t.Logf("%d KiB more at the peak", grown)
+	unharmed(t, node)
+}

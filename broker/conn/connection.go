@@ -36,6 +36,7 @@ type connection struct {
 	draining atomic.Bool  // Shutdown: read no further frame
 	answered atomic.Int64 // when the last request was finished, in Unix nanoseconds
 	fresh    bool         // nothing has been read yet; the reader's
+	arrival  arrival      // see requestMemory
 	opened   time.Time
 }
 

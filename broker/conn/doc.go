@@ -13,8 +13,8 @@
 //
 // A peer gets little before it has proven itself and never more than its [Limits]: time to send its first byte, time for
 // each step of a frame, time to take an answer, memory as its bytes arrive. The memory of all requests together is bounded
-// too; small requests are exempt, so that heartbeats pass while large ones wait. An idle connection holds a buffer of 512
-// bytes and two parked goroutines.
+// too; small requests are exempt, so that heartbeats pass while large ones wait, and who sends too slowly gives way when it
+// is short (memory.go). An idle connection holds a buffer of 512 bytes and two parked goroutines.
 //
 // # Goroutines
 //
@@ -24,6 +24,7 @@
 //	         the connection.
 //	writer   one for each connection; woken by the queue and by the calls that it finishes; ends when the reader has ended
 //	         and the queue is empty, or when the connection fails
+//	relieve  at most one, while a connection waits for memory; started by the first that waits, ended by the last
 //
-// Locks: Server.mu and queue.mu are leaves; nothing is called under them.
+// Locks: Server.mu, queue.mu and requestMemory.mu are leaves; nothing is called under them but SetReadDeadline.
 package conn

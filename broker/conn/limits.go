@@ -13,7 +13,7 @@ type Limits struct {
 	MaxInFlight      int
 	MaxInFlightBytes int
 	// MaxRequestMemory bounds the unanswered requests of all connections together, in bytes; requests of at most 4 KiB are
-	// not counted. It is raised to MaxFrame if it is below.
+	// not counted. It is raised to MaxFrame if it is below. See requestMemory for who gives way when it is short.
 	MaxRequestMemory int64
 
 	// MaxConnections and MaxConnectionsPerIP refuse connections (max.connections, max.connections.per.ip).

@@ -356,7 +356,7 @@ func TestRequestMemory(t *testing.T) {
 			t.Error(err)
 		}
 		synctest.Wait()
-		if !h.memory.TryAcquire(1 << 20) {
+		if !h.memory.all.TryAcquire(1 << 20) {
 			t.Error("memory has leaked")
 		}
 	})

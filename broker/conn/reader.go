@@ -102,12 +102,17 @@ func (c *connection) frame() (frame []byte, counted bool, err error) {
 func (c *connection) body(n int) (frame []byte, counted bool, err error) {
 	const first = 64 << 10
 	take := func(n int) error {
-		if err := c.server.memory.Acquire(c.ctx, int64(n)); err != nil {
+		if err := c.server.memory.take(c, int64(n)); err != nil {
 			return errNoAnswer
 		}
 		counted = true
 		return c.deadline(c.server.limits.Partial)
 	}
+	defer func() {
+		if counted {
+			c.server.memory.arrived(c)
+		}
+	}()
 	if n > exemptFrame && n <= first {
 		err = take(n)
 	} else if c.in.Buffered() < n {
@@ -117,8 +122,11 @@ func (c *connection) body(n int) (frame []byte, counted bool, err error) {
 		return nil, counted, err
 	}
 	frame, err = kafkaproto.ReadBody(&pacedReader{c: c, left: first}, n, take)
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		err = io.ErrUnexpectedEOF
+	case err != nil && c.arrival.evicted.Load():
+		err = fmt.Errorf("a request came slowly while memory is short: %w", os.ErrDeadlineExceeded)
 	}
 	return frame, counted, err
 }
@@ -126,7 +134,7 @@ func (c *connection) body(n int) (frame []byte, counted bool, err error) {
 // giveBack returns the memory of a request.
 func (c *connection) giveBack(size int, counted bool) {
 	if counted {
-		c.server.memory.Release(int64(size))
+		c.server.memory.give(int64(size))
 	}
 }
 
@@ -183,14 +191,17 @@ func (c *connection) idleFor() time.Duration {
 	return time.Duration(time.Now().UnixNano() - last)
 }
 
-// deadline gives the peer time to send. Shutdown sets its own deadline after the flag, so that either the flag is seen here
-// or its deadline holds.
+// deadline gives the peer time to send. Shutdown and evictSlow set their own deadline after their flag, so that either the
+// flag is seen here or their deadline holds.
 func (c *connection) deadline(d time.Duration) error {
 	if err := c.net.SetReadDeadline(time.Now().Add(d)); err != nil {
 		return err
 	}
 	if c.draining.Load() {
 		return errDrained
+	}
+	if c.arrival.evicted.Load() {
+		return os.ErrDeadlineExceeded
 	}
 	return nil
 }
@@ -211,5 +222,6 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	}
 	n, err := p.c.in.Read(b[:min(len(b), p.left)])
 	p.left -= n
+	p.c.arrival.bytes.Add(int64(n))
 	return n, err
 }

@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 )
 
 // DefaultListener is the listener's name where none is given.
@@ -47,7 +45,7 @@ type Listener struct {
 type Server struct {
 	options Options
 	limits  Limits
-	memory  *semaphore.Weighted // bytes of requests in flight
+	memory  *requestMemory
 	log     *quietLog
 	admit   admission
 	counts  counters
@@ -78,7 +76,7 @@ func NewServer(o Options) *Server {
 	s := &Server{
 		options:  o,
 		limits:   limits,
-		memory:   semaphore.NewWeighted(limits.MaxRequestMemory),
+		memory:   newRequestMemory(limits.MaxRequestMemory, int64(limits.MaxFrame)),
 		log:      newQuietLog(o.Logger),
 		stopping: make(chan struct{}),
 	}

@@ -50,6 +50,8 @@ var layers = []layer{
 		"it turns Raft's entries into the log's and back, and nothing else"},
 	{"replication/transport", []string{"replication", "log/batch"},
 		"it carries messages between nodes; it must not care what a group does with them"},
+	{"replication/leaders", []string{"replication", "log/batch"},
+		"who leads is a hint that nodes push to each other: it must work without partitions and without the controller"},
 	{"replication/membership", []string{"replication"},
 		"gossip is a hint: it hands out plain values and decides nothing"},
 

@@ -190,7 +190,7 @@ func (a *Agent) register(ctx context.Context) error {
 }
 
 func (a *Agent) serve(context.Context) error {
-	lookup := admin.NewPartitions(a.controller, a.partitions)
+	lookup := admin.NewPartitions(a.controller, a.partitions, nil)
 	services := api.Services{
 		Produce: produce.New(produce.Options{Partitions: lookup, Now: a.config.Now}),
 		Fetch: fetch.New(fetch.Options{

@@ -63,6 +63,8 @@ type Options struct {
 	Images     Images
 	Controller Controller
 	Local      Local
+	// Leaders is the leadership table; nil for a node without peers.
+	Leaders Leaders
 	// FS and DataDir tell DescribeLogDirs where the logs are.
 	FS      Volume
 	DataDir string
@@ -80,6 +82,8 @@ type Service struct {
 	images     Images
 	controller Controller
 	local      Local
+	leaders    Leaders
+	peers      bool // there is a leadership table: all nodes' partitions are known
 	fs         Volume
 	dataDir    string
 	leaderWait time.Duration
@@ -89,11 +93,14 @@ type Service struct {
 // New returns a Service.
 func New(o Options) *Service {
 	s := &Service{
-		node: o.Node, images: o.Images, controller: o.Controller, local: o.Local,
+		node: o.Node, images: o.Images, controller: o.Controller, local: o.Local, leaders: o.Leaders, peers: o.Leaders != nil,
 		fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait,
 	}
 	if s.leaderWait == 0 {
 		s.leaderWait = DefaultLeaderWait
+	}
+	if s.leaders == nil {
+		s.leaders = alone{o.Local}
 	}
 	s.producers.init(o.Controller)
 	return s
@@ -104,5 +111,7 @@ func (s *Service) Node(id replication.NodeID) (replication.Node, bool) {
 	n, ok := s.images.Image().Nodes[id]
 	return n, ok
 }
+
+func (s *Service) lookup() *Partitions { return NewPartitions(s.images, s.local, s.leaders) }
 
 var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}

@@ -152,7 +152,7 @@ func TestPartitionsTellWhyTheyAreNotThere(t *testing.T) {
 	p := NewPartitions(fixed{&controller.Image{
 		Topics: map[string]*controller.Topic{"t": topic},
 		ByID:   map[replication.TopicID]*controller.Topic{id: topic},
-	}}, hosted{{Topic: id, Partition: 0}: here})
+	}}, hosted{{Topic: id, Partition: 0}: here}, nil)
 	for _, tc := range []struct {
 		name  string
 		id    replication.TopicID

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/replication"
@@ -39,17 +40,37 @@ type PartitionInfo struct {
 type Cluster struct {
 	ID         string
 	Controller replication.NodeID
-	Nodes      []replication.Node // by id
+	Nodes      []replication.Node // that clients should use, by id
+	Fenced     []replication.Node // registered ones that have been gone for a while, by id
 }
 
-// Cluster describes the cluster.
+// fencedAfter is for how long a node must be gone before clients are no longer told its address; Kafka's
+// broker.session.timeout.ms. It is longer than a restart: a client closes its connections to a node that is not named, and
+// would have to find it again.
+const fencedAfter = 9 * time.Second
+
+// Cluster describes the cluster. A node that has been gone for a while is fenced, but only where this node is in touch with
+// most of the cluster: one that is cut off must not tell its clients that all others are gone.
 func (s *Service) Cluster() Cluster {
 	im := s.images.Image()
 	c := Cluster{ID: im.ClusterID, Controller: s.images.ControllerNode(), Nodes: make([]replication.Node, 0, len(im.Nodes))}
-	for _, n := range im.Nodes {
-		c.Nodes = append(c.Nodes, n)
+	alive := 0
+	for id := range im.Nodes {
+		if s.leaders.Alive(id) {
+			alive++
+		}
 	}
-	slices.SortFunc(c.Nodes, func(a, b replication.Node) int { return cmp.Compare(a.ID, b.ID) })
+	most := 2*alive > len(im.Nodes)
+	for id, n := range im.Nodes {
+		if most && id != s.node && s.leaders.Silent(id) > fencedAfter {
+			c.Fenced = append(c.Fenced, n)
+		} else {
+			c.Nodes = append(c.Nodes, n)
+		}
+	}
+	byID := func(a, b replication.Node) int { return cmp.Compare(a.ID, b.ID) }
+	slices.SortFunc(c.Nodes, byID)
+	slices.SortFunc(c.Fenced, byID)
 	return c
 }
 
@@ -137,18 +158,16 @@ func (s *Service) describe(im *controller.Image, t *controller.Topic) TopicInfo 
 
 func (s *Service) partition(im *controller.Image, t *controller.Topic, index int32) PartitionInfo {
 	replicas := t.Partitions[index].Replicas
-	info := PartitionInfo{Index: index, Leader: noLeader, Replicas: make([]replication.NodeID, len(replicas))}
+	info := PartitionInfo{Index: index, Replicas: make([]replication.NodeID, len(replicas))}
 	for i, r := range replicas {
 		info.Replicas[i] = r.Node
-		if _, there := im.Nodes[r.Node]; !there {
+		if _, there := im.Nodes[r.Node]; !there || !s.leaders.Alive(r.Node) {
 			info.Offline = append(info.Offline, r.Node)
 		}
 	}
-	if p, ok := s.local.Get(replication.PartitionID{Topic: t.ID, Partition: index}); ok {
-		if l := p.Leader(); l.Node != replication.NoNode {
-			info.Leader = l
-		}
-		info.ISR = p.ISR()
+	info.Leader, info.ISR = leader(s.leaders, s.local, replication.PartitionID{Topic: t.ID, Partition: index})
+	if _, there := im.Nodes[info.Leader.Node]; !there {
+		info.Leader.Node = replication.NoNode // a client would not know where it is
 	}
 	return info
 }

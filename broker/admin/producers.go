@@ -109,9 +109,12 @@ func (p *producerIDs) refill(ctx context.Context) error {
 
 // ActiveProducers returns the producers that a partition remembers.
 func (s *Service) ActiveProducers(topic string, index int32) ([]partition.ProducerState, error) {
-	p, err := NewPartitions(s.images, s.local).Lookup(topic, index)
-	if err != nil {
+	p, err := s.lookup().Lookup(topic, index)
+	switch {
+	case err != nil:
 		return nil, err
+	case !p.Leading():
+		return nil, replication.ErrNotLeader // what a follower remembers may be old
 	}
 	return p.Producers(), nil
 }

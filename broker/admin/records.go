@@ -15,7 +15,7 @@ const ToHighWatermark batch.Offset = -1
 // DeleteRecords deletes the records of a partition below an offset and returns where the log starts now. Records that are
 // not committed can't be deleted, nor those of internal topics and of topics that keep the newest record of each key.
 func (s *Service) DeleteRecords(ctx context.Context, topic string, index int32, before batch.Offset) (batch.Offset, error) {
-	p, err := NewPartitions(s.images, s.local).Lookup(topic, index)
+	p, err := s.lookup().Lookup(topic, index)
 	switch {
 	case err != nil:
 		return -1, err

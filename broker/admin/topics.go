@@ -10,7 +10,7 @@ import (
 )
 
 // CreateTopics creates topics, or only checks whether it could. The results are in the order of the topics. It returns
-// once the new partitions on this node have leaders, or after LeaderWait: a client that creates a topic uses it at once.
+// once the new partitions have leaders, or after LeaderWait: a client that creates a topic uses it at once.
 func (s *Service) CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult {
 	results := make([]controller.TopicResult, len(topics))
 	fresh := make([]controller.NewTopic, 0, len(topics))
@@ -40,41 +40,40 @@ func (s *Service) CreateTopics(ctx context.Context, topics []controller.NewTopic
 	return results
 }
 
-// leaderPoll is how often awaitLeaders looks: a new partition of one voter has its leader within a few milliseconds.
-const leaderPoll = 2 * time.Millisecond
+// leaderPoll is how often awaitLeaders looks: an election without a fault takes a few milliseconds.
+const leaderPoll = 3 * time.Millisecond
 
-// awaitLeaders waits until the partitions of new topics that belong on this node are open and know their leaders. It
-// looks again and again, because at first there is no partition yet that could be watched.
+// awaitLeaders waits until the partitions of new topics have leaders that this node knows. Without a leadership table it
+// waits for those on this node. It looks again and again, because at first there is no partition yet that could be watched.
 func (s *Service) awaitLeaders(ctx context.Context, topics []*controller.Topic) {
-	if s.leaderWait < 0 || s.allLed(topics) {
+	if s.leaderWait < 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.leaderWait)
 	defer cancel()
 	ticker := time.NewTicker(leaderPoll)
 	defer ticker.Stop()
-	for !s.allLed(topics) {
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return
+	for _, t := range topics {
+		for i := 0; i < len(t.Partitions); {
+			if s.led(t, i) {
+				i++
+				continue
+			}
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return
+			}
 		}
 	}
 }
 
-func (s *Service) allLed(topics []*controller.Topic) bool {
-	for _, t := range topics {
-		for i, a := range t.Partitions {
-			if !s.hosts(a) {
-				continue
-			}
-			p, ok := s.local.Get(replication.PartitionID{Topic: t.ID, Partition: int32(i)})
-			if !ok || p.Leader().Node == replication.NoNode {
-				return false
-			}
-		}
+func (s *Service) led(t *controller.Topic, i int) bool {
+	if !s.peers && !s.hosts(t.Partitions[i]) {
+		return true
 	}
-	return true
+	l, _ := leader(s.leaders, s.local, replication.PartitionID{Topic: t.ID, Partition: int32(i)})
+	return l.Node != replication.NoNode
 }
 
 func (s *Service) hosts(a replication.Assignment) bool {

@@ -8,7 +8,6 @@ import (
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
-	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -20,7 +19,7 @@ import (
 //	v7         sessions (KIP-227)
 //	v9         the client's leader epoch fences (KIP-320)
 //	v10        zstd (KIP-110)
-//	v11        the client's rack; there is no preferred replica yet (KIP-392)
+//	v11        the client's rack: the leader sends it to a replica in that rack, which answers it too (KIP-392)
 //	v12        flexible; the epoch of the last record finds diverging logs (KIP-595)
 //	v13        topic ids (KIP-516)
 //	v15        the replica id moves to a tag (KIP-903)
@@ -53,6 +52,7 @@ func fetchRequest(r *Request, q *kmsg.FetchRequest) *fetch.Request {
 		MinBytes:      int(q.MinBytes),
 		MaxBytes:      int(q.MaxBytes),
 		ReadCommitted: q.IsolationLevel == readCommitted,
+		Rack:          q.Rack,
 	}
 	if q.Version < fetchSessions {
 		out.SessionID, out.SessionEpoch = 0, fetch.FinalEpoch
@@ -138,7 +138,7 @@ func fillFetch(p *kmsg.FetchResponseTopicPartition, r *fetch.Result, readCommitt
 	p.Default()
 	p.Partition, p.ErrorCode = r.Partition, code(r.Err)
 	p.HighWatermark, p.LastStableOffset, p.LogStartOffset = int64(r.HighWatermark), int64(r.LastStable), int64(r.LogStart)
-	p.PreferredReadReplica = int32(replication.NoNode)
+	p.PreferredReadReplica = int32(r.Preferred)
 	if readCommitted {
 		// A list, though empty, tells a consumer that it may trust it.
 		p.AbortedTransactions = make([]kmsg.FetchResponseTopicPartitionAbortedTransaction, len(r.Aborted))

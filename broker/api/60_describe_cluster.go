@@ -5,6 +5,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/kafkaproto"
+	"github.com/quorlog/quorlog/replication"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -12,7 +13,7 @@ import (
 // DescribeCluster, key 60, versions 0 to 2 (KIP-700), always flexible.
 //
 //	v1         brokers or controllers may be asked for (KIP-919)
-//	v2         fenced brokers; none is listed
+//	v2         fenced brokers too, if they are asked for: registered ones that have been gone for a while (KIP-1073)
 //
 // A broker answers for brokers only: controllers are MISMATCHED_ENDPOINT_TYPE, anything else UNSUPPORTED_ENDPOINT_TYPE.
 var describeClusterRow = Row{Key: kafkaproto.KeyDescribeCluster, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handler(handleDescribeCluster)}
@@ -41,9 +42,18 @@ func handleDescribeCluster(_ context.Context, a *API, _ *Request, q *kmsg.Descri
 	cluster := a.Admin.Cluster()
 	resp.EndpointType, resp.ClusterID, resp.ControllerID = endpointBrokers, cluster.ID, int32(cluster.Controller)
 	for _, n := range cluster.Nodes {
-		b := kmsg.NewDescribeClusterResponseBroker()
-		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
-		resp.Brokers = append(resp.Brokers, b)
+		resp.Brokers = append(resp.Brokers, describedBroker(n, false))
+	}
+	if q.IncludeFencedBrokers {
+		for _, n := range cluster.Fenced {
+			resp.Brokers = append(resp.Brokers, describedBroker(n, true))
+		}
 	}
 	return resp, nil
+}
+
+func describedBroker(n replication.Node, fenced bool) kmsg.DescribeClusterResponseBroker {
+	b := kmsg.NewDescribeClusterResponseBroker()
+	b.NodeID, b.Host, b.Port, b.Rack, b.IsFenced = int32(n.ID), n.Host, n.Port, rack(n.Rack), fenced
+	return b
 }

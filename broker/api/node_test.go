@@ -81,7 +81,7 @@ func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 		t.Fatal(err)
 	}
 	n.clusterID = n.ctl.Image().ClusterID
-	partitions := admin.NewPartitions(n.ctl, n.manager)
+	partitions := admin.NewPartitions(n.ctl, n.manager, nil)
 	n.api = New(Services{
 		Produce: produce.New(produce.Options{Partitions: partitions}),
 		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions), Sessions: fetch.DefaultSessions}),

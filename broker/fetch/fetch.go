@@ -58,9 +58,19 @@ type Partitions interface {
 	LookupID(id replication.TopicID, partition int32) (Partition, error)
 }
 
+// Routes knows where else a client may read. A topic is named by its id, or by its name if the id is zero.
+type Routes interface {
+	// LeaderOf tells who leads a partition; Node is NoNode if nobody is known to.
+	LeaderOf(topic string, id replication.TopicID, partition int32) replication.Leader
+	// ReadReplica names the replica that a consumer in a rack should read from instead of from this node; NoNode to stay.
+	ReadReplica(topic string, id replication.TopicID, partition int32, rack string) replication.NodeID
+}
+
 // Options configure a Service.
 type Options struct {
 	Partitions Partitions
+	// Routes is nil for a node without peers.
+	Routes Routes
 	// MaxBytes is fetch.max.bytes; 0 means DefaultMaxBytes.
 	MaxBytes int
 	// Sessions is how many incremental sessions are kept; 0 is none, as in Kafka.
@@ -72,6 +82,7 @@ type Options struct {
 // Service answers Fetch. It may be used by any number of goroutines.
 type Service struct {
 	partitions Partitions
+	routes     Routes
 	maxBytes   int
 	sessions   *cache
 	now        func() time.Time
@@ -79,7 +90,7 @@ type Service struct {
 
 // New returns a Service.
 func New(o Options) *Service {
-	s := &Service{partitions: o.Partitions, maxBytes: o.MaxBytes, now: o.Now}
+	s := &Service{partitions: o.Partitions, routes: o.Routes, maxBytes: o.MaxBytes, now: o.Now}
 	if s.maxBytes <= 0 {
 		s.maxBytes = DefaultMaxBytes
 	}
@@ -111,8 +122,11 @@ type Request struct {
 	MinBytes      int
 	MaxBytes      int
 	ReadCommitted bool
-	Partitions    []Params
-	Forgotten     []Key
+	// Rack is the consumer's; empty if it does not say. With one it may read from followers too, and is sent to one that is
+	// near (KIP-392).
+	Rack       string
+	Partitions []Params
+	Forgotten  []Key
 }
 
 // Key names a partition in a request: by id or by name, whichever the request uses.
@@ -178,6 +192,7 @@ type Result struct {
 	Aborted       []partition.AbortedTxn // read_committed only
 	Diverging     *Diverging
 	Leader        replication.Leader // who leads instead, on replication.ErrNotLeader; Node is NoNode if nobody is known to
+	Preferred     replication.NodeID // the replica that the consumer should read from instead; NoNode for this one
 	Records       Records            // nil for none
 }
 

@@ -13,7 +13,7 @@ func (s *Service) Fetch(ctx context.Context, r *Request) (*Response, error) {
 		return &Response{Err: err}, nil
 	}
 	limit := max(0, min(r.MaxBytes, s.maxBytes))
-	g := newReading(r, params, limit)
+	g := s.newReading(r, params, limit)
 	if r.FromReplica {
 		g.refuse(ErrNotReplica)
 	} else if err := s.poll(ctx, r, g); err != nil {

@@ -21,6 +21,8 @@ var (
 // reading is one Fetch's pass over its partitions.
 type reading struct {
 	readCommitted bool
+	rack          string
+	routes        Routes // may be nil
 	byID          bool
 	limit         int // bytes of records that the answer may hold
 	total         int // bytes of records that it holds
@@ -33,9 +35,11 @@ type reading struct {
 	found int
 }
 
-func newReading(r *Request, params []Params, limit int) *reading {
+func (s *Service) newReading(r *Request, params []Params, limit int) *reading {
 	return &reading{
 		readCommitted: r.ReadCommitted,
+		rack:          r.Rack,
+		routes:        s.routes,
 		byID:          r.UsesTopicIDs,
 		limit:         limit,
 		params:        params,
@@ -61,6 +65,9 @@ func (g *reading) readAll(ps Partitions) {
 			g.results[i] = failure(p.Key, err)
 			if errors.Is(err, replication.ErrNotLeader) {
 				g.urgent = true
+				if g.routes != nil {
+					g.results[i].Leader = g.leader(i)
+				}
 			}
 			continue
 		}
@@ -84,10 +91,16 @@ func (g *reading) read(i int) {
 	res, p := &g.results[i], &g.params[i]
 	g.total -= res.Size()
 	res.release()
+	preferred := g.preferred(i)
+	room := max(0, min(p.MaxBytes, g.limit-g.total))
+	if preferred != replication.NoNode {
+		room = 0
+	}
 	got, err := g.sources[i].Read(partition.ReadRequest{
 		Offset:           p.Offset,
-		MaxBytes:         max(0, min(p.MaxBytes, g.limit-g.total)),
-		AtLeastOne:       g.total == 0,
+		MaxBytes:         room,
+		AtLeastOne:       g.total == 0 && preferred == replication.NoNode,
+		AnyReplica:       g.rack != "",
 		ReadCommitted:    g.readCommitted,
 		CurrentEpoch:     p.CurrentEpoch,
 		LastFetchedEpoch: p.LastEpoch,
@@ -95,7 +108,7 @@ func (g *reading) read(i int) {
 	if err != nil {
 		*res = failure(p.Key, err)
 		if errors.Is(err, replication.ErrNotLeader) || errors.Is(err, replication.ErrFencedLeaderEpoch) {
-			res.Leader = g.sources[i].Leader()
+			res.Leader = g.leader(i)
 		}
 		g.urgent = true
 		return
@@ -108,6 +121,7 @@ func (g *reading) read(i int) {
 		Diverging:     got.Diverging,
 		Records:       got.Records,
 		Leader:        noLeader,
+		Preferred:     preferred,
 	}
 	if g.readCommitted {
 		res.Aborted = got.Aborted
@@ -115,15 +129,42 @@ func (g *reading) read(i int) {
 	if res.Records != nil && res.Size() == 0 {
 		res.release()
 	}
-	g.urgent = g.urgent || got.Diverging != nil
+	g.urgent = g.urgent || got.Diverging != nil || preferred != replication.NoNode
 	g.total += res.Size()
+}
+
+// leader is who leads the partition, as far as this node knows.
+func (g *reading) leader(i int) replication.Leader {
+	if g.routes == nil {
+		return g.sources[i].Leader()
+	}
+	topic, id, index := g.named(i)
+	return g.routes.LeaderOf(topic, id, index)
+}
+
+// preferred is the replica that the consumer should read the partition from instead; NoNode for this one.
+func (g *reading) preferred(i int) replication.NodeID {
+	if g.routes == nil || g.rack == "" {
+		return replication.NoNode
+	}
+	topic, id, index := g.named(i)
+	return g.routes.ReadReplica(topic, id, index, g.rack)
+}
+
+// named is how the request names the partition: by name or by id, never by both.
+func (g *reading) named(i int) (string, replication.TopicID, int32) {
+	k := &g.params[i].Key
+	if g.byID {
+		return "", k.TopicID, k.Partition
+	}
+	return k.Topic, replication.TopicID{}, k.Partition
 }
 
 // stale reports whether a partition has moved since it was read.
 func (g *reading) stale(i int) bool {
 	now, err := g.sources[i].Offsets(g.params[i].CurrentEpoch)
 	if err != nil {
-		return true // reading again finds the error
+		return true // reading again finds the error; of a follower nobody but Read tells where it stands
 	}
 	res := &g.results[i]
 	return now.HighWatermark != res.HighWatermark || now.LastStable != res.LastStable || now.LogStart != res.LogStart
@@ -141,5 +182,5 @@ func (g *reading) refresh() {
 var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
 
 func failure(k Key, err error) Result {
-	return Result{Key: k, Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, Leader: noLeader}
+	return Result{Key: k, Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, Leader: noLeader, Preferred: replication.NoNode}
 }

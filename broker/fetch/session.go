@@ -9,6 +9,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
 )
 
 // Fetch sessions, KIP-227, with the semantics of Kafka's FetchSession. A session holds the partitions that a client
@@ -258,7 +259,7 @@ func (s *session) rotateLocked() {
 
 // tell reports whether a result holds anything that the client does not know, and notes that it now does.
 func (e *entry) tell(r *Result) bool {
-	news := r.Size() > 0 || r.Diverging != nil
+	news := r.Size() > 0 || r.Diverging != nil || r.Preferred != replication.NoNode
 	if e.highWatermark != r.HighWatermark {
 		e.highWatermark, news = r.HighWatermark, true
 	}

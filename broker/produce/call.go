@@ -26,6 +26,10 @@ type slot struct {
 	part    *partition.Partition
 	pending *partition.Pending
 	err     error
+	// Where the batch belongs, for the hint to its leader.
+	topic string
+	id    replication.TopicID
+	index int32
 }
 
 // Begin begins a request in c. Batches follow with Add, in the request's order, from the same goroutine.
@@ -51,7 +55,12 @@ func clampWait(d time.Duration) time.Duration {
 
 // Add validates a batch and enqueues it. What is wrong with it is told by its Outcome.
 func (c *Call) Add(b Batch) {
-	c.slots = append(c.slots, c.enqueue(b))
+	s := c.enqueue(b)
+	s.topic, s.index = b.Topic, b.Partition
+	if b.ByID {
+		s.id = b.TopicID
+	}
+	c.slots = append(c.slots, s)
 }
 
 func (c *Call) enqueue(b Batch) slot {
@@ -131,7 +140,7 @@ func (c *Call) Wait(ctx context.Context, dst []Outcome) []Outcome {
 		if s.pending != nil && !expired {
 			expired = !wait(ctx, s.pending, timer.C)
 		}
-		dst = append(dst, s.outcome())
+		dst = append(dst, s.outcome(c.service.leaders))
 	}
 	return dst
 }
@@ -151,27 +160,34 @@ func wait(ctx context.Context, p *partition.Pending, timeout <-chan time.Time) b
 	}
 }
 
-func (s *slot) outcome() Outcome {
+func (s *slot) outcome(leaders Leaders) Outcome {
 	if s.err != nil {
-		return s.failure(s.err)
+		return s.failure(leaders, s.err)
 	}
 	if !done(s.pending) {
-		return s.failure(replication.ErrUnknownOutcome)
+		return s.failure(leaders, replication.ErrUnknownOutcome)
 	}
 	got, err := s.pending.Wait(context.Background()) // no waiting: it is answered
 	if err != nil {
-		return s.failure(err)
+		return s.failure(leaders, err)
 	}
 	return Outcome{Base: got.Base, LogStart: got.LogStart, AppendTime: got.Timestamp, Leader: noLeader}
 }
 
 // failure adds the hint of KIP-951: a client that asked the wrong node learns the right one with the error.
-func (s *slot) failure(err error) Outcome {
+func (s *slot) failure(leaders Leaders, err error) Outcome {
 	o := failed(err)
-	if s.part != nil && errors.Is(err, replication.ErrNotLeader) {
-		if l := s.part.Leader(); l.Node != replication.NoNode {
-			o.Leader = l
-		}
+	if !errors.Is(err, replication.ErrNotLeader) {
+		return o
+	}
+	l := noLeader
+	if leaders != nil {
+		l = leaders.LeaderOf(s.topic, s.id, s.index)
+	} else if s.part != nil {
+		l = s.part.Leader()
+	}
+	if l.Node != replication.NoNode {
+		o.Leader = l
 	}
 	return o
 }

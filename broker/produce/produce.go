@@ -23,9 +23,16 @@ type Partitions interface {
 	LookupID(id replication.TopicID, partition int32) (*partition.Partition, error)
 }
 
+// Leaders knows who leads partitions, wherever they are. The topic is named by its id, or by its name if the id is zero.
+type Leaders interface {
+	LeaderOf(topic string, id replication.TopicID, partition int32) replication.Leader
+}
+
 // Options configure a Service.
 type Options struct {
 	Partitions Partitions
+	// Leaders tells whom to send a client to that asked the wrong node; nil: only what the replica here knows.
+	Leaders Leaders
 	// Now is the clock of LogAppendTime and of the timestamp bounds; nil means time.Now.
 	Now func() time.Time
 	// MaxDecompressed bounds what the records of one batch may decompress to; 0 means DefaultMaxDecompressed.
@@ -48,13 +55,14 @@ const (
 // Service answers Produce. It may be used by any number of goroutines.
 type Service struct {
 	partitions      Partitions
+	leaders         Leaders
 	now             func() time.Time
 	maxDecompressed int64
 }
 
 // New returns a Service.
 func New(o Options) *Service {
-	s := &Service{partitions: o.Partitions, now: o.Now, maxDecompressed: o.MaxDecompressed}
+	s := &Service{partitions: o.Partitions, leaders: o.Leaders, now: o.Now, maxDecompressed: o.MaxDecompressed}
 	if s.now == nil {
 		s.now = time.Now
 	}

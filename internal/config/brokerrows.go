@@ -1,13 +1,16 @@
 package config
 
-import "slices"
+import (
+	"slices"
+	"strings"
+)
 
 func brokerRow(name string, t Type, def, bounds, doc string, check func(string) error, dynamic bool) Setting {
 	return Setting{Name: name, Scope: Broker, Type: t, Default: def, Range: bounds, Doc: doc, check: check, Dynamic: dynamic}
 }
 
 func brokerRows() []Setting {
-	return slices.Concat(topicDefaultRows(), networkRows(), coordinatorRows(), identityRows(), acceptedBrokerRows())
+	return slices.Concat(topicDefaultRows(), clusterRows(), networkRows(), coordinatorRows(), identityRows(), acceptedBrokerRows())
 }
 
 // identityRows are what a node is started with, under Kafka's names. Load translates them into node settings and back, so
@@ -50,6 +53,18 @@ func topicDefaultRows() []Setting {
 		brokerRow("log.retention.check.interval.ms", Long, "300000", "1 or more", "How often retention looks for segments to delete.", integer(1, maxLong), false),
 		brokerRow("producer.id.expiration.ms", Int, "86400000", "1 or more", "How long the sequences of a producer that is silent are remembered.", integer(1, maxInt), false),
 		brokerRow("log.checkpoint.bytes", Long, "67108864", "65536 or more", "Bytes of a partition between checkpoints: what a restart after a crash reads again. Quorlog's own.", integer(1<<16, maxLong), false),
+	}
+}
+
+// clusterRows are about the nodes together.
+func clusterRows() []Setting {
+	selectors := []string{"org.apache.kafka.common.replica.RackAwareReplicaSelector", "org.apache.kafka.common.replica.LeaderSelector"}
+	return []Setting{
+		brokerRow("replica.lag.time.max.ms", Long, "30000", "1 or more", "A replica that has not reached its leader's log end for so long is not in sync.", integer(1, maxLong), false),
+		brokerRow("replica.selector.class", Class, selectors[0], strings.Join(selectors, ", "), "Which replica a consumer reads from that names its rack: one in sync in the same rack, or always the leader. Kafka's default is the leader.", oneOf(selectors...), true),
+		brokerRow("auto.leader.rebalance.enable", Boolean, "true", "", "Whether leaderships move back to the preferred replicas when these are in sync again.", boolean, true),
+		brokerRow("leader.imbalance.check.interval.seconds", Long, "30", "1 or more", "How often that is looked at. Kafka's default is 300.", integer(1, maxLong), false),
+		brokerRow("quorlog.drain", Boolean, "false", "", "Set for a single node: it gives all its leaderships away and gets no new replicas where others can take them, until this is false again. Quorlog's own.", boolean, true),
 	}
 }
 

@@ -1,5 +1,5 @@
 // Package replicated gives the group coordinator what it needs from the rest of the node: the replicas of
-// __consumer_offsets as group.Logs, and the controller's image as group.Cluster. It is apart from package group so that
+// __consumer_offsets as group.Logs, and the controller's image with the leadership table as group.Cluster. It is apart from package group so that
 // the coordinator can be built and tested without Raft. It starts no goroutine.
 package replicated
 
@@ -29,10 +29,17 @@ type Controller interface {
 	CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult
 }
 
+// Leaders is the leadership table. *leaders.Table is one.
+type Leaders interface {
+	Leader(id replication.PartitionID) (replication.Leader, []replication.NodeID, bool)
+}
+
 // Options make a Node.
 type Options struct {
 	Partitions Partitions
 	Controller Controller
+	// Leaders finds the coordinators on other nodes; nil: only what the replicas here know.
+	Leaders Leaders
 	// OffsetsPartitions is offsets.topic.num.partitions; 0 stands for DefaultOffsetsPartitions.
 	OffsetsPartitions int32
 	// Address overrides where clients of a listener reach a node; nil stands for the registered address.
@@ -46,13 +53,14 @@ const DefaultOffsetsPartitions = 16
 type Node struct {
 	partitions Partitions
 	controller Controller
+	leaders    Leaders
 	count      int32
 	address    func(id replication.NodeID, listener string) (replication.Node, bool)
 }
 
 // New returns a Node over the parts.
 func New(o Options) *Node {
-	n := &Node{partitions: o.Partitions, controller: o.Controller, count: o.OffsetsPartitions, address: o.Address}
+	n := &Node{partitions: o.Partitions, controller: o.Controller, leaders: o.Leaders, count: o.OffsetsPartitions, address: o.Address}
 	if n.count <= 0 {
 		n.count = DefaultOffsetsPartitions
 	}
@@ -109,17 +117,33 @@ func describe(t *controller.Topic) (group.Topic, bool) {
 	return group.Topic{Name: t.Name, ID: t.ID, Partitions: int32(len(t.Partitions))}, true
 }
 
-// Coordinator is the leader of a partition of __consumer_offsets.
+// Coordinator is the leader of a partition of __consumer_offsets, on whichever node it is.
 func (n *Node) Coordinator(index int32, listener string) (replication.Node, bool) {
-	p, err := n.open(index)
-	if err != nil {
-		return replication.Node{}, false
-	}
-	leader := p.Leader().Node
+	leader := n.leader(index)
 	if leader == replication.NoNode {
 		return replication.Node{}, false
 	}
 	return n.address(leader, listener)
+}
+
+// leader is the node that leads a partition of __consumer_offsets; NoNode if none is known to.
+func (n *Node) leader(index int32) replication.NodeID {
+	t := n.controller.Image().Topics[broker.OffsetsTopic]
+	if t == nil {
+		return replication.NoNode
+	}
+	id := replication.PartitionID{Topic: t.ID, Partition: index}
+	// A replica here that leads knows it before anybody else.
+	if p, ok := n.partitions.Get(id); ok && (n.leaders == nil || p.Leading()) {
+		return p.Leader().Node
+	}
+	if n.leaders == nil {
+		return replication.NoNode
+	}
+	if l, _, ok := n.leaders.Leader(id); ok {
+		return l.Node
+	}
+	return replication.NoNode
 }
 
 func (n *Node) open(index int32) (*partition.Partition, error) {
@@ -172,7 +196,7 @@ func (n *Node) awaitLeaders(ctx context.Context) {
 	ticker := time.NewTicker(leaderPoll)
 	defer ticker.Stop()
 	for i := int32(0); i < n.count; {
-		if p, err := n.open(i); err == nil && p.Leader().Node != replication.NoNode {
+		if n.leader(i) != replication.NoNode {
 			i++
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/quorlog/quorlog/log/batch"
 )
@@ -69,9 +70,38 @@ type Node struct {
 	Rack string
 }
 
-// Assignment lists a partition's replicas; the first is the preferred leader.
+// Assignment lists a partition's replicas. While a reassignment is under way, Replicas holds Kafka's union: first those that
+// are to be, then those that are to go.
 type Assignment struct {
+	// Replicas are all replicas; the first is the preferred leader.
 	Replicas []ReplicaID
+	// Adding and Removing are the replicas of Replicas that a reassignment under way brings and takes away.
+	Adding, Removing []ReplicaID
+	// Initial are the voters that the partition's group was made with; nil stands for Replicas. It never changes: a replica
+	// that is in it bootstraps its group with exactly these, any other starts empty and waits to be added.
+	Initial []ReplicaID
+}
+
+// Target lists the replicas that are to be: Replicas without Removing.
+func (a Assignment) Target() []ReplicaID {
+	if len(a.Removing) == 0 {
+		return a.Replicas
+	}
+	target := make([]ReplicaID, 0, len(a.Replicas))
+	for _, r := range a.Replicas {
+		if !slices.Contains(a.Removing, r) {
+			target = append(target, r)
+		}
+	}
+	return target
+}
+
+// Founders lists the voters that the partition's group was made with.
+func (a Assignment) Founders() []ReplicaID {
+	if a.Initial == nil {
+		return a.Replicas
+	}
+	return a.Initial
 }
 
 // Leader tells who leads a partition. Node is NoNode while nobody is known to.

@@ -9,6 +9,9 @@ const (
 	ShareStateTopic  = "__share_group_state"
 )
 
+// MetadataTopic is what Kafka's tools call the metadata group. It is no topic: there is nothing to fetch.
+const MetadataTopic = "__cluster_metadata"
+
 // IsInternalTopic tells the topics of the cluster from those of its users.
 func IsInternalTopic(name string) bool {
 	if !strings.HasPrefix(name, "__") {

@@ -70,8 +70,10 @@ var schemaTable = []schemaRow{
 		partitions:[100000]{index:int32 replicas:[1000]int32?}}?`},
 	{KeyListPartitionReassignments, 0, `timeout:int32 topics:[100000]{name:string partitions:[100000]int32}?`},
 	{KeyOffsetDelete, 0, `group:string topics:[100000]{name:string partitions:[100000]{index:int32}}`},
+	{KeyDescribeQuorum, 2, `topics:[100000]{name:string partitions:[100000]{index:int32}}`},
 	{KeyDescribeCluster, 2, `operations:bool endpointType:int8/1+ fenced:bool/2+`},
 	{KeyDescribeProducers, 0, `topics:[100000]{name:string partitions:[100000]int32}`},
+	{KeyUnregisterBroker, 0, `node:int32`},
 	{KeyDescribeTransactions, 0, `ids:[100000]string`},
 	{KeyListTransactions, 2, `states:[1000]string producerIDs:[100000]int64 duration:int64/1+ pattern:string?/2+`},
 	{KeyConsumerGroupHeartbeat, 1, `group:string member:string epoch:int32 instance:string? rack:string?

@@ -2,7 +2,7 @@
 // directories, record deletion and producer ids. It reads the controller's image, which every node has in memory, and
 // leaves every change to the controller.
 //
-// The package starts no goroutine.
+// Goroutines: ElectLeaders runs elections side by side and waits for them; there are no others.
 package admin
 
 import (
@@ -40,6 +40,14 @@ type Controller interface {
 	AllocateProducerIDs(ctx context.Context) (first int64, count int32, err error)
 }
 
+// Placement is the part of the controller that moves replicas between nodes.
+type Placement interface {
+	// ReassignPartitions begins moves, or cancels them. The errors are in their order.
+	ReassignPartitions(ctx context.Context, moves []Move) []error
+	// UnregisterNode forgets a node, unless it is alive or hosts replicas.
+	UnregisterNode(ctx context.Context, id replication.NodeID) error
+}
+
 // Images gives the newest image of the cluster and tells which node is the controller.
 type Images interface {
 	Image() *controller.Image
@@ -65,6 +73,11 @@ type Options struct {
 	Local      Local
 	// Leaders is the leadership table; nil for a node without peers.
 	Leaders Leaders
+	// Groups are the Raft groups of this node, Call reaches other nodes, and Placement moves replicas. Requests that need what
+	// is nil fail.
+	Groups    Groups
+	Call      PeerCall
+	Placement Placement
 	// FS and DataDir tell DescribeLogDirs where the logs are.
 	FS      Volume
 	DataDir string
@@ -83,6 +96,9 @@ type Service struct {
 	controller Controller
 	local      Local
 	leaders    Leaders
+	groups     Groups
+	call       PeerCall
+	placement  Placement
 	peers      bool // there is a leadership table: all nodes' partitions are known
 	fs         Volume
 	dataDir    string
@@ -94,13 +110,19 @@ type Service struct {
 func New(o Options) *Service {
 	s := &Service{
 		node: o.Node, images: o.Images, controller: o.Controller, local: o.Local, leaders: o.Leaders, peers: o.Leaders != nil,
-		fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait,
+		groups: o.Groups, call: o.Call, placement: o.Placement, fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait,
 	}
 	if s.leaderWait == 0 {
 		s.leaderWait = DefaultLeaderWait
 	}
 	if s.leaders == nil {
 		s.leaders = alone{o.Local}
+	}
+	if s.groups == nil {
+		s.groups = noGroups{}
+	}
+	if s.placement == nil {
+		s.placement = noPlacement{}
 	}
 	s.producers.init(o.Controller)
 	return s

@@ -10,6 +10,7 @@ import (
 	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 )
 
 // errorCodes is the only mapping of Go errors to Kafka error codes. An error wraps at most one of these; the first that
@@ -84,6 +85,11 @@ var errorCodes = []struct {
 	// Administration.
 	{ErrUnsupportedVersion, kafkaproto.UnsupportedVersion},
 	{admin.ErrLeaderNotAvailable, kafkaproto.LeaderNotAvailable},
+	{admin.ErrElectionNotNeeded, kafkaproto.ElectionNotNeeded},
+	{admin.ErrPreferredLeaderNotAvailable, kafkaproto.PreferredLeaderNotAvailable},
+	{admin.ErrEligibleLeadersNotAvailable, kafkaproto.EligibleLeadersNotAvailable},
+	{admin.ErrNodeNotRegistered, kafkaproto.BrokerIDNotRegistered},
+	{controller.ErrNotController, kafkaproto.NotController},
 	{admin.ErrTopicDeletionDisabled, kafkaproto.TopicDeletionDisabled},
 	{admin.ErrMismatchedEndpoint, kafkaproto.MismatchedEndpointType},
 	{admin.ErrUnsupportedEndpoint, kafkaproto.UnsupportedEndpointType},

@@ -96,10 +96,15 @@ func Table() []Row {
 		describeLogDirsRow,
 		createPartitionsRow,
 		deleteGroupsRow,
+		electLeadersRow,
 		incrementalAlterConfigsRow,
+		alterPartitionReassignmentsRow,
+		listPartitionReassignmentsRow,
 		offsetDeleteRow,
+		describeQuorumRow,
 		describeClusterRow,
 		describeProducersRow,
+		unregisterBrokerRow,
 		describeTopicPartitionsRow,
 	}
 }

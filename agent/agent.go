@@ -123,7 +123,7 @@ func (a *Agent) openData(context.Context) (err error) {
 func (a *Agent) openMetadata(ctx context.Context) (err error) {
 	a.machine = controller.NewMachine(controller.MachineOptions{Node: a.node.NodeID, Static: a.node.Kafka, OnFatal: a.fail})
 	a.meta, err = raftgroup.OpenMeta(raftgroup.MetaOptions{
-		Dir: filepath.Join(a.node.DataDir, "metadata"), Node: a.node.NodeID, Machine: a.machine, Bootstrap: true,
+		Dir: filepath.Join(a.node.DataDir, "metadata"), Self: replication.ReplicaID{Node: a.node.NodeID}, Machine: a.machine, Found: true,
 		Logger: a.logger.With("group", "metadata"), OnFatal: a.fail, Guard: a.watch.Guard,
 	})
 	if err != nil {

@@ -22,7 +22,7 @@ func start(t *testing.T, dir string) *node {
 	n := &node{machine: controller.NewMachine(controller.MachineOptions{Node: 1})}
 	var err error
 	n.group, err = raftgroup.OpenMeta(raftgroup.MetaOptions{
-		Dir: dir, Node: 1, Machine: n.machine, Bootstrap: true, OnFatal: func(err error) { t.Error(err) },
+		Dir: dir, Self: replication.ReplicaID{Node: 1}, Machine: n.machine, Found: true, OnFatal: func(err error) { t.Error(err) },
 	})
 	if err != nil {
 		t.Fatal(err)

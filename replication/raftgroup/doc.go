@@ -29,4 +29,5 @@
 //   - install: one for each InstallSnapshot received, until it is answered.
 //   - MetaGroup.catchUp: one for each election won; ends with a barrier's answer or the instance.
 //   - MetaGroup.Propose starts one that waits for Raft's answer.
+//   - MetaGroup.tellFollowers: one at a time, from a committed proposal until the followers have heard of it.
 package raftgroup

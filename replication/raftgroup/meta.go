@@ -6,14 +6,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
@@ -38,21 +35,20 @@ const (
 	metaTrailing = 4096
 	// metaSnapshotEvery is after how many commands a snapshot is taken.
 	metaSnapshotEvery = 8192
-	// metaLockPatience is how long opening waits for another process to let go of the log.
-	metaLockPatience = 2 * time.Second
 	// maxMetaSnapshot bounds a snapshot that is read, in bytes.
 	maxMetaSnapshot = 1 << 30
 )
 
 // MetaOptions configure a MetaGroup. Zero values mean the defaults.
 type MetaOptions struct {
-	Dir       string // of its files; created if missing
-	Node      replication.NodeID
-	Machine   Machine
-	Bootstrap bool              // begin a new cluster of this node alone if there is no state yet
-	Network   transport.Network // nil: a node without peers
-	Timing    Timing
-	Logger    *slog.Logger
+	Dir string // of its files; created if missing
+	// Self is this node's replica. Files of an earlier incarnation are removed: it may have forgotten how it voted.
+	Self    replication.ReplicaID
+	Machine Machine
+	Found   bool              // begin a new group with this replica as its only voter if there is no state yet
+	Network transport.Network // nil: a node without peers
+	Timing  Timing
+	Logger  *slog.Logger
 	// OnLeader is called, in order, when this node has won the group's leadership and applied everything from before, and when
 	// it has lost it. It is called on Raft's goroutines and must not wait.
 	OnLeader func(leads bool)
@@ -70,20 +66,39 @@ type MetaGroup struct {
 	raft   *raft.Raft
 	node   atomic.Pointer[raft.Raft] // the same, for requests that come while it is made
 	store  *metaStore
+	wire   *metaWire
 	leads  atomic.Bool
 	ended  chan struct{}
 	close  sync.Once
-	tasks  sync.WaitGroup // catchUp
+	tasks  sync.WaitGroup // catchUp and tellFollowers; added to under mu
 
 	mu struct {
 		sync.Mutex
 		term    uint64        // that this node won, 0 while it does not lead
 		changed chan struct{} // closed and replaced whenever leadership moves
+		closed  bool
+		telling bool // tellFollowers runs
+		untold  bool // and something was committed since it asked
 	}
 }
 
 // OpenMeta starts the replica. It does not wait for a leader; a group of one has it within milliseconds.
 func OpenMeta(o MetaOptions) (*MetaGroup, error) {
+	g, err := newMeta(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.openStore(); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	if err := g.start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("metadata: %w", err), g.store.Close())
+	}
+	return g, nil
+}
+
+// newMeta makes a replica that is not started, and its directory.
+func newMeta(o MetaOptions) (*MetaGroup, error) {
 	o.Timing = o.Timing.withDefaults()
 	if o.Network == nil {
 		o.Network = transport.None{}
@@ -96,28 +111,19 @@ func OpenMeta(o MetaOptions) (*MetaGroup, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
 	}
-	path := filepath.Join(o.Dir, "metadata.db")
-	bolt, err := raftboltdb.New(raftboltdb.Options{Path: path, BoltOptions: &bbolt.Options{
-		Timeout: metaLockPatience, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType,
-	}})
-	if err != nil {
-		return nil, fmt.Errorf("metadata: open %s: %w", path, err)
-	}
-	g.store = &metaStore{BoltStore: bolt, path: path, guard: o.Guard, onFatal: o.OnFatal, logger: g.logger}
-	if err := g.start(); err != nil {
-		return nil, errors.Join(fmt.Errorf("metadata: %w", err), bolt.Close())
-	}
 	return g, nil
 }
 
-func (g *MetaGroup) id() replication.ReplicaID { return replication.ReplicaID{Node: g.o.Node} }
+func (g *MetaGroup) newWire() *metaWire {
+	return &metaWire{group: g, requests: make(chan raft.RPC, queueLength), matched: map[raft.ServerID]uint64{}}
+}
 
 func (g *MetaGroup) config() *raft.Config {
 	c := raft.DefaultConfig()
-	c.LocalID = raft.ServerID(g.id().String())
+	c.LocalID = raft.ServerID(g.o.Self.String())
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = g.o.Timing.Heartbeat, g.o.Timing.Election, g.o.Timing.Lease
 	c.ShutdownOnRemove = false
-	c.SnapshotThreshold, c.TrailingLogs = metaSnapshotEvery, metaTrailing
+	c.SnapshotThreshold, c.TrailingLogs, c.CommitTimeout = metaSnapshotEvery, metaTrailing, g.o.Timing.Commit
 	c.NoLegacyTelemetry = true
 	c.Logger = newRaftLogger(g.logger)
 	return c
@@ -129,8 +135,9 @@ func (g *MetaGroup) start() error {
 	if err != nil {
 		return err
 	}
-	wire := &metaWire{group: g, requests: make(chan raft.RPC, queueLength)}
-	if g.o.Bootstrap {
+	wire := g.newWire()
+	g.wire = wire
+	if g.o.Found {
 		self := raft.Server{ID: config.LocalID, Address: wire.LocalAddr()}
 		err := raft.BootstrapCluster(config, g.store, g.store, snapshots, wire, raft.Configuration{Servers: []raft.Server{self}})
 		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
@@ -185,6 +192,10 @@ func (g *MetaGroup) elected(term uint64) {
 		return
 	}
 	g.mu.term = term
+	g.wire.forget()
+	if g.mu.closed {
+		return
+	}
 	g.tasks.Add(1)
 	go g.catchUp(term)
 }
@@ -268,6 +279,7 @@ func (g *MetaGroup) Propose(ctx context.Context, command []byte) (any, error) {
 			done <- result{err: outcome(err)}
 			return
 		}
+		g.applied()
 		done <- result{answer: f.Response()}
 	}()
 	select {
@@ -285,7 +297,7 @@ func (g *MetaGroup) IsLeader() bool { return g.leads.Load() }
 func (g *MetaGroup) Leader() replication.NodeID {
 	_, id := g.raft.LeaderWithID()
 	r, ok := parseReplica(id)
-	if !ok || (r.Node == g.o.Node && !g.IsLeader()) {
+	if !ok || (r.Node == g.o.Self.Node && !g.IsLeader()) {
 		return replication.NoNode
 	}
 	return r.Node
@@ -298,6 +310,9 @@ func (g *MetaGroup) Applied() uint64 { return g.raft.AppliedIndex() }
 func (g *MetaGroup) Close() (err error) {
 	g.close.Do(func() {
 		close(g.ended)
+		g.mu.Lock()
+		g.mu.closed = true
+		g.mu.Unlock()
 		err = g.raft.Shutdown().Error()
 		g.tasks.Wait()
 		err = errors.Join(err, g.store.Close())

@@ -99,7 +99,7 @@ func TestMetaGroupOfOne(t *testing.T) {
 		m := &register{}
 		var leads []bool
 		began := time.Now()
-		g := openMeta(t, MetaOptions{Dir: dir, Node: 4, Machine: m, Bootstrap: true, OnLeader: func(l bool) { leads = append(leads, l) }})
+		g := openMeta(t, MetaOptions{Dir: dir, Self: replication.ReplicaID{Node: 4}, Machine: m, Found: true, OnLeader: func(l bool) { leads = append(leads, l) }})
 		t.Logf("life %d: leads after %v", life, time.Since(began))
 		if !g.IsLeader() || g.Leader() != 4 {
 			t.Errorf("leader %v", g.Leader())
@@ -134,7 +134,7 @@ func TestMetaGroupOfOne(t *testing.T) {
 func TestMetaGroupSnapshots(t *testing.T) {
 	dir := t.TempDir()
 	ctx := context.Background()
-	g := openMeta(t, MetaOptions{Dir: dir, Node: 1, Machine: &register{}, Bootstrap: true})
+	g := openMeta(t, MetaOptions{Dir: dir, Self: replication.ReplicaID{Node: 1}, Machine: &register{}, Found: true})
 	for i := range 20 {
 		if _, err := g.Propose(ctx, fmt.Appendf(nil, "c%d", i)); err != nil {
 			t.Fatal(err)
@@ -150,7 +150,7 @@ func TestMetaGroupSnapshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := &register{}
-	g = openMeta(t, MetaOptions{Dir: dir, Node: 1, Machine: m})
+	g = openMeta(t, MetaOptions{Dir: dir, Self: replication.ReplicaID{Node: 1}, Machine: m})
 	defer g.Close()
 	if got := m.all(); m.restored != 1 || len(got) != 21 || got[20] != "later" {
 		t.Errorf("%d restored, %v", m.restored, got)
@@ -159,7 +159,7 @@ func TestMetaGroupSnapshots(t *testing.T) {
 
 // A node that is to join does not begin a cluster of its own.
 func TestMetaGroupWithoutBootstrapWaits(t *testing.T) {
-	g, err := OpenMeta(MetaOptions{Dir: t.TempDir(), Node: 1, Machine: &register{}})
+	g, err := OpenMeta(MetaOptions{Dir: t.TempDir(), Self: replication.ReplicaID{Node: 1}, Machine: &register{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,9 +182,9 @@ func TestMetaGroupOverANetwork(t *testing.T) {
 	net := transport.NewMem(0)
 	ctx := context.Background()
 	machines := []*register{{}, {}}
-	first := openMeta(t, MetaOptions{Dir: t.TempDir(), Node: 1, Machine: machines[0], Bootstrap: true, Network: net})
+	first := openMeta(t, MetaOptions{Dir: t.TempDir(), Self: replication.ReplicaID{Node: 1}, Machine: machines[0], Found: true, Network: net})
 	defer first.Close()
-	second, err := OpenMeta(MetaOptions{Dir: t.TempDir(), Node: 2, Machine: machines[1], Network: net})
+	second, err := OpenMeta(MetaOptions{Dir: t.TempDir(), Self: replication.ReplicaID{Node: 2}, Machine: machines[1], Network: net})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestMetaGroupFailsStop(t *testing.T) {
 		}
 		return do()
 	}
-	g := openMeta(t, MetaOptions{Dir: t.TempDir(), Node: 1, Machine: &register{}, Bootstrap: true, Guard: guard, OnFatal: func(err error) { fatal = append(fatal, err) }})
+	g := openMeta(t, MetaOptions{Dir: t.TempDir(), Self: replication.ReplicaID{Node: 1}, Machine: &register{}, Found: true, Guard: guard, OnFatal: func(err error) { fatal = append(fatal, err) }})
 	fail = true
 	if _, err := g.Propose(context.Background(), []byte("c")); !errors.Is(err, replication.ErrUnknownOutcome) {
 		t.Errorf("got %v", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -57,6 +58,9 @@ type metaWire struct {
 	group    *MetaGroup
 	requests chan raft.RPC
 	heard    atomic.Int64 // when the last AppendEntries came, ns
+
+	mu      sync.Mutex
+	matched map[raft.ServerID]uint64 // what peers have confirmed in the terms that this node won
 }
 
 // Receive implements transport.Handler.
@@ -81,14 +85,32 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 }
 
 // Matched implements transport.Handler.
-func (w *metaWire) Matched(raft.ServerID, uint64) {}
+func (w *metaWire) Matched(peer raft.ServerID, index uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.matched[peer] = max(w.matched[peer], index)
+}
+
+// forget drops what was confirmed in another term: a follower may have dropped entries since.
+func (w *metaWire) forget() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.matched)
+}
+
+func (w *metaWire) match(peer raft.ServerID) (uint64, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	index, ok := w.matched[peer]
+	return index, ok
+}
 
 // Consumer implements raft.Transport.
 func (w *metaWire) Consumer() <-chan raft.RPC { return w.requests }
 
 // LocalAddr implements raft.Transport.
 func (w *metaWire) LocalAddr() raft.ServerAddress {
-	return raft.ServerAddress(w.group.id().String())
+	return raft.ServerAddress(w.group.o.Self.String())
 }
 
 // EncodePeer implements raft.Transport.

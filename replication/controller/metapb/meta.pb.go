@@ -81,7 +81,7 @@ func (x ChangeConfigs_Kind) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use ChangeConfigs_Kind.Descriptor instead.
 func (ChangeConfigs_Kind) EnumDescriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{8, 0}
+	return file_meta_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // Command is one change. It carries everything that its outcome depends on besides the image: ids, times and placements are
@@ -104,6 +104,10 @@ type Command struct {
 	//	*Command_ChangeConfigs
 	//	*Command_AllocateProducerIds
 	//	*Command_SetFeature
+	//	*Command_UnregisterNode
+	//	*Command_ReassignPartitions
+	//	*Command_FinishReassignment
+	//	*Command_RenewReplica
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -239,6 +243,42 @@ func (x *Command) GetSetFeature() *SetFeature {
 	return nil
 }
 
+func (x *Command) GetUnregisterNode() *UnregisterNode {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_UnregisterNode); ok {
+			return x.UnregisterNode
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetReassignPartitions() *ReassignPartitions {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ReassignPartitions); ok {
+			return x.ReassignPartitions
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetFinishReassignment() *FinishReassignment {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_FinishReassignment); ok {
+			return x.FinishReassignment
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetRenewReplica() *RenewReplica {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_RenewReplica); ok {
+			return x.RenewReplica
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -275,6 +315,22 @@ type Command_SetFeature struct {
 	SetFeature *SetFeature `protobuf:"bytes,23,opt,name=set_feature,json=setFeature,proto3,oneof"`
 }
 
+type Command_UnregisterNode struct {
+	UnregisterNode *UnregisterNode `protobuf:"bytes,24,opt,name=unregister_node,json=unregisterNode,proto3,oneof"`
+}
+
+type Command_ReassignPartitions struct {
+	ReassignPartitions *ReassignPartitions `protobuf:"bytes,25,opt,name=reassign_partitions,json=reassignPartitions,proto3,oneof"`
+}
+
+type Command_FinishReassignment struct {
+	FinishReassignment *FinishReassignment `protobuf:"bytes,26,opt,name=finish_reassignment,json=finishReassignment,proto3,oneof"`
+}
+
+type Command_RenewReplica struct {
+	RenewReplica *RenewReplica `protobuf:"bytes,27,opt,name=renew_replica,json=renewReplica,proto3,oneof"`
+}
+
 func (*Command_SetClusterId) isCommand_Kind() {}
 
 func (*Command_RegisterNode) isCommand_Kind() {}
@@ -291,10 +347,20 @@ func (*Command_AllocateProducerIds) isCommand_Kind() {}
 
 func (*Command_SetFeature) isCommand_Kind() {}
 
+func (*Command_UnregisterNode) isCommand_Kind() {}
+
+func (*Command_ReassignPartitions) isCommand_Kind() {}
+
+func (*Command_FinishReassignment) isCommand_Kind() {}
+
+func (*Command_RenewReplica) isCommand_Kind() {}
+
 // SetClusterID names the cluster. Only the first one counts.
 type SetClusterID struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	ClusterId     string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ClusterId string                 `protobuf:"bytes,1,opt,name=cluster_id,json=clusterId,proto3" json:"cluster_id,omitempty"`
+	// How many nodes the cluster is founded for; 0 stands for one.
+	Nodes         int32 `protobuf:"varint,2,opt,name=nodes,proto3" json:"nodes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -336,10 +402,25 @@ func (x *SetClusterID) GetClusterId() string {
 	return ""
 }
 
-// RegisterNode makes a node known, or tells its new address.
+func (x *SetClusterID) GetNodes() int32 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+// RegisterNode makes a node known, or tells its new address. A new node gets an incarnation in the metadata group from level 2
+// on; at level 1 it has incarnation 0, which is what the groups of single nodes were made with.
 type RegisterNode struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Node  *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// The node came back with another directory: its replicas begin again, as new incarnations. Without it, another directory is
+	// refused.
+	Renew bool `protobuf:"varint,2,opt,name=renew,proto3" json:"renew,omitempty"`
+	// With renew: the directory that is given up. If the node has another one by now, the command has no effect.
+	KnownDirectory []byte `protobuf:"bytes,3,opt,name=known_directory,json=knownDirectory,proto3" json:"known_directory,omitempty"`
+	// The incarnation as which the node runs in the metadata group already: it founded the cluster.
+	Running       *uint32 `protobuf:"varint,4,opt,name=running,proto3,oneof" json:"running,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -381,6 +462,300 @@ func (x *RegisterNode) GetNode() *Node {
 	return nil
 }
 
+func (x *RegisterNode) GetRenew() bool {
+	if x != nil {
+		return x.Renew
+	}
+	return false
+}
+
+func (x *RegisterNode) GetKnownDirectory() []byte {
+	if x != nil {
+		return x.KnownDirectory
+	}
+	return nil
+}
+
+func (x *RegisterNode) GetRunning() uint32 {
+	if x != nil && x.Running != nil {
+		return *x.Running
+	}
+	return 0
+}
+
+// UnregisterNode forgets a node, unless it holds replicas. Its incarnations are never used again.
+type UnregisterNode struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UnregisterNode) Reset() {
+	*x = UnregisterNode{}
+	mi := &file_meta_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UnregisterNode) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UnregisterNode) ProtoMessage() {}
+
+func (x *UnregisterNode) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UnregisterNode.ProtoReflect.Descriptor instead.
+func (*UnregisterNode) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UnregisterNode) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+type ReassignPartitions struct {
+	state         protoimpl.MessageState   `protogen:"open.v1"`
+	Partitions    []*PartitionReassignment `protobuf:"bytes,1,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReassignPartitions) Reset() {
+	*x = ReassignPartitions{}
+	mi := &file_meta_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReassignPartitions) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReassignPartitions) ProtoMessage() {}
+
+func (x *ReassignPartitions) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReassignPartitions.ProtoReflect.Descriptor instead.
+func (*ReassignPartitions) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReassignPartitions) GetPartitions() []*PartitionReassignment {
+	if x != nil {
+		return x.Partitions
+	}
+	return nil
+}
+
+// PartitionReassignment says where a partition's replicas are to be.
+type PartitionReassignment struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	TopicId   []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	// Absent: a reassignment under way is called off.
+	Target        *Placement `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartitionReassignment) Reset() {
+	*x = PartitionReassignment{}
+	mi := &file_meta_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartitionReassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartitionReassignment) ProtoMessage() {}
+
+func (x *PartitionReassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartitionReassignment.ProtoReflect.Descriptor instead.
+func (*PartitionReassignment) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PartitionReassignment) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *PartitionReassignment) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *PartitionReassignment) GetTarget() *Placement {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+// FinishReassignment tells that a partition's group has reached its target. It has no effect unless these voters are it.
+type FinishReassignment struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Voters        []*Replica             `protobuf:"bytes,3,rep,name=voters,proto3" json:"voters,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FinishReassignment) Reset() {
+	*x = FinishReassignment{}
+	mi := &file_meta_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FinishReassignment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FinishReassignment) ProtoMessage() {}
+
+func (x *FinishReassignment) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FinishReassignment.ProtoReflect.Descriptor instead.
+func (*FinishReassignment) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *FinishReassignment) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *FinishReassignment) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *FinishReassignment) GetVoters() []*Replica {
+	if x != nil {
+		return x.Voters
+	}
+	return nil
+}
+
+// RenewReplica replaces a damaged replica by a new incarnation on the same node.
+type RenewReplica struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TopicId       []byte                 `protobuf:"bytes,1,opt,name=topic_id,json=topicId,proto3" json:"topic_id,omitempty"`
+	Partition     int32                  `protobuf:"varint,2,opt,name=partition,proto3" json:"partition,omitempty"`
+	Old           *Replica               `protobuf:"bytes,3,opt,name=old,proto3" json:"old,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RenewReplica) Reset() {
+	*x = RenewReplica{}
+	mi := &file_meta_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RenewReplica) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RenewReplica) ProtoMessage() {}
+
+func (x *RenewReplica) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RenewReplica.ProtoReflect.Descriptor instead.
+func (*RenewReplica) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RenewReplica) GetTopicId() []byte {
+	if x != nil {
+		return x.TopicId
+	}
+	return nil
+}
+
+func (x *RenewReplica) GetPartition() int32 {
+	if x != nil {
+		return x.Partition
+	}
+	return 0
+}
+
+func (x *RenewReplica) GetOld() *Replica {
+	if x != nil {
+		return x.Old
+	}
+	return nil
+}
+
 type CreateTopics struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Topics []*NewTopic            `protobuf:"bytes,1,rep,name=topics,proto3" json:"topics,omitempty"`
@@ -392,7 +767,7 @@ type CreateTopics struct {
 
 func (x *CreateTopics) Reset() {
 	*x = CreateTopics{}
-	mi := &file_meta_proto_msgTypes[3]
+	mi := &file_meta_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -404,7 +779,7 @@ func (x *CreateTopics) String() string {
 func (*CreateTopics) ProtoMessage() {}
 
 func (x *CreateTopics) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[3]
+	mi := &file_meta_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -417,7 +792,7 @@ func (x *CreateTopics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTopics.ProtoReflect.Descriptor instead.
 func (*CreateTopics) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{3}
+	return file_meta_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateTopics) GetTopics() []*NewTopic {
@@ -447,7 +822,7 @@ type NewTopic struct {
 
 func (x *NewTopic) Reset() {
 	*x = NewTopic{}
-	mi := &file_meta_proto_msgTypes[4]
+	mi := &file_meta_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -459,7 +834,7 @@ func (x *NewTopic) String() string {
 func (*NewTopic) ProtoMessage() {}
 
 func (x *NewTopic) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[4]
+	mi := &file_meta_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -472,7 +847,7 @@ func (x *NewTopic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NewTopic.ProtoReflect.Descriptor instead.
 func (*NewTopic) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{4}
+	return file_meta_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NewTopic) GetName() string {
@@ -520,7 +895,7 @@ type Placement struct {
 
 func (x *Placement) Reset() {
 	*x = Placement{}
-	mi := &file_meta_proto_msgTypes[5]
+	mi := &file_meta_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -532,7 +907,7 @@ func (x *Placement) String() string {
 func (*Placement) ProtoMessage() {}
 
 func (x *Placement) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[5]
+	mi := &file_meta_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -545,7 +920,7 @@ func (x *Placement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Placement.ProtoReflect.Descriptor instead.
 func (*Placement) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{5}
+	return file_meta_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Placement) GetNodes() []int32 {
@@ -564,7 +939,7 @@ type DeleteTopics struct {
 
 func (x *DeleteTopics) Reset() {
 	*x = DeleteTopics{}
-	mi := &file_meta_proto_msgTypes[6]
+	mi := &file_meta_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -576,7 +951,7 @@ func (x *DeleteTopics) String() string {
 func (*DeleteTopics) ProtoMessage() {}
 
 func (x *DeleteTopics) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[6]
+	mi := &file_meta_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -589,7 +964,7 @@ func (x *DeleteTopics) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteTopics.ProtoReflect.Descriptor instead.
 func (*DeleteTopics) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{6}
+	return file_meta_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *DeleteTopics) GetIds() [][]byte {
@@ -612,7 +987,7 @@ type CreatePartitions struct {
 
 func (x *CreatePartitions) Reset() {
 	*x = CreatePartitions{}
-	mi := &file_meta_proto_msgTypes[7]
+	mi := &file_meta_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -624,7 +999,7 @@ func (x *CreatePartitions) String() string {
 func (*CreatePartitions) ProtoMessage() {}
 
 func (x *CreatePartitions) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[7]
+	mi := &file_meta_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -637,7 +1012,7 @@ func (x *CreatePartitions) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePartitions.ProtoReflect.Descriptor instead.
 func (*CreatePartitions) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{7}
+	return file_meta_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreatePartitions) GetTopicId() []byte {
@@ -683,7 +1058,7 @@ type ChangeConfigs struct {
 
 func (x *ChangeConfigs) Reset() {
 	*x = ChangeConfigs{}
-	mi := &file_meta_proto_msgTypes[8]
+	mi := &file_meta_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -695,7 +1070,7 @@ func (x *ChangeConfigs) String() string {
 func (*ChangeConfigs) ProtoMessage() {}
 
 func (x *ChangeConfigs) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[8]
+	mi := &file_meta_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -708,7 +1083,7 @@ func (x *ChangeConfigs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChangeConfigs.ProtoReflect.Descriptor instead.
 func (*ChangeConfigs) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{8}
+	return file_meta_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ChangeConfigs) GetKind() ChangeConfigs_Kind {
@@ -766,7 +1141,7 @@ type ConfigChange struct {
 
 func (x *ConfigChange) Reset() {
 	*x = ConfigChange{}
-	mi := &file_meta_proto_msgTypes[9]
+	mi := &file_meta_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -778,7 +1153,7 @@ func (x *ConfigChange) String() string {
 func (*ConfigChange) ProtoMessage() {}
 
 func (x *ConfigChange) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[9]
+	mi := &file_meta_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -791,7 +1166,7 @@ func (x *ConfigChange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigChange.ProtoReflect.Descriptor instead.
 func (*ConfigChange) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{9}
+	return file_meta_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConfigChange) GetName() string {
@@ -825,7 +1200,7 @@ type Expected struct {
 
 func (x *Expected) Reset() {
 	*x = Expected{}
-	mi := &file_meta_proto_msgTypes[10]
+	mi := &file_meta_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -837,7 +1212,7 @@ func (x *Expected) String() string {
 func (*Expected) ProtoMessage() {}
 
 func (x *Expected) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[10]
+	mi := &file_meta_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -850,7 +1225,7 @@ func (x *Expected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Expected.ProtoReflect.Descriptor instead.
 func (*Expected) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{10}
+	return file_meta_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Expected) GetValue() string {
@@ -870,7 +1245,7 @@ type AllocateProducerIDs struct {
 
 func (x *AllocateProducerIDs) Reset() {
 	*x = AllocateProducerIDs{}
-	mi := &file_meta_proto_msgTypes[11]
+	mi := &file_meta_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -882,7 +1257,7 @@ func (x *AllocateProducerIDs) String() string {
 func (*AllocateProducerIDs) ProtoMessage() {}
 
 func (x *AllocateProducerIDs) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[11]
+	mi := &file_meta_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -895,7 +1270,7 @@ func (x *AllocateProducerIDs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AllocateProducerIDs.ProtoReflect.Descriptor instead.
 func (*AllocateProducerIDs) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{11}
+	return file_meta_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AllocateProducerIDs) GetNode() int32 {
@@ -922,7 +1297,7 @@ type SetFeature struct {
 
 func (x *SetFeature) Reset() {
 	*x = SetFeature{}
-	mi := &file_meta_proto_msgTypes[12]
+	mi := &file_meta_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1309,7 @@ func (x *SetFeature) String() string {
 func (*SetFeature) ProtoMessage() {}
 
 func (x *SetFeature) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[12]
+	mi := &file_meta_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1322,7 @@ func (x *SetFeature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetFeature.ProtoReflect.Descriptor instead.
 func (*SetFeature) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{12}
+	return file_meta_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SetFeature) GetName() string {
@@ -974,7 +1349,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_meta_proto_msgTypes[13]
+	mi := &file_meta_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -986,7 +1361,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[13]
+	mi := &file_meta_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -999,7 +1374,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{13}
+	return file_meta_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Setting) GetName() string {
@@ -1028,13 +1403,17 @@ type Node struct {
 	Epoch           uint64 `protobuf:"varint,6,opt,name=epoch,proto3" json:"epoch,omitempty"`                                            // Raft index of the registration
 	NextIncarnation uint32 `protobuf:"varint,7,opt,name=next_incarnation,json=nextIncarnation,proto3" json:"next_incarnation,omitempty"` // of the next replica that is placed here
 	RegisteredMs    int64  `protobuf:"varint,8,opt,name=registered_ms,json=registeredMs,proto3" json:"registered_ms,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	MetaIncarnation uint32 `protobuf:"varint,9,opt,name=meta_incarnation,json=metaIncarnation,proto3" json:"meta_incarnation,omitempty"` // of its replica of the metadata group
+	NextMeta        uint32 `protobuf:"varint,10,opt,name=next_meta,json=nextMeta,proto3" json:"next_meta,omitempty"`                     // what that gets next
+	// The version of the program that registered, for people to read.
+	Version       string `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_meta_proto_msgTypes[14]
+	mi := &file_meta_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1425,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[14]
+	mi := &file_meta_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1438,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{14}
+	return file_meta_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Node) GetId() int32 {
@@ -1118,6 +1497,88 @@ func (x *Node) GetRegisteredMs() int64 {
 	return 0
 }
 
+func (x *Node) GetMetaIncarnation() uint32 {
+	if x != nil {
+		return x.MetaIncarnation
+	}
+	return 0
+}
+
+func (x *Node) GetNextMeta() uint32 {
+	if x != nil {
+		return x.NextMeta
+	}
+	return 0
+}
+
+func (x *Node) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+// Departed keeps the counters of a node that was unregistered, in case its id comes back.
+type Departed struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Node            int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
+	NextIncarnation uint32                 `protobuf:"varint,2,opt,name=next_incarnation,json=nextIncarnation,proto3" json:"next_incarnation,omitempty"`
+	NextMeta        uint32                 `protobuf:"varint,3,opt,name=next_meta,json=nextMeta,proto3" json:"next_meta,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Departed) Reset() {
+	*x = Departed{}
+	mi := &file_meta_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Departed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Departed) ProtoMessage() {}
+
+func (x *Departed) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Departed.ProtoReflect.Descriptor instead.
+func (*Departed) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Departed) GetNode() int32 {
+	if x != nil {
+		return x.Node
+	}
+	return 0
+}
+
+func (x *Departed) GetNextIncarnation() uint32 {
+	if x != nil {
+		return x.NextIncarnation
+	}
+	return 0
+}
+
+func (x *Departed) GetNextMeta() uint32 {
+	if x != nil {
+		return x.NextMeta
+	}
+	return 0
+}
+
 type Replica struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          int32                  `protobuf:"varint,1,opt,name=node,proto3" json:"node,omitempty"`
@@ -1128,7 +1589,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_meta_proto_msgTypes[15]
+	mi := &file_meta_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1140,7 +1601,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[15]
+	mi := &file_meta_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1153,7 +1614,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{15}
+	return file_meta_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Replica) GetNode() int32 {
@@ -1171,15 +1632,20 @@ func (x *Replica) GetIncarnation() uint32 {
 }
 
 type Partition struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Replicas      []*Replica             `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Replicas []*Replica             `protobuf:"bytes,1,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	// Those of the replicas that a reassignment under way brings and takes away.
+	Adding   []*Replica `protobuf:"bytes,2,rep,name=adding,proto3" json:"adding,omitempty"`
+	Removing []*Replica `protobuf:"bytes,3,rep,name=removing,proto3" json:"removing,omitempty"`
+	// The voters that the partition's group was made with; empty stands for the replicas.
+	Initial       []*Replica `protobuf:"bytes,4,rep,name=initial,proto3" json:"initial,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_meta_proto_msgTypes[16]
+	mi := &file_meta_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1657,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[16]
+	mi := &file_meta_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,12 +1670,33 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{16}
+	return file_meta_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Partition) GetReplicas() []*Replica {
 	if x != nil {
 		return x.Replicas
+	}
+	return nil
+}
+
+func (x *Partition) GetAdding() []*Replica {
+	if x != nil {
+		return x.Adding
+	}
+	return nil
+}
+
+func (x *Partition) GetRemoving() []*Replica {
+	if x != nil {
+		return x.Removing
+	}
+	return nil
+}
+
+func (x *Partition) GetInitial() []*Replica {
+	if x != nil {
+		return x.Initial
 	}
 	return nil
 }
@@ -1228,7 +1715,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_meta_proto_msgTypes[17]
+	mi := &file_meta_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1240,7 +1727,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[17]
+	mi := &file_meta_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1253,7 +1740,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{17}
+	return file_meta_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Topic) GetName() string {
@@ -1308,7 +1795,7 @@ type NodeConfig struct {
 
 func (x *NodeConfig) Reset() {
 	*x = NodeConfig{}
-	mi := &file_meta_proto_msgTypes[18]
+	mi := &file_meta_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1807,7 @@ func (x *NodeConfig) String() string {
 func (*NodeConfig) ProtoMessage() {}
 
 func (x *NodeConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[18]
+	mi := &file_meta_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1820,7 @@ func (x *NodeConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeConfig.ProtoReflect.Descriptor instead.
 func (*NodeConfig) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{18}
+	return file_meta_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *NodeConfig) GetNode() int32 {
@@ -1360,7 +1847,7 @@ type GroupConfig struct {
 
 func (x *GroupConfig) Reset() {
 	*x = GroupConfig{}
-	mi := &file_meta_proto_msgTypes[19]
+	mi := &file_meta_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1372,7 +1859,7 @@ func (x *GroupConfig) String() string {
 func (*GroupConfig) ProtoMessage() {}
 
 func (x *GroupConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[19]
+	mi := &file_meta_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1385,7 +1872,7 @@ func (x *GroupConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupConfig.ProtoReflect.Descriptor instead.
 func (*GroupConfig) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{19}
+	return file_meta_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GroupConfig) GetGroup() string {
@@ -1412,7 +1899,7 @@ type Feature struct {
 
 func (x *Feature) Reset() {
 	*x = Feature{}
-	mi := &file_meta_proto_msgTypes[20]
+	mi := &file_meta_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1424,7 +1911,7 @@ func (x *Feature) String() string {
 func (*Feature) ProtoMessage() {}
 
 func (x *Feature) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[20]
+	mi := &file_meta_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1437,7 +1924,7 @@ func (x *Feature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feature.ProtoReflect.Descriptor instead.
 func (*Feature) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{20}
+	return file_meta_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Feature) GetName() string {
@@ -1469,13 +1956,16 @@ type Image struct {
 	GroupConfigs   []*GroupConfig `protobuf:"bytes,8,rep,name=group_configs,json=groupConfigs,proto3" json:"group_configs,omitempty"`
 	NextProducerId int64          `protobuf:"varint,9,opt,name=next_producer_id,json=nextProducerId,proto3" json:"next_producer_id,omitempty"`
 	Features       []*Feature     `protobuf:"bytes,10,rep,name=features,proto3" json:"features,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// How many nodes the cluster was founded for.
+	FoundedNodes  int32       `protobuf:"varint,11,opt,name=founded_nodes,json=foundedNodes,proto3" json:"founded_nodes,omitempty"`
+	Departed      []*Departed `protobuf:"bytes,12,rep,name=departed,proto3" json:"departed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_meta_proto_msgTypes[21]
+	mi := &file_meta_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1977,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[21]
+	mi := &file_meta_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1990,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{21}
+	return file_meta_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Image) GetLevel() uint32 {
@@ -1573,12 +2063,26 @@ func (x *Image) GetFeatures() []*Feature {
 	return nil
 }
 
+func (x *Image) GetFoundedNodes() int32 {
+	if x != nil {
+		return x.FoundedNodes
+	}
+	return 0
+}
+
+func (x *Image) GetDeparted() []*Departed {
+	if x != nil {
+		return x.Departed
+	}
+	return nil
+}
+
 var File_meta_proto protoreflect.FileDescriptor
 
 const file_meta_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"meta.proto\x12\x0fquorlog.meta.v1\"\xa6\x05\n" +
+	"meta.proto\x12\x0fquorlog.meta.v1\"\xe8\a\n" +
 	"\aCommand\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x14\n" +
 	"\x05rules\x18\x02 \x01(\rR\x05rules\x12\x17\n" +
@@ -1591,13 +2095,41 @@ const file_meta_proto_rawDesc = "" +
 	"\x0echange_configs\x18\x15 \x01(\v2\x1e.quorlog.meta.v1.ChangeConfigsH\x00R\rchangeConfigs\x12Z\n" +
 	"\x15allocate_producer_ids\x18\x16 \x01(\v2$.quorlog.meta.v1.AllocateProducerIDsH\x00R\x13allocateProducerIds\x12>\n" +
 	"\vset_feature\x18\x17 \x01(\v2\x1b.quorlog.meta.v1.SetFeatureH\x00R\n" +
-	"setFeatureB\x06\n" +
-	"\x04kind\"-\n" +
+	"setFeature\x12J\n" +
+	"\x0funregister_node\x18\x18 \x01(\v2\x1f.quorlog.meta.v1.UnregisterNodeH\x00R\x0eunregisterNode\x12V\n" +
+	"\x13reassign_partitions\x18\x19 \x01(\v2#.quorlog.meta.v1.ReassignPartitionsH\x00R\x12reassignPartitions\x12V\n" +
+	"\x13finish_reassignment\x18\x1a \x01(\v2#.quorlog.meta.v1.FinishReassignmentH\x00R\x12finishReassignment\x12D\n" +
+	"\rrenew_replica\x18\x1b \x01(\v2\x1d.quorlog.meta.v1.RenewReplicaH\x00R\frenewReplicaB\x06\n" +
+	"\x04kind\"C\n" +
 	"\fSetClusterID\x12\x1d\n" +
 	"\n" +
-	"cluster_id\x18\x01 \x01(\tR\tclusterId\"9\n" +
+	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
+	"\x05nodes\x18\x02 \x01(\x05R\x05nodes\"\xa3\x01\n" +
 	"\fRegisterNode\x12)\n" +
-	"\x04node\x18\x01 \x01(\v2\x15.quorlog.meta.v1.NodeR\x04node\"h\n" +
+	"\x04node\x18\x01 \x01(\v2\x15.quorlog.meta.v1.NodeR\x04node\x12\x14\n" +
+	"\x05renew\x18\x02 \x01(\bR\x05renew\x12'\n" +
+	"\x0fknown_directory\x18\x03 \x01(\fR\x0eknownDirectory\x12\x1d\n" +
+	"\arunning\x18\x04 \x01(\rH\x00R\arunning\x88\x01\x01B\n" +
+	"\n" +
+	"\b_running\"$\n" +
+	"\x0eUnregisterNode\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\"\\\n" +
+	"\x12ReassignPartitions\x12F\n" +
+	"\n" +
+	"partitions\x18\x01 \x03(\v2&.quorlog.meta.v1.PartitionReassignmentR\n" +
+	"partitions\"\x84\x01\n" +
+	"\x15PartitionReassignment\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x122\n" +
+	"\x06target\x18\x03 \x01(\v2\x1a.quorlog.meta.v1.PlacementR\x06target\"\x7f\n" +
+	"\x12FinishReassignment\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x120\n" +
+	"\x06voters\x18\x03 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\x06voters\"s\n" +
+	"\fRenewReplica\x12\x19\n" +
+	"\btopic_id\x18\x01 \x01(\fR\atopicId\x12\x1c\n" +
+	"\tpartition\x18\x02 \x01(\x05R\tpartition\x12*\n" +
+	"\x03old\x18\x03 \x01(\v2\x18.quorlog.meta.v1.ReplicaR\x03old\"h\n" +
 	"\fCreateTopics\x121\n" +
 	"\x06topics\x18\x01 \x03(\v2\x19.quorlog.meta.v1.NewTopicR\x06topics\x12%\n" +
 	"\x0emax_partitions\x18\x02 \x01(\x03R\rmaxPartitions\"\xb8\x01\n" +
@@ -1650,7 +2182,7 @@ const file_meta_proto_rawDesc = "" +
 	"\x05level\x18\x02 \x01(\x05R\x05level\"3\n" +
 	"\aSetting\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xd6\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xb8\x02\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -1659,12 +2191,23 @@ const file_meta_proto_rawDesc = "" +
 	"\tdirectory\x18\x05 \x01(\fR\tdirectory\x12\x14\n" +
 	"\x05epoch\x18\x06 \x01(\x04R\x05epoch\x12)\n" +
 	"\x10next_incarnation\x18\a \x01(\rR\x0fnextIncarnation\x12#\n" +
-	"\rregistered_ms\x18\b \x01(\x03R\fregisteredMs\"?\n" +
+	"\rregistered_ms\x18\b \x01(\x03R\fregisteredMs\x12)\n" +
+	"\x10meta_incarnation\x18\t \x01(\rR\x0fmetaIncarnation\x12\x1b\n" +
+	"\tnext_meta\x18\n" +
+	" \x01(\rR\bnextMeta\x12\x18\n" +
+	"\aversion\x18\v \x01(\tR\aversion\"f\n" +
+	"\bDeparted\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\x05R\x04node\x12)\n" +
+	"\x10next_incarnation\x18\x02 \x01(\rR\x0fnextIncarnation\x12\x1b\n" +
+	"\tnext_meta\x18\x03 \x01(\rR\bnextMeta\"?\n" +
 	"\aReplica\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\rR\vincarnation\"A\n" +
+	"\vincarnation\x18\x02 \x01(\rR\vincarnation\"\xdd\x01\n" +
 	"\tPartition\x124\n" +
-	"\breplicas\x18\x01 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\breplicas\"\xd4\x01\n" +
+	"\breplicas\x18\x01 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\breplicas\x120\n" +
+	"\x06adding\x18\x02 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\x06adding\x124\n" +
+	"\bremoving\x18\x03 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\bremoving\x122\n" +
+	"\ainitial\x18\x04 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\ainitial\"\xd4\x01\n" +
 	"\x05Topic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12:\n" +
@@ -1684,7 +2227,7 @@ const file_meta_proto_rawDesc = "" +
 	"\x06config\x18\x02 \x03(\v2\x18.quorlog.meta.v1.SettingR\x06config\"3\n" +
 	"\aFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05level\x18\x02 \x01(\x05R\x05level\"\xd1\x03\n" +
+	"\x05level\x18\x02 \x01(\x05R\x05level\"\xad\x04\n" +
 	"\x05Image\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -1697,7 +2240,9 @@ const file_meta_proto_rawDesc = "" +
 	"\rgroup_configs\x18\b \x03(\v2\x1c.quorlog.meta.v1.GroupConfigR\fgroupConfigs\x12(\n" +
 	"\x10next_producer_id\x18\t \x01(\x03R\x0enextProducerId\x124\n" +
 	"\bfeatures\x18\n" +
-	" \x03(\v2\x18.quorlog.meta.v1.FeatureR\bfeaturesB:Z8github.com/quorlog/quorlog/replication/controller/metapbb\x06proto3"
+	" \x03(\v2\x18.quorlog.meta.v1.FeatureR\bfeatures\x12#\n" +
+	"\rfounded_nodes\x18\v \x01(\x05R\ffoundedNodes\x125\n" +
+	"\bdeparted\x18\f \x03(\v2\x19.quorlog.meta.v1.DepartedR\bdepartedB:Z8github.com/quorlog/quorlog/replication/controller/metapbb\x06proto3"
 
 var (
 	file_meta_proto_rawDescOnce sync.Once
@@ -1712,65 +2257,83 @@ func file_meta_proto_rawDescGZIP() []byte {
 }
 
 var file_meta_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_meta_proto_goTypes = []any{
-	(ChangeConfigs_Kind)(0),     // 0: quorlog.meta.v1.ChangeConfigs.Kind
-	(*Command)(nil),             // 1: quorlog.meta.v1.Command
-	(*SetClusterID)(nil),        // 2: quorlog.meta.v1.SetClusterID
-	(*RegisterNode)(nil),        // 3: quorlog.meta.v1.RegisterNode
-	(*CreateTopics)(nil),        // 4: quorlog.meta.v1.CreateTopics
-	(*NewTopic)(nil),            // 5: quorlog.meta.v1.NewTopic
-	(*Placement)(nil),           // 6: quorlog.meta.v1.Placement
-	(*DeleteTopics)(nil),        // 7: quorlog.meta.v1.DeleteTopics
-	(*CreatePartitions)(nil),    // 8: quorlog.meta.v1.CreatePartitions
-	(*ChangeConfigs)(nil),       // 9: quorlog.meta.v1.ChangeConfigs
-	(*ConfigChange)(nil),        // 10: quorlog.meta.v1.ConfigChange
-	(*Expected)(nil),            // 11: quorlog.meta.v1.Expected
-	(*AllocateProducerIDs)(nil), // 12: quorlog.meta.v1.AllocateProducerIDs
-	(*SetFeature)(nil),          // 13: quorlog.meta.v1.SetFeature
-	(*Setting)(nil),             // 14: quorlog.meta.v1.Setting
-	(*Node)(nil),                // 15: quorlog.meta.v1.Node
-	(*Replica)(nil),             // 16: quorlog.meta.v1.Replica
-	(*Partition)(nil),           // 17: quorlog.meta.v1.Partition
-	(*Topic)(nil),               // 18: quorlog.meta.v1.Topic
-	(*NodeConfig)(nil),          // 19: quorlog.meta.v1.NodeConfig
-	(*GroupConfig)(nil),         // 20: quorlog.meta.v1.GroupConfig
-	(*Feature)(nil),             // 21: quorlog.meta.v1.Feature
-	(*Image)(nil),               // 22: quorlog.meta.v1.Image
+	(ChangeConfigs_Kind)(0),       // 0: quorlog.meta.v1.ChangeConfigs.Kind
+	(*Command)(nil),               // 1: quorlog.meta.v1.Command
+	(*SetClusterID)(nil),          // 2: quorlog.meta.v1.SetClusterID
+	(*RegisterNode)(nil),          // 3: quorlog.meta.v1.RegisterNode
+	(*UnregisterNode)(nil),        // 4: quorlog.meta.v1.UnregisterNode
+	(*ReassignPartitions)(nil),    // 5: quorlog.meta.v1.ReassignPartitions
+	(*PartitionReassignment)(nil), // 6: quorlog.meta.v1.PartitionReassignment
+	(*FinishReassignment)(nil),    // 7: quorlog.meta.v1.FinishReassignment
+	(*RenewReplica)(nil),          // 8: quorlog.meta.v1.RenewReplica
+	(*CreateTopics)(nil),          // 9: quorlog.meta.v1.CreateTopics
+	(*NewTopic)(nil),              // 10: quorlog.meta.v1.NewTopic
+	(*Placement)(nil),             // 11: quorlog.meta.v1.Placement
+	(*DeleteTopics)(nil),          // 12: quorlog.meta.v1.DeleteTopics
+	(*CreatePartitions)(nil),      // 13: quorlog.meta.v1.CreatePartitions
+	(*ChangeConfigs)(nil),         // 14: quorlog.meta.v1.ChangeConfigs
+	(*ConfigChange)(nil),          // 15: quorlog.meta.v1.ConfigChange
+	(*Expected)(nil),              // 16: quorlog.meta.v1.Expected
+	(*AllocateProducerIDs)(nil),   // 17: quorlog.meta.v1.AllocateProducerIDs
+	(*SetFeature)(nil),            // 18: quorlog.meta.v1.SetFeature
+	(*Setting)(nil),               // 19: quorlog.meta.v1.Setting
+	(*Node)(nil),                  // 20: quorlog.meta.v1.Node
+	(*Departed)(nil),              // 21: quorlog.meta.v1.Departed
+	(*Replica)(nil),               // 22: quorlog.meta.v1.Replica
+	(*Partition)(nil),             // 23: quorlog.meta.v1.Partition
+	(*Topic)(nil),                 // 24: quorlog.meta.v1.Topic
+	(*NodeConfig)(nil),            // 25: quorlog.meta.v1.NodeConfig
+	(*GroupConfig)(nil),           // 26: quorlog.meta.v1.GroupConfig
+	(*Feature)(nil),               // 27: quorlog.meta.v1.Feature
+	(*Image)(nil),                 // 28: quorlog.meta.v1.Image
 }
 var file_meta_proto_depIdxs = []int32{
 	2,  // 0: quorlog.meta.v1.Command.set_cluster_id:type_name -> quorlog.meta.v1.SetClusterID
 	3,  // 1: quorlog.meta.v1.Command.register_node:type_name -> quorlog.meta.v1.RegisterNode
-	4,  // 2: quorlog.meta.v1.Command.create_topics:type_name -> quorlog.meta.v1.CreateTopics
-	7,  // 3: quorlog.meta.v1.Command.delete_topics:type_name -> quorlog.meta.v1.DeleteTopics
-	8,  // 4: quorlog.meta.v1.Command.create_partitions:type_name -> quorlog.meta.v1.CreatePartitions
-	9,  // 5: quorlog.meta.v1.Command.change_configs:type_name -> quorlog.meta.v1.ChangeConfigs
-	12, // 6: quorlog.meta.v1.Command.allocate_producer_ids:type_name -> quorlog.meta.v1.AllocateProducerIDs
-	13, // 7: quorlog.meta.v1.Command.set_feature:type_name -> quorlog.meta.v1.SetFeature
-	15, // 8: quorlog.meta.v1.RegisterNode.node:type_name -> quorlog.meta.v1.Node
-	5,  // 9: quorlog.meta.v1.CreateTopics.topics:type_name -> quorlog.meta.v1.NewTopic
-	6,  // 10: quorlog.meta.v1.NewTopic.partitions:type_name -> quorlog.meta.v1.Placement
-	14, // 11: quorlog.meta.v1.NewTopic.config:type_name -> quorlog.meta.v1.Setting
-	6,  // 12: quorlog.meta.v1.CreatePartitions.added:type_name -> quorlog.meta.v1.Placement
-	0,  // 13: quorlog.meta.v1.ChangeConfigs.kind:type_name -> quorlog.meta.v1.ChangeConfigs.Kind
-	10, // 14: quorlog.meta.v1.ChangeConfigs.changes:type_name -> quorlog.meta.v1.ConfigChange
-	11, // 15: quorlog.meta.v1.ConfigChange.expected:type_name -> quorlog.meta.v1.Expected
-	16, // 16: quorlog.meta.v1.Partition.replicas:type_name -> quorlog.meta.v1.Replica
-	17, // 17: quorlog.meta.v1.Topic.partitions:type_name -> quorlog.meta.v1.Partition
-	14, // 18: quorlog.meta.v1.Topic.config:type_name -> quorlog.meta.v1.Setting
-	14, // 19: quorlog.meta.v1.NodeConfig.config:type_name -> quorlog.meta.v1.Setting
-	14, // 20: quorlog.meta.v1.GroupConfig.config:type_name -> quorlog.meta.v1.Setting
-	15, // 21: quorlog.meta.v1.Image.nodes:type_name -> quorlog.meta.v1.Node
-	18, // 22: quorlog.meta.v1.Image.topics:type_name -> quorlog.meta.v1.Topic
-	14, // 23: quorlog.meta.v1.Image.broker_config:type_name -> quorlog.meta.v1.Setting
-	19, // 24: quorlog.meta.v1.Image.node_configs:type_name -> quorlog.meta.v1.NodeConfig
-	20, // 25: quorlog.meta.v1.Image.group_configs:type_name -> quorlog.meta.v1.GroupConfig
-	21, // 26: quorlog.meta.v1.Image.features:type_name -> quorlog.meta.v1.Feature
-	27, // [27:27] is the sub-list for method output_type
-	27, // [27:27] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	9,  // 2: quorlog.meta.v1.Command.create_topics:type_name -> quorlog.meta.v1.CreateTopics
+	12, // 3: quorlog.meta.v1.Command.delete_topics:type_name -> quorlog.meta.v1.DeleteTopics
+	13, // 4: quorlog.meta.v1.Command.create_partitions:type_name -> quorlog.meta.v1.CreatePartitions
+	14, // 5: quorlog.meta.v1.Command.change_configs:type_name -> quorlog.meta.v1.ChangeConfigs
+	17, // 6: quorlog.meta.v1.Command.allocate_producer_ids:type_name -> quorlog.meta.v1.AllocateProducerIDs
+	18, // 7: quorlog.meta.v1.Command.set_feature:type_name -> quorlog.meta.v1.SetFeature
+	4,  // 8: quorlog.meta.v1.Command.unregister_node:type_name -> quorlog.meta.v1.UnregisterNode
+	5,  // 9: quorlog.meta.v1.Command.reassign_partitions:type_name -> quorlog.meta.v1.ReassignPartitions
+	7,  // 10: quorlog.meta.v1.Command.finish_reassignment:type_name -> quorlog.meta.v1.FinishReassignment
+	8,  // 11: quorlog.meta.v1.Command.renew_replica:type_name -> quorlog.meta.v1.RenewReplica
+	20, // 12: quorlog.meta.v1.RegisterNode.node:type_name -> quorlog.meta.v1.Node
+	6,  // 13: quorlog.meta.v1.ReassignPartitions.partitions:type_name -> quorlog.meta.v1.PartitionReassignment
+	11, // 14: quorlog.meta.v1.PartitionReassignment.target:type_name -> quorlog.meta.v1.Placement
+	22, // 15: quorlog.meta.v1.FinishReassignment.voters:type_name -> quorlog.meta.v1.Replica
+	22, // 16: quorlog.meta.v1.RenewReplica.old:type_name -> quorlog.meta.v1.Replica
+	10, // 17: quorlog.meta.v1.CreateTopics.topics:type_name -> quorlog.meta.v1.NewTopic
+	11, // 18: quorlog.meta.v1.NewTopic.partitions:type_name -> quorlog.meta.v1.Placement
+	19, // 19: quorlog.meta.v1.NewTopic.config:type_name -> quorlog.meta.v1.Setting
+	11, // 20: quorlog.meta.v1.CreatePartitions.added:type_name -> quorlog.meta.v1.Placement
+	0,  // 21: quorlog.meta.v1.ChangeConfigs.kind:type_name -> quorlog.meta.v1.ChangeConfigs.Kind
+	15, // 22: quorlog.meta.v1.ChangeConfigs.changes:type_name -> quorlog.meta.v1.ConfigChange
+	16, // 23: quorlog.meta.v1.ConfigChange.expected:type_name -> quorlog.meta.v1.Expected
+	22, // 24: quorlog.meta.v1.Partition.replicas:type_name -> quorlog.meta.v1.Replica
+	22, // 25: quorlog.meta.v1.Partition.adding:type_name -> quorlog.meta.v1.Replica
+	22, // 26: quorlog.meta.v1.Partition.removing:type_name -> quorlog.meta.v1.Replica
+	22, // 27: quorlog.meta.v1.Partition.initial:type_name -> quorlog.meta.v1.Replica
+	23, // 28: quorlog.meta.v1.Topic.partitions:type_name -> quorlog.meta.v1.Partition
+	19, // 29: quorlog.meta.v1.Topic.config:type_name -> quorlog.meta.v1.Setting
+	19, // 30: quorlog.meta.v1.NodeConfig.config:type_name -> quorlog.meta.v1.Setting
+	19, // 31: quorlog.meta.v1.GroupConfig.config:type_name -> quorlog.meta.v1.Setting
+	20, // 32: quorlog.meta.v1.Image.nodes:type_name -> quorlog.meta.v1.Node
+	24, // 33: quorlog.meta.v1.Image.topics:type_name -> quorlog.meta.v1.Topic
+	19, // 34: quorlog.meta.v1.Image.broker_config:type_name -> quorlog.meta.v1.Setting
+	25, // 35: quorlog.meta.v1.Image.node_configs:type_name -> quorlog.meta.v1.NodeConfig
+	26, // 36: quorlog.meta.v1.Image.group_configs:type_name -> quorlog.meta.v1.GroupConfig
+	27, // 37: quorlog.meta.v1.Image.features:type_name -> quorlog.meta.v1.Feature
+	21, // 38: quorlog.meta.v1.Image.departed:type_name -> quorlog.meta.v1.Departed
+	39, // [39:39] is the sub-list for method output_type
+	39, // [39:39] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_meta_proto_init() }
@@ -1787,16 +2350,21 @@ func file_meta_proto_init() {
 		(*Command_ChangeConfigs)(nil),
 		(*Command_AllocateProducerIds)(nil),
 		(*Command_SetFeature)(nil),
+		(*Command_UnregisterNode)(nil),
+		(*Command_ReassignPartitions)(nil),
+		(*Command_FinishReassignment)(nil),
+		(*Command_RenewReplica)(nil),
 	}
-	file_meta_proto_msgTypes[9].OneofWrappers = []any{}
-	file_meta_proto_msgTypes[10].OneofWrappers = []any{}
+	file_meta_proto_msgTypes[2].OneofWrappers = []any{}
+	file_meta_proto_msgTypes[14].OneofWrappers = []any{}
+	file_meta_proto_msgTypes[15].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meta_proto_rawDesc), len(file_meta_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -80,6 +80,17 @@ func minimal(t testing.TB, key kafkaproto.Key, version int16, topic string, id r
 		rt := kmsg.NewCreatePartitionsRequestTopic()
 		rt.Topic, rt.Count = "grows", int32(version)+2
 		q.Topics, q.TimeoutMillis = append(q.Topics, rt), 10_000
+	case *kmsg.ElectLeadersRequest:
+		q.Topics = append(q.Topics, kmsg.ElectLeadersRequestTopic{Topic: topic, Partitions: []int32{0}})
+	case *kmsg.AlterPartitionAssignmentsRequest:
+		rt := kmsg.AlterPartitionAssignmentsRequestTopic{Topic: topic}
+		rt.Partitions = append(rt.Partitions, kmsg.AlterPartitionAssignmentsRequestTopicPartition{Replicas: []int32{1}})
+		q.Topics = append(q.Topics, rt)
+	case *kmsg.ListPartitionReassignmentsRequest:
+		q.Topics = append(q.Topics, kmsg.ListPartitionReassignmentsRequestTopic{Topic: topic, Partitions: []int32{0}})
+	case *kmsg.DescribeQuorumRequest:
+		rt := kmsg.DescribeQuorumRequestTopic{Topic: topic, Partitions: make([]kmsg.DescribeQuorumRequestTopicPartition, 1)}
+		q.Topics = append(q.Topics, rt)
 	case *kmsg.DescribeTopicPartitionsRequest:
 		q.Topics = append(q.Topics, kmsg.DescribeTopicPartitionsRequestTopic{Topic: topic})
 	case *kmsg.DescribeProducersRequest:

@@ -3,7 +3,6 @@ package produce
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
@@ -121,18 +120,15 @@ func done(p *partition.Pending) bool {
 // AnswerWanted is false for acks=0.
 func (c *Call) AnswerWanted() bool { return c.request.Acks != AcksNone }
 
-// timers are kept because each request needs one and hardly any ever fires.
-var timers = sync.Pool{New: func() any { return time.NewTimer(time.Hour) }}
-
 // Wait returns the outcomes in the order in which the batches were added, appended to dst. It waits for all of them, until
 // the request's timeout, or until the context ends: then what is not known yet is replication.ErrUnknownOutcome, because
 // the batch may well be committed later.
 func (c *Call) Wait(ctx context.Context, dst []Outcome) []Outcome {
-	timer := timers.Get().(*time.Timer)
+	timer := c.service.timers.Get().(*time.Timer)
 	timer.Reset(c.deadline.Sub(c.service.now()))
 	defer func() {
 		timer.Stop()
-		timers.Put(timer)
+		c.service.timers.Put(timer)
 	}()
 	expired := false
 	for i := range c.slots {

@@ -8,6 +8,7 @@
 package produce
 
 import (
+	"sync"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
@@ -58,11 +59,13 @@ type Service struct {
 	leaders         Leaders
 	now             func() time.Time
 	maxDecompressed int64
+	timers          sync.Pool // kept because each request needs one and hardly any ever fires
 }
 
 // New returns a Service.
 func New(o Options) *Service {
 	s := &Service{partitions: o.Partitions, leaders: o.Leaders, now: o.Now, maxDecompressed: o.MaxDecompressed}
+	s.timers.New = func() any { return time.NewTimer(time.Hour) }
 	if s.now == nil {
 		s.now = time.Now
 	}

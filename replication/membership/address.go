@@ -1,0 +1,69 @@
+package membership
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+
+	"github.com/hashicorp/serf/serf"
+)
+
+// Lookup resolves a host name to all its addresses: net.Resolver.LookupIPAddr.
+type Lookup func(ctx context.Context, host string) ([]net.IPAddr, error)
+
+func splitAddress(addr string) (host string, port int, err error) {
+	host, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, fmt.Errorf("membership: %w", err)
+	}
+	p, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("membership: port of %s: %w", addr, err)
+	}
+	return host, int(p), nil
+}
+
+// bindAddress is an address as memberlist wants it: numbers only.
+func bindAddress(addr string) (ip string, port int, err error) {
+	host, port, err := splitAddress(addr)
+	switch {
+	case err != nil:
+		return "", 0, err
+	case host == "":
+		return "0.0.0.0", port, nil
+	case host == "localhost":
+		return "127.0.0.1", port, nil
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return host, port, nil
+	}
+	ips, err := net.DefaultResolver.LookupIPAddr(context.Background(), host)
+	if err != nil || len(ips) == 0 {
+		return "", 0, fmt.Errorf("membership: gossip address %s: %w", addr, err)
+	}
+	return ips[0].IP.String(), port, nil
+}
+
+// advertised resolves Options.Advertise once: memberlist spreads numbers. A port of 0 stands for the one bound to.
+func (g *Gossip) advertised() (ip string, port int, err error) {
+	host, port, err := splitAddress(g.o.Advertise)
+	if err != nil {
+		return "", 0, err
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.String(), port, nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
+	defer cancel()
+	ips, err := g.o.Lookup(ctx, host)
+	if err != nil || len(ips) == 0 {
+		return "", 0, fmt.Errorf("membership: the advertised gossip address %s cannot be resolved: %w", g.o.Advertise, err)
+	}
+	return ips[0].IP.String(), port, nil
+}
+
+func gossipAddr(m serf.Member) string {
+	return net.JoinHostPort(m.Addr.String(), strconv.Itoa(int(m.Port)))
+}

@@ -39,7 +39,9 @@ type Pending interface {
 
 // Logs finds the replicas of __consumer_offsets on this node.
 type Logs interface {
-	Open(partition int32) (Log, error)
+	// Open finds a replica that leads in an epoch. In any other the Log answers replication.ErrNotLeader: what a coordinator
+	// has in memory is worth nothing once another node may have led in between, also if this one leads again.
+	Open(partition int32, epoch batch.Epoch) (Log, error)
 }
 
 // Topic is what the groups need to know of a topic.

@@ -174,7 +174,7 @@ func newFakeLogs() *fakeLogs {
 	return f
 }
 
-func (f *fakeLogs) Open(p int32) (Log, error) { return f.logs[p], nil }
+func (f *fakeLogs) Open(p int32, _ batch.Epoch) (Log, error) { return f.logs[p], nil }
 
 // node is a service with its surroundings.
 type node struct {

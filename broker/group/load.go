@@ -101,7 +101,7 @@ type loader struct {
 // read replays the whole log. Entries that were under way when this node became leader are waited for: nobody may see a
 // group without a commit that its coordinator before answered, or is about to.
 func (l *loader) read(ctx context.Context, sh *shard) error {
-	log, err := sh.service.logs.Open(sh.partition)
+	log, err := sh.service.logs.Open(sh.partition, sh.epoch)
 	if err != nil {
 		return err
 	}

@@ -70,7 +70,7 @@ func (sh *shard) flush() inFlight {
 }
 
 func (sh *shard) append(writes []queued) (Pending, error) {
-	log, err := sh.service.logs.Open(sh.partition)
+	log, err := sh.service.logs.Open(sh.partition, sh.epoch)
 	if err != nil {
 		return nil, err
 	}

@@ -59,15 +59,15 @@ func (pd *Pending) finish(a Appended, err error) {
 // comes through the Pending.
 func (p *Partition) Append(b Batch) *Pending {
 	pd := newPending(b.Frame)
-	if err := p.enqueue(pd, b.AnyISR); err != nil {
+	if err := p.enqueue(pd, &b); err != nil {
 		pd.finish(Appended{}, err)
 	}
 	return pd
 }
 
 // enqueue passes a batch to Raft, or finds its answer without. An error is its answer.
-func (p *Partition) enqueue(pd *Pending, anyISR bool) error {
-	if err := p.acceptable(anyISR); err != nil {
+func (p *Partition) enqueue(pd *Pending, b *Batch) error {
+	if err := p.acceptable(b.AnyISR); err != nil {
 		return err
 	}
 	h, err := batch.ParseHeader(pd.frame)
@@ -81,7 +81,7 @@ func (p *Partition) enqueue(pd *Pending, anyISR bool) error {
 	p.order.Lock()
 	defer p.order.Unlock()
 	lead := p.leader.Load()
-	if !lead.local {
+	if !lead.local || b.Epoch > 0 && b.Epoch != lead.Epoch {
 		p.release(pd)
 		return replication.ErrNotLeader
 	}

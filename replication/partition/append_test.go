@@ -32,6 +32,23 @@ func memPartition(t testing.TB) (*node, *Partition, *vfs.Injector) {
 	return n, n.partition(0, testConfig()), fsys
 }
 
+// A coordinator's batch is for the epoch that the coordinator knows, not for a later one of the same leader.
+func TestABatchMayNameItsEpoch(t *testing.T) {
+	_, p, _ := memPartition(t)
+	for _, c := range []struct {
+		epoch batch.Epoch
+		err   error
+	}{
+		{0, nil}, {p.Leader().Epoch, nil}, {p.Leader().Epoch + 1, replication.ErrNotLeader},
+	} {
+		b := frameOf(t, batch.BuildOptions{}, "v")
+		b.Epoch = c.epoch
+		if _, err := p.Append(b).Wait(ctx); !errors.Is(err, c.err) {
+			t.Errorf("epoch %d: %v, want %v", c.epoch, err, c.err)
+		}
+	}
+}
+
 func TestIdempotentProducer(t *testing.T) {
 	n, p, _ := memPartition(t)
 	for _, c := range []struct {

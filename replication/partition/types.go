@@ -119,6 +119,9 @@ type Batch struct {
 	Info  batch.Info
 	// AnyISR stores the batch however few replicas are in sync: acks 0 and 1 do not ask for min.insync.replicas.
 	AnyISR bool
+	// Epoch refuses the batch, with replication.ErrNotLeader, unless this replica leads in exactly this epoch; 0 asks for none.
+	// A coordinator uses it: what it knows was true in the epoch in which it read its partition.
+	Epoch batch.Epoch
 }
 
 // Appended is the answer to an append.

@@ -208,17 +208,28 @@ func (n *Node) awaitLeaders(ctx context.Context) {
 	}
 }
 
-// Open finds this node's replica.
-func (n *Node) Open(index int32) (group.Log, error) {
+// Open finds this node's replica, as leader of an epoch.
+func (n *Node) Open(index int32, epoch batch.Epoch) (group.Log, error) {
 	p, err := n.open(index)
 	if err != nil {
 		return nil, err
 	}
-	return replica{p}, nil
+	return replica{p, epoch}, nil
 }
 
-// replica is a partition as group.Log.
-type replica struct{ p *partition.Partition }
+// replica is a partition as group.Log, as long as it leads in an epoch.
+type replica struct {
+	p     *partition.Partition
+	epoch batch.Epoch
+}
+
+// fenced makes one error of all that mean that the epoch is over.
+func fenced(err error) error {
+	if errors.Is(err, replication.ErrFencedLeaderEpoch) || errors.Is(err, replication.ErrUnknownLeaderEpoch) {
+		return fmt.Errorf("%w: %w", replication.ErrNotLeader, err)
+	}
+	return err
+}
 
 // Append hands a frame over.
 func (r replica) Append(frame []byte) group.Pending {
@@ -227,7 +238,7 @@ func (r replica) Append(frame []byte) group.Pending {
 		return failed{err}
 	}
 	info := batch.Info{Header: h, MinTimestamp: h.BaseTimestamp, MaxTimestamp: h.MaxTimestamp}
-	return pending{r.p.Append(partition.Batch{Frame: frame, Info: info})}
+	return pending{r.p.Append(partition.Batch{Frame: frame, Info: info, Epoch: r.epoch})}
 }
 
 // pending is an append under way.
@@ -259,9 +270,9 @@ func (f failed) Err() error { return f.err }
 
 // Bounds tells from where to where the log can be read.
 func (r replica) Bounds() (group.Bounds, error) {
-	o, err := r.p.Offsets(batch.NoEpoch)
+	o, err := r.p.Offsets(r.epoch)
 	if err != nil {
-		return group.Bounds{}, err
+		return group.Bounds{}, fenced(err)
 	}
 	return group.Bounds{Start: o.LogStart, Committed: o.HighWatermark, End: o.LogEnd}, nil
 }
@@ -269,10 +280,10 @@ func (r replica) Bounds() (group.Bounds, error) {
 // Read returns committed frames.
 func (r replica) Read(from batch.Offset, maxBytes int) (group.Chunk, error) {
 	got, err := r.p.Read(partition.ReadRequest{
-		Offset: from, MaxBytes: maxBytes, AtLeastOne: true, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch,
+		Offset: from, MaxBytes: maxBytes, AtLeastOne: true, CurrentEpoch: r.epoch, LastFetchedEpoch: batch.NoEpoch,
 	})
 	if err != nil {
-		return group.Chunk{}, err
+		return group.Chunk{}, fenced(err)
 	}
 	defer got.Range.Release()
 	frames, err := got.Range.AppendTo(make([]byte, 0, got.Range.Len()))

@@ -69,8 +69,31 @@ func TestTheTopicIsCreatedOnce(t *testing.T) {
 	if _, ok := n.Coordinator(0, ""); ok {
 		t.Error("a partition that is nowhere has a leader")
 	}
-	if _, err := n.Open(0); !errors.Is(err, replication.ErrNotLeader) {
+	if _, err := n.Open(0, 1); !errors.Is(err, replication.ErrNotLeader) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// table is a leadership table by partition.
+type table map[int32]replication.Leader
+
+func (l table) Leader(id replication.PartitionID) (replication.Leader, []replication.NodeID, bool) {
+	leader, ok := l[id.Partition]
+	return leader, nil, ok
+}
+
+func TestCoordinatorsOnOtherNodes(t *testing.T) {
+	image := imageOf(broker.OffsetsTopic, 3)
+	image.Nodes[2] = replication.Node{ID: 2, Host: "two", Port: 9093}
+	leaders := table{0: {Node: 2, Epoch: 4}, 1: {Node: 3, Epoch: 4}}
+	n := New(Options{Partitions: nowhere{}, Controller: &fakeController{image: image}, Leaders: leaders})
+	if node, ok := n.Coordinator(0, ""); !ok || node.Port != 9093 {
+		t.Errorf("%+v, %v", node, ok)
+	}
+	for index, why := range map[int32]string{1: "a node that is not registered", 2: "nobody", 9: "nobody"} {
+		if node, ok := n.Coordinator(index, ""); ok {
+			t.Errorf("%s leads partition %d: %+v", why, index, node)
+		}
 	}
 }
 

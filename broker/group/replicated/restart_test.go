@@ -206,3 +206,40 @@ func BenchmarkCommit(b *testing.B) {
 		})
 	}
 }
+
+// A replica that leads again is another one: what was known in the epoch before is worth nothing.
+func TestALogOfAnotherEpoch(t *testing.T) {
+	image := lifeImage()
+	l := begin(t, t.TempDir(), image)
+	defer l.end(t)
+	n := New(Options{Partitions: l.manager, Controller: &fakeController{image: image}})
+	p, _ := l.manager.Get(replication.PartitionID{Topic: image.Topics[broker.OffsetsTopic].ID})
+	epoch := p.Leader().Epoch
+	frame := batch.NewBuilder(batch.BuildOptions{})
+	frame.Add(batch.Record{Key: []byte("k"), Value: []byte("v")})
+	built, err := frame.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []batch.Epoch{epoch, epoch + 1} {
+		log, err := n.Open(0, e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want error
+		if e != epoch {
+			want = replication.ErrNotLeader
+		}
+		if _, err := log.Bounds(); !errors.Is(err, want) {
+			t.Errorf("bounds in epoch %d: %v", e, err)
+		}
+		if _, err := log.Read(0, 100); !errors.Is(err, want) {
+			t.Errorf("read in epoch %d: %v", e, err)
+		}
+		pending := log.Append(append([]byte(nil), built...))
+		<-pending.Done()
+		if err := pending.Err(); !errors.Is(err, want) {
+			t.Errorf("append in epoch %d: %v", e, err)
+		}
+	}
+}

@@ -31,8 +31,8 @@ func TestFsyncErrorStopsTheProcess(t *testing.T) {
 		missing(t, "a tmpfs", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(small, unix.MNT_DETACH) })
-	d := newDiskAt(t, filepath.Join(small, "disk.img"), 512)
-	node := testcluster.Start(t, testcluster.Options{DataDir: filepath.Join(d.dir, "data")})
+	d := testcluster.NewDiskAt(t, filepath.Join(small, "disk.img"), 512)
+	node := testcluster.Start(t, testcluster.Options{DataDir: filepath.Join(d.Dir, "data")})
 	createTopic(t, node, "full", 1)
 	h := newHistory()
 	ctx, stop := context.WithCancel(t.Context())
@@ -58,11 +58,11 @@ func TestFsyncErrorStopsTheProcess(t *testing.T) {
 	if err := unix.Mount("tmpfs", small, "tmpfs", unix.MS_REMOUNT, "size=700m"); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Unmount(d.dir, 0); err != nil {
+	if err := d.Unmount(); err != nil {
 		t.Fatal(err)
 	}
-	_ = exec.Command("fsck.ext4", "-fy", d.dev).Run() // exit code 1 says "errors corrected"
-	if err := d.mount(); err != nil {
+	_ = exec.Command("fsck.ext4", "-fy", d.Dev).Run() // exit code 1 says "errors corrected"
+	if err := d.Mount(); err != nil {
 		t.Fatal(err)
 	}
 	node.Restart()

@@ -46,47 +46,23 @@ func (pinned) MaxVersion() int16 { return 9 }
 // TestDiskFull: above the soft limit records are refused with KAFKA_STORAGE_ERROR while reads go on; with room they are
 // taken again, without a restart.
 func TestDiskFull(t *testing.T) {
-	d := newDisk(t, 512)
-	node := testcluster.Start(t, testcluster.Options{DataDir: filepath.Join(d.dir, "data")})
+	d := testcluster.NewDisk(t, 512)
+	node := testcluster.Start(t, testcluster.Options{DataDir: filepath.Join(d.Dir, "data")})
 	defer node.Kill()
 	createTopic(t, node, "full", 1)
 	cl := newClient(t, node)
 	if err := produceOnce(t, cl, "full"); err != nil {
 		t.Fatal(err)
 	}
-	filler := filepath.Join(d.dir, "filler")
-	fill(t, filler)
+	d.Fill(t, "filler", 24<<20)
 	await(t, "records are refused", func() bool { return errors.Is(produceOnce(t, cl, "full"), kerr.KafkaStorageError) })
 	if got := consumeAll(t, node, "full", 1); got[0] != "v" {
 		t.Errorf("read %q from the full disk", got)
 	}
-	if err := os.Remove(filler); err != nil {
+	if err := os.Remove(filepath.Join(d.Dir, "filler")); err != nil {
 		t.Fatal(err)
 	}
 	await(t, "records are taken again", func() bool { return produceOnce(t, cl, "full") == nil })
-}
-
-// fill writes until the disk is full, then gives a little back.
-func fill(t *testing.T, name string) {
-	t.Helper()
-	f, err := os.Create(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	const leave = 24 << 20
-	chunk := make([]byte, 1<<20)
-	size := int64(0)
-	for {
-		n, err := f.Write(chunk)
-		size += int64(n)
-		if err != nil {
-			break
-		}
-	}
-	if err := errors.Join(f.Truncate(size-leave), f.Sync()); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // await waits for a condition.

@@ -2,9 +2,10 @@ package compat
 
 import (
 	"flag"
-	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
 // full runs the counts that an issue asks for instead of those that fit a default run.
@@ -21,10 +22,7 @@ func scaled(byDefault, inFull int) int {
 // missing skips the test, or fails it where every client must be there.
 func missing(t *testing.T, what string, err error) {
 	t.Helper()
-	if os.Getenv("QUORLOG_REQUIRE_CLIENTS") != "" {
-		t.Fatalf("%s is missing: %v", what, err)
-	}
-	t.Skipf("%s is missing: %v", what, err)
+	testcluster.Missing(t, what, err)
 }
 
 // tool returns the path of a program on PATH.

@@ -42,8 +42,9 @@ var layers = []layer{
 	{"replication", []string{"log/batch"}, "it holds the nouns of the replicated side: what all import must import nothing but the log's nouns"},
 	{"replication/partition", []string{"replication", "replication/raftgroup", "replication/raftlog", "replication/transport", "log", "log/batch", "log/vfs"},
 		"it is the only door to replicated data: above it there are offsets, below it Raft indexes, and it knows no service; the transport it only hands to its groups"},
-	{"replication/controller/...", []string{"replication", "replication/raftgroup", "replication/controller/...", "internal/config", "log/batch"},
-		"the controller's image is computed from its commands alone, the same on every node; partitions follow it, not the other way round"},
+	{"replication/controller/...", []string{"replication", "replication/raftgroup", "replication/transport", "replication/controller/...", "internal/config", "log/batch"},
+		"the controller's image is computed from its commands alone, the same on every node; partitions follow it, not the other way round; " +
+			"of the transport it knows only which errors of a call are definite"},
 	{"replication/raftgroup", []string{"replication", "replication/raftlog", "replication/transport", "log", "log/batch", "log/vfs"},
 		"one Raft instance over one log: whose data it is, the callers know"},
 	{"replication/raftlog", []string{"replication", "log", "log/batch", "log/vfs"},
@@ -152,7 +153,7 @@ var fences = []fence{
 	{"go.yaml.in/yaml/v3", []string{"internal/config", "cmd/..."}, true, "one place reads settings"},
 	{"github.com/prometheus/client_golang", []string{"internal/metrics", "agent"}, true, "one registry, in one place"},
 	{"go.opentelemetry.io/otel", []string{"internal/metrics", "agent"}, true, "one tracer, in one place"},
-	{"golang.org/x/sys", []string{"log/vfs", "broker/conn", "cmd/..."}, true, "system calls are made where files and sockets are, nowhere else"},
+	{"golang.org/x/sys", []string{"log/vfs", "broker/conn", "cmd/...", "internal/testcluster"}, true, "system calls are made where files and sockets are, nowhere else"},
 	{"golang.org/x/sync", []string{everywhere}, true, "as harmless as the standard library"},
 	{"pgregory.net/rapid", nil, true, "for tests"},
 	{"go.uber.org/goleak", nil, true, "for tests"},
@@ -162,7 +163,7 @@ var fences = []fence{
 
 var (
 	raftOnly = []string{"replication/transport", "replication/raftlog", "replication/raftgroup"}
-	clients  = []string{"cmd/...", "internal/bench", "compat/..."}
+	clients  = []string{"cmd/...", "internal/bench", "internal/testcluster", "compat/..."}
 )
 
 const (

@@ -1,7 +1,9 @@
-// Package testcluster starts the real binary for tests: it builds it once, runs it on a loopback port, kills it as a power
-// switch would, and starts it again on the same address and data.
+// Package testcluster starts the real binary for tests: it builds it once, runs it as one node or as a cluster, and does to
+// it what the world does: it kills, stops and pauses processes, cuts the links between them one way or both
+// ([Network]), takes the power from their disks ([Disk]), and starts them again on the same addresses and data.
 //
-// Goroutines: one per process that reads its log; it ends when the process does.
+// Goroutines: one per process that reads its log; it ends when the process does. The methods of [Cluster] that start or end
+// several processes use one goroutine for each and return when all have finished.
 package testcluster
 
 import (
@@ -69,11 +71,14 @@ type Node struct {
 	DataDir string
 	Pid     int
 
-	t    testing.TB
-	args []string
-	env  []string
-	cmd  *exec.Cmd
-	exit chan struct{} // closed when the process has ended and its log is read
+	t     testing.TB
+	netns string // the network namespace it runs in; "" is the test's own
+	args  []string
+	env   []string
+	cmd   *exec.Cmd
+	exit  chan struct{} // closed when the process has ended and its log is read
+	ready chan string   // gets the address of the ready line
+	began time.Time
 
 	mu struct {
 		sync.Mutex
@@ -119,32 +124,49 @@ func (n *Node) Restart() time.Duration {
 
 // TryStart is Restart for tests that expect the start to fail: the error tells how the process ended.
 func (n *Node) TryStart() (time.Duration, error) {
-	began := time.Now()
-	args := append([]string{"serve", "--data-dir", n.DataDir, "--listen", n.Addr, "--log-format", "json"}, n.args...)
-	n.cmd = exec.Command(Binary(n.t), args...)
+	if err := n.launch(); err != nil {
+		return 0, err
+	}
+	return n.awaitReady(startPatience)
+}
+
+// launch starts the process and returns at once.
+func (n *Node) launch() error {
+	args := append([]string{Binary(n.t), "serve", "--data-dir", n.DataDir, "--listen", n.Addr, "--log-format", "json"}, n.args...)
+	if n.netns != "" {
+		// ip replaces itself by the program, so the process id and the parent stay the same.
+		args = append([]string{"ip", "netns", "exec", n.netns}, args...)
+	}
+	n.cmd = exec.Command(args[0], args[1:]...)
 	n.cmd.Env = append(os.Environ(), n.env...)
-	// A test process that dies must not leave brokers behind.
+	// A test process that dies must not leave brokers behind. The signal is tied to the thread that starts the process, so
+	// that thread must live as long as the test: Go ends threads only where a goroutine was locked to one.
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	pipe, err := n.cmd.StderrPipe()
 	if err != nil {
-		return 0, err
+		return err
 	}
+	n.began = time.Now()
 	if err := n.cmd.Start(); err != nil {
-		return 0, err
+		return err
 	}
 	n.Pid = n.cmd.Process.Pid
-	ready, exit := make(chan string, 1), make(chan struct{})
-	n.exit = exit
-	go n.watch(n.cmd, pipe, ready, exit)
+	n.ready, n.exit = make(chan string, 1), make(chan struct{})
+	go n.watch(n.cmd, pipe, n.ready, n.exit)
+	return nil
+}
+
+// awaitReady waits for the process that launch has started.
+func (n *Node) awaitReady(patience time.Duration) (time.Duration, error) {
 	select {
-	case addr := <-ready:
+	case addr := <-n.ready:
 		n.Addr = addr
-		return time.Since(began), nil
-	case <-exit:
+		return time.Since(n.began), nil
+	case <-n.exit:
 		return 0, fmt.Errorf("the process ended: %w", n.ExitError())
-	case <-time.After(startPatience):
+	case <-time.After(patience):
 		n.Kill()
-		return 0, fmt.Errorf("not ready within %v", startPatience)
+		return 0, fmt.Errorf("not ready within %v", patience)
 	}
 }
 
@@ -162,7 +184,10 @@ func (n *Node) watch(cmd *exec.Cmd, pipe io.Reader, ready chan<- string, exit ch
 		}
 		n.mu.Unlock()
 		if addr, ok := entry["listen"].(string); ok && entry["msg"] == "ready" {
-			ready <- addr
+			select {
+			case ready <- addr:
+			default: // said before
+			}
 		}
 	}
 	err := cmd.Wait()
@@ -177,6 +202,26 @@ func (n *Node) Ready(key string) any {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.mu.ready[key]
+}
+
+// Pause stops the process's threads (SIGSTOP), as a machine does that swaps or whose hypervisor moves it: its connections stay
+// open and nobody answers.
+func (n *Node) Pause() { _ = n.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume undoes Pause.
+func (n *Node) Resume() { _ = n.cmd.Process.Signal(syscall.SIGCONT) }
+
+// Running tells whether the process was started and has not ended.
+func (n *Node) Running() bool {
+	if n.exit == nil {
+		return false
+	}
+	select {
+	case <-n.exit:
+		return false
+	default:
+		return true
+	}
 }
 
 // Kill ends the process at once (SIGKILL) and waits until it is gone.

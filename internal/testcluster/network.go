@@ -1,0 +1,158 @@
+package testcluster
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// Network gives each node a network namespace with an address of its own behind one bridge, on which the test and its
+// clients are host 1. Links are cut by dropping packets where they arrive, so a cut may be one way: the sender notices
+// nothing but silence, as with a real network.
+type Network struct {
+	prefix string // "198.18.7": addresses of the range that RFC 2544 keeps for tests
+	bridge string
+	spaces []string // namespace of node i+1
+}
+
+// ClientHost is the number of the test's own end of the bridge, for Cut and its like; nodes have their ids.
+const ClientHost = 0
+
+var networks atomic.Int32
+
+// NewNetwork makes namespaces for nodes 1..nodes that live as long as the test. It needs root, ip and nft, and skips the
+// test where they are missing.
+func NewNetwork(t testing.TB, nodes int) *Network {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		Missing(t, "network namespaces", errors.New("not root"))
+	}
+	for _, tool := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			Missing(t, tool, err)
+		}
+	}
+	// Names and addresses carry the process and a count: several tests may run at once.
+	id := (os.Getpid()*7 + int(networks.Add(1))) % 250
+	n := &Network{prefix: fmt.Sprintf("198.18.%d", id), bridge: fmt.Sprintf("qlb%d", id)}
+	t.Cleanup(n.remove)
+	n.remove() // what a test process that was killed left behind
+	if err := n.build(nodes); err != nil {
+		Missing(t, "network namespaces", err)
+	}
+	return n
+}
+
+func (n *Network) build(nodes int) error {
+	err := script([][]string{
+		{"ip", "link", "add", n.bridge, "type", "bridge"},
+		{"ip", "addr", "add", n.prefix + ".1/24", "dev", n.bridge},
+		{"ip", "link", "set", n.bridge, "up"},
+	})
+	for i := 1; err == nil && i <= nodes; i++ {
+		ns, outer := fmt.Sprintf("%sn%d", n.bridge, i), fmt.Sprintf("%sv%d", n.bridge, i)
+		n.spaces = append(n.spaces, ns)
+		in := []string{"ip", "-n", ns}
+		err = script([][]string{
+			{"ip", "netns", "add", ns},
+			{"ip", "link", "add", outer, "type", "veth", "peer", "name", "eth0", "netns", ns},
+			{"ip", "link", "set", outer, "master", n.bridge, "up"},
+			append(in, "addr", "add", n.Host(i)+"/24", "dev", "eth0"),
+			append(in, "link", "set", "lo", "up"),
+			append(in, "link", "set", "eth0", "up"),
+			{"ip", "netns", "exec", ns, "nft", "add table inet faults; add chain inet faults in { type filter hook input priority 0; policy accept; }"},
+		})
+	}
+	return err
+}
+
+// remove deletes what build makes, as far as it is there.
+func (n *Network) remove() {
+	out, _ := exec.Command("ip", "netns", "list").Output()
+	for line := range strings.Lines(string(out)) {
+		if fields := strings.Fields(line); len(fields) > 0 && strings.HasPrefix(fields[0], n.bridge+"n") {
+			_ = exec.Command("ip", "netns", "del", fields[0]).Run() // its end of the pair goes with it, and so does the other
+		}
+	}
+	_ = exec.Command("ip", "link", "del", n.bridge).Run()
+}
+
+// Host is the address of a node, or of the test (ClientHost).
+func (n *Network) Host(node int) string {
+	if node == ClientHost {
+		return n.prefix + ".1"
+	}
+	return n.prefix + "." + strconv.Itoa(10+node)
+}
+
+// Space is the name of a node's namespace.
+func (n *Network) Space(node int) string { return n.spaces[node-1] }
+
+// CutOneWay drops what from sends to to; the other direction works. to must be a node.
+func (n *Network) CutOneWay(t testing.TB, from, to int) {
+	t.Helper()
+	n.rule(t, to, "add rule inet faults in ip saddr "+n.Host(from)+" drop")
+}
+
+// Cut drops everything between two nodes, or between a node and the test.
+func (n *Network) Cut(t testing.TB, a, b int) {
+	t.Helper()
+	if a != ClientHost {
+		n.CutOneWay(t, b, a)
+	}
+	if b != ClientHost {
+		n.CutOneWay(t, a, b)
+	}
+}
+
+// Isolate cuts a node from all other nodes, not from the test.
+func (n *Network) Isolate(t testing.TB, node int) {
+	t.Helper()
+	for other := 1; other <= len(n.spaces); other++ {
+		if other != node {
+			n.Cut(t, node, other)
+		}
+	}
+}
+
+// Lose drops some of the packets that arrive at a node, chosen by chance.
+func (n *Network) Lose(t testing.TB, node, percent int) {
+	t.Helper()
+	n.rule(t, node, fmt.Sprintf("add rule inet faults in iifname eth0 numgen random mod 100 < %d drop", percent))
+}
+
+// Reset answers what arrives at a node's port from another host with a TCP reset, as a firewall does that was restarted.
+func (n *Network) Reset(t testing.TB, from, to int) {
+	t.Helper()
+	n.rule(t, to, "add rule inet faults in ip saddr "+n.Host(from)+" meta l4proto tcp reject with tcp reset")
+}
+
+// Heal undoes every cut.
+func (n *Network) Heal(t testing.TB) {
+	t.Helper()
+	for node := range n.spaces {
+		n.rule(t, node+1, "flush chain inet faults in")
+	}
+}
+
+func (n *Network) rule(t testing.TB, node int, text string) {
+	t.Helper()
+	if err := script([][]string{{"ip", "netns", "exec", n.Space(node), "nft", text}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// script runs commands until one fails.
+func script(commands [][]string) error {
+	for _, c := range commands {
+		if out, err := exec.Command(c[0], c[1:]...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(c, " "), err, out)
+		}
+	}
+	return nil
+}

@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -37,7 +38,7 @@ func (g *Gossip) join() {
 			failed++
 			if failed == quietAttempts || failed%(10*quietAttempts) == 0 {
 				g.logger.Warn("nobody of --join answers: a node is not up yet, the port is not that of its gossip, or its cluster key is another",
-					"join", g.o.Join, "attempts", failed, "error", err)
+					"join", g.o.Join, "attempts", failed, "error", oneLine(err))
 			}
 			wait, pause = jittered(pause), min(2*pause, joinPauseMax)
 		} else {
@@ -50,6 +51,9 @@ func (g *Gossip) join() {
 		}
 	}
 }
+
+// oneLine is an error's text without the line breaks and bullets of Serf's lists.
+func oneLine(err error) string { return strings.Join(strings.Fields(fmt.Sprint(err)), " ") }
 
 func orElse(d, otherwise time.Duration) time.Duration {
 	if d > 0 {

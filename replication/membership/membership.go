@@ -83,6 +83,7 @@ type Options struct {
 	// JoinPause is the first pause after a failed attempt to join, and CheckPause the one between looks at whether all is
 	// joined; zero values mean the defaults.
 	JoinPause, CheckPause time.Duration
+	tune                  func(*memberlist.Config) // nil, or a test's haste
 }
 
 // Gossip is this node's part of it. It may be used by any number of goroutines.
@@ -195,6 +196,9 @@ func (g *Gossip) config() (*serf.Config, error) {
 		return nil, err
 	}
 	list.DeadNodeReclaimTime, list.PushPullInterval, list.TCPTimeout = reclaimAfter, fullExchange, streamTimeout
+	if g.o.tune != nil {
+		g.o.tune(list)
+	}
 	logs := &logWriter{logger: g.logger, now: g.o.Now}
 	list.LogOutput = logs
 	config := serf.DefaultConfig()

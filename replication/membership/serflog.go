@@ -25,7 +25,7 @@ var serfLevels = []struct {
 }{{"[ERR]", slog.LevelInfo}, {"[ERROR]", slog.LevelInfo}, {"[WARN]", slog.LevelInfo}}
 
 // otherKey is how memberlist says that a packet or a stream was encrypted with another key.
-var otherKey = []byte("No installed keys could decrypt")
+var otherKey = []byte("no installed keys could decrypt")
 
 // Write takes one line, as package log hands it over.
 func (w *logWriter) Write(line []byte) (int, error) {

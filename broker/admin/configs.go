@@ -98,7 +98,8 @@ func unknownKind(k ResourceKind) error {
 	return fmt.Errorf("%w: resources of kind %d have no settings here", replication.ErrInvalidRequest, k)
 }
 
-// checkBroker accepts this node's id, and the empty name of all nodes.
+// checkBroker accepts this node's id, and the empty name of all nodes: what is set in another node's file, only that one
+// knows.
 func (s *Service) checkBroker(name string) error {
 	if name == "" {
 		return nil
@@ -106,6 +107,19 @@ func (s *Service) checkBroker(name string) error {
 	if id, err := strconv.ParseInt(name, 10, 32); err != nil || replication.NodeID(id) != s.node {
 		return fmt.Errorf("%w: broker %q: this is broker %d; ask that one, or all with an empty name",
 			replication.ErrInvalidRequest, name, s.node)
+	}
+	return nil
+}
+
+// checkAnyBroker accepts the ids of all nodes, and the empty name: each may be changed through any node, so that one that is
+// down can be told what holds when it comes back.
+func (s *Service) checkAnyBroker(im *controller.Image, name string) error {
+	if name == "" {
+		return nil
+	}
+	id, err := strconv.ParseInt(name, 10, 32)
+	if _, there := im.Nodes[replication.NodeID(id)]; err != nil || !there {
+		return fmt.Errorf("%w: broker %q is not registered", replication.ErrInvalidRequest, name)
 	}
 	return nil
 }
@@ -179,7 +193,7 @@ func (s *Service) alterConfig(ctx context.Context, c *ConfigChange, validateOnly
 		}
 	case BrokerResource:
 		r.Type = controller.BrokerResource
-		if err := s.checkBroker(c.Name); err != nil {
+		if err := s.checkAnyBroker(s.images.Image(), c.Name); err != nil {
 			return err
 		}
 	default:

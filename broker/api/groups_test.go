@@ -39,7 +39,7 @@ var doneChannel = func() chan struct{} { ch := make(chan struct{}); close(ch); r
 func (doneAppend) Done() <-chan struct{} { return doneChannel }
 func (doneAppend) Err() error            { return nil }
 
-func (m *memOffsets) Open(int32) (group.Log, error) { return m, nil }
+func (m *memOffsets) Open(int32, batch.Epoch) (group.Log, error) { return m, nil }
 
 func (m *memOffsets) Append(frame []byte) group.Pending {
 	m.mu.Lock()

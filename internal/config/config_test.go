@@ -162,7 +162,7 @@ func TestLoadTellsEverythingAtOnce(t *testing.T) {
 		t.Fatal("accepted")
 	}
 	for _, want := range []string{":1:1: unknown setting data-dri (did you mean data-dir?)", `:2:1: "nowhere": expected host:port`,
-		":4:3: Unknown broker config name: num.partition (did you mean num.partitions?)", "QUORLOG_NOD_ID", "unspecified address", "not there yet"} {
+		":4:3: Unknown broker config name: num.partition (did you mean num.partitions?)", "QUORLOG_NOD_ID", "unspecified address", "cluster-key-file: needed"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q:\n%v", want, err)
 		}

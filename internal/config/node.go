@@ -16,10 +16,11 @@ import (
 type Node struct {
 	DataDir         string
 	NodeID          replication.NodeID
-	Listen          string // host:port
-	Advertise       string // host:port that clients are told; empty: the address listened on
-	Gossip          string
-	Join            []string
+	Listen          string   // host:port
+	Advertise       string   // host:port that clients are told; empty: the address listened on
+	Gossip          string   // host:port of the gossip; Load fills in the default
+	GossipAdvertise string   // host:port; empty: the address bound to
+	Join            []string // host:port each
 	BootstrapExpect int
 	ClusterKeyFile  string
 	Rack            string
@@ -46,7 +47,7 @@ func NodeSettings() []NodeSetting { return nodeSettings }
 
 var nodeSettings = []NodeSetting{
 	{"data-dir", "./quorlog-data", "directory of this node's data", func(n *Node, v string) error { n.DataDir = v; return required(v) }},
-	{"node-id", "1", "id of this node, unique in the cluster and for ever", func(n *Node, v string) error {
+	{"node-id", "1", "id of this node, unique in the cluster and for ever; must be given where nodes form a cluster", func(n *Node, v string) error {
 		id, err := strconv.ParseInt(v, 10, 32)
 		if err != nil || id < 0 {
 			return errors.New("expected a number from 0 to 2147483647")
@@ -54,29 +55,30 @@ var nodeSettings = []NodeSetting{
 		n.NodeID = replication.NodeID(id)
 		return nil
 	}},
-	{"listen", "127.0.0.1:9092", "host:port to listen on; port 0 picks a free one", func(n *Node, v string) error { n.Listen = v; return hostPort(v) }},
-	{"advertise", "", "host:port that clients are told; default: the address listened on", func(n *Node, v string) error { n.Advertise = v; return advertised(v) }},
-	{"gossip", "", "host:port of the gossip between nodes; unused on a single node", func(n *Node, v string) error { n.Gossip = v; return optional(hostPort)(v) }},
-	{"join", "", "nodes to join, host:port,...; not there yet", func(n *Node, v string) error { n.Join = Elements(v); return notYet(v, "joining a cluster") }},
-	{"bootstrap-expect", "1", "nodes that start a new cluster together; only 1 yet", func(n *Node, v string) error {
-		n.BootstrapExpect = 1
-		return never("1", "clusters of several nodes are not there yet")(v)
+	{"listen", "127.0.0.1:9092", "host:port to listen on, for clients and other nodes; port 0 picks a free one", func(n *Node, v string) error { n.Listen = v; return hostPort(v) }},
+	{"advertise", "", "host:port that clients and other nodes are told; default: the address listened on", func(n *Node, v string) error { n.Advertise = v; return advertised(v) }},
+	{"gossip", "", "host:port of the gossip between nodes, TCP and UDP, opened only with a cluster key; default: the host of --listen and the port after its", func(n *Node, v string) error { n.Gossip = v; return optional(hostPort)(v) }},
+	{"gossip-advertise", "", "host:port of the gossip that other nodes are told; default: the address of --gossip, or the host of --advertise where that is none to connect to", func(n *Node, v string) error { n.GossipAdvertise = v; return advertised(v) }},
+	{"join", "", "nodes of the cluster to find, host:port of their gossip,...; a host may be a name with many addresses, a port that is missing is 9093", func(n *Node, v string) (err error) {
+		n.Join, err = joinTargets(v)
+		return err
 	}},
-	{"cluster-key-file", "", "file with the key by which nodes know each other; unused on a single node", func(n *Node, v string) error { n.ClusterKeyFile = v; return nil }},
-	{"rack", "", "rack or zone of this node", func(n *Node, v string) error { n.Rack = v; return nil }},
+	{"bootstrap-expect", "1", "how many nodes with empty data directories begin a new cluster, together, once they see each other; 0 never begins one; default with --join: 0", func(n *Node, v string) error {
+		expect, err := strconv.Atoi(v)
+		if err != nil || expect < 0 || expect > maxExpect {
+			return fmt.Errorf("expected a number from 0 to %d", maxExpect)
+		}
+		n.BootstrapExpect = expect
+		return nil
+	}},
+	{"cluster-key-file", "", "file with the secret that the nodes of a cluster share (quorlog cluster key makes one); needed for more than one node", func(n *Node, v string) error { n.ClusterKeyFile = v; return nil }},
+	{"rack", "", "rack or zone of this node", func(n *Node, v string) error { n.Rack = v; return atMost(maxRack)(v) }},
 	{"log-format", "text", "text or json", func(n *Node, v string) error { n.LogFormat = v; return oneOf("text", "json")(v) }},
 }
 
 func required(v string) error {
 	if v == "" {
 		return errors.New("must not be empty")
-	}
-	return nil
-}
-
-func notYet(v, what string) error {
-	if v != "" {
-		return fmt.Errorf("%s is not there yet", what)
 	}
 	return nil
 }
@@ -140,5 +142,6 @@ func Load(s Sources) (*Node, error) {
 		node.Kafka[name] = registry[Broker][name].clean(v.value)
 	}
 	node.nameAsKafka()
+	node.cluster(g)
 	return node, errors.Join(g.problems...)
 }

@@ -62,6 +62,7 @@ var rules = []rule{
 		holds: func(f *file) bool { return !f.generated },
 		except: []exception{
 			{"internal/config/config_test.go", "that a message helps whoever mistyped a setting is what is tested"},
+			{"internal/config/cluster_test.go", "as for config_test.go"},
 			{"internal/invariant/invariant_test.go", "the formula in the message is what is tested"},
 			{"replication/raftlog/votes_test.go", "hashicorp/raft knows an absent key by its text alone"},
 			{"replication/transport/mem_test.go", "Error is a method of Raft's futures there, not a text"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/hashicorp/serf/serf"
@@ -46,7 +47,9 @@ func bindAddress(addr string) (ip string, port int, err error) {
 	return ips[0].IP.String(), port, nil
 }
 
-// advertised resolves Options.Advertise once: memberlist spreads numbers. A port of 0 stands for the one bound to.
+// advertised resolves Options.Advertise once: memberlist spreads numbers. A name that resolves to nothing yet, as that of a
+// pod that is not ready, or to the loopback interface, as many machines' own names do, leaves the choice to memberlist: the
+// address bound to, or this machine's private one.
 func (g *Gossip) advertised() (ip string, port int, err error) {
 	host, port, err := splitAddress(g.o.Advertise)
 	if err != nil {
@@ -58,8 +61,10 @@ func (g *Gossip) advertised() (ip string, port int, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
 	ips, err := g.o.Lookup(ctx, host)
+	ips = slices.DeleteFunc(ips, func(a net.IPAddr) bool { return a.IP.IsLoopback() })
 	if err != nil || len(ips) == 0 {
-		return "", 0, fmt.Errorf("membership: the advertised gossip address %s cannot be resolved: %w", g.o.Advertise, err)
+		g.logger.Warn("the advertised host is no address that other nodes can use; gossip is told under this machine's own", "advertise", g.o.Advertise, "error", err)
+		return "", port, nil
 	}
 	return ips[0].IP.String(), port, nil
 }

@@ -1,0 +1,117 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/partition"
+	"github.com/quorlog/quorlog/replication/raftgroup"
+)
+
+// groups lets the administrative service reach this node's Raft groups. It is an admin.Groups.
+type groups struct {
+	partitions *partition.Manager
+	meta       *raftgroup.MetaGroup
+	now        func() time.Time
+}
+
+// led finds a partition that this node leads.
+func (g *groups) led(id replication.PartitionID) (*partition.Partition, error) {
+	p, ok := g.partitions.Get(id)
+	if !ok || !p.Leading() {
+		return nil, replication.ErrNotLeader
+	}
+	return p, nil
+}
+
+// Transfer hands a partition's leadership to another node.
+func (g *groups) Transfer(ctx context.Context, id replication.PartitionID, to replication.NodeID) error {
+	p, err := g.led(id)
+	if err != nil {
+		return err
+	}
+	for _, r := range p.Group().Voters() {
+		if r.Node != to {
+			continue
+		}
+		done := make(chan error, 1)
+		go func() { done <- p.Group().TransferLeadership(r) }()
+		select {
+		case err := <-done:
+			if err != nil {
+				return fmt.Errorf("%w: %w", replication.ErrUnknownOutcome, err)
+			}
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("%w: node %d has no vote in the partition's group", admin.ErrPreferredLeaderNotAvailable, to)
+}
+
+// Quorum describes a partition's group.
+func (g *groups) Quorum(id replication.PartitionID) (admin.Quorum, error) {
+	p, err := g.led(id)
+	if err != nil {
+		return admin.Quorum{}, err
+	}
+	offsets, err := p.Offsets(batch.NoEpoch)
+	if err != nil {
+		return admin.Quorum{}, err
+	}
+	q := admin.Quorum{Leader: p.Leader(), HighWatermark: int64(offsets.HighWatermark)}
+	q.Voters = g.members(p.Group().Voters(), int64(offsets.LogEnd))
+	q.Observers = g.members(p.Group().Learners(), int64(offsets.LogEnd))
+	return q, nil
+}
+
+// members lists replicas of which only this node's own position is known.
+func (g *groups) members(replicas []replication.ReplicaID, own int64) []admin.QuorumReplica {
+	out := make([]admin.QuorumReplica, len(replicas))
+	for i, r := range replicas {
+		out[i] = admin.QuorumReplica{Replica: r, LogEnd: -1, Contact: -1, CaughtUp: -1}
+		if r.Node == g.meta.Self().Node {
+			g.own(&out[i], own)
+		}
+	}
+	return out
+}
+
+// own fills in what holds for a leader: it is in touch with itself and has all that it has.
+func (g *groups) own(r *admin.QuorumReplica, end int64) {
+	now := g.now().UnixMilli()
+	r.LogEnd, r.Contact, r.CaughtUp = end, now, now
+}
+
+// MetadataQuorum describes the metadata group.
+func (g *groups) MetadataQuorum() (admin.Quorum, error) {
+	if !g.meta.IsLeader() {
+		return admin.Quorum{}, replication.ErrNotLeader
+	}
+	s := g.meta.Status()
+	q := admin.Quorum{Leader: replication.Leader{Node: s.Leader, Epoch: batch.Epoch(s.Term)}, HighWatermark: int64(s.Commit)}
+	q.Voters, q.Observers = g.metaMembers(s.Voters, s.Last), g.metaMembers(s.Learners, s.Last)
+	return q, nil
+}
+
+func (g *groups) metaMembers(replicas []replication.ReplicaID, last uint64) []admin.QuorumReplica {
+	out := make([]admin.QuorumReplica, len(replicas))
+	for i, r := range replicas {
+		out[i] = admin.QuorumReplica{Replica: r, LogEnd: -1, Contact: -1, CaughtUp: -1}
+		behind, known := g.meta.Behind(r)
+		switch {
+		case r == g.meta.Self():
+			g.own(&out[i], int64(last))
+		case known:
+			out[i].LogEnd = int64(last - min(behind, last))
+		}
+		if known && behind == 0 {
+			out[i].CaughtUp = g.now().UnixMilli()
+		}
+	}
+	return out
+}

@@ -12,8 +12,9 @@ import (
 	"github.com/quorlog/quorlog/replication/controller/metapb"
 )
 
-// metadataLevel is the level of commands and snapshots that this program writes, and the highest that it can read.
-const metadataLevel = 1
+// metadataLevel is the level of commands and snapshots that this program writes, and the highest that it can read. Level 1 is
+// that of single nodes, before there were incarnations in the metadata group and reassignments.
+const metadataLevel = 2
 
 // Commands and snapshots lie in a small envelope:
 //
@@ -127,6 +128,34 @@ func toPlacements(nodes [][]replication.NodeID) []*metapb.Placement {
 	out := make([]*metapb.Placement, len(nodes))
 	for i := range nodes {
 		out[i] = toPlacement(nodes[i])
+	}
+	return out
+}
+
+func toReplica(r *metapb.Replica) replication.ReplicaID {
+	return replication.ReplicaID{Node: replication.NodeID(r.GetNode()), Incarnation: replication.Incarnation(r.GetIncarnation())}
+}
+
+func fromReplica(r replication.ReplicaID) *metapb.Replica {
+	return &metapb.Replica{Node: int32(r.Node), Incarnation: uint32(r.Incarnation)}
+}
+
+// toReplicas returns nil for none.
+func toReplicas(in []*metapb.Replica) []replication.ReplicaID {
+	if len(in) == 0 {
+		return nil
+	}
+	out := make([]replication.ReplicaID, len(in))
+	for i, r := range in {
+		out[i] = toReplica(r)
+	}
+	return out
+}
+
+func fromReplicas(in []replication.ReplicaID) []*metapb.Replica {
+	out := make([]*metapb.Replica, len(in))
+	for i, r := range in {
+		out[i] = fromReplica(r)
 	}
 	return out
 }

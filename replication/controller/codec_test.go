@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller/metapb"
 )
 
@@ -24,9 +26,11 @@ func samples() []*metapb.Command {
 		return c
 	}
 	node := &metapb.Node{Id: 1, Host: "localhost", Port: 9092, Rack: "a", Directory: id[:]}
+	second := &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(2), Version: "1.0"}
+	running := uint32(4)
 	placed := []*metapb.Placement{{Nodes: []int32{1}}, {Nodes: []int32{1}}}
 	return []*metapb.Command{
-		at(&metapb.Command{Kind: &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: "cluster"}}}),
+		at(&metapb.Command{Kind: &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: "cluster", Nodes: 3}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: node}}}),
 		at(&metapb.Command{Kind: &metapb.Command_CreateTopics{CreateTopics: &metapb.CreateTopics{MaxPartitions: 100, Topics: []*metapb.NewTopic{
 			{Name: "orders", Id: id[:], Partitions: placed, Config: []*metapb.Setting{{Name: "retention.ms", Value: "5"}}, Internal: true},
@@ -47,8 +51,28 @@ func samples() []*metapb.Command {
 		}}}),
 		at(&metapb.Command{Kind: &metapb.Command_AllocateProducerIds{AllocateProducerIds: &metapb.AllocateProducerIDs{Node: 1, Count: 1000}}}),
 		at(&metapb.Command{Kind: &metapb.Command_SetFeature{SetFeature: &metapb.SetFeature{Name: "metadata.version", Level: 1}}}),
+		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: second, Running: &running}}}),
+		at(&metapb.Command{Kind: &metapb.Command_ReassignPartitions{ReassignPartitions: &metapb.ReassignPartitions{Partitions: []*metapb.PartitionReassignment{
+			{TopicId: id[:], Partition: 0, Target: &metapb.Placement{Nodes: []int32{2, 1}}}, {TopicId: id[:], Partition: 1, Target: &metapb.Placement{Nodes: []int32{2}}},
+			{TopicId: id[:], Partition: 2, Target: &metapb.Placement{Nodes: []int32{2}}}, {TopicId: id[:], Partition: 2},
+		}}}}),
+		at(&metapb.Command{Kind: &metapb.Command_FinishReassignment{FinishReassignment: &metapb.FinishReassignment{
+			TopicId: id[:], Partition: 0, Voters: []*metapb.Replica{{Node: 1, Incarnation: 1}, {Node: 2, Incarnation: 1}},
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_RenewReplica{RenewReplica: &metapb.RenewReplica{TopicId: id[:], Partition: 0, Old: &metapb.Replica{Node: 1, Incarnation: 1}}}}),
+		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{
+			Node:  &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(3), Version: "1.1"},
+			Renew: true, KnownDirectory: numberedBytes(2),
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: &metapb.Node{Id: 3, Host: "h", Port: 1}}}}),
+		at(&metapb.Command{Kind: &metapb.Command_UnregisterNode{UnregisterNode: &metapb.UnregisterNode{Node: 3}}}),
 		at(&metapb.Command{Kind: &metapb.Command_DeleteTopics{DeleteTopics: &metapb.DeleteTopics{Ids: [][]byte{id[:]}}}}),
 	}
+}
+
+func numberedBytes(n uint64) []byte {
+	id := numbered(n)
+	return id[:]
 }
 
 // TestGoldenBytes pins the durable form: what an old version wrote must be readable for ever. If this fails, the format
@@ -86,31 +110,71 @@ func TestGoldenBytes(t *testing.T) {
 	}
 }
 
-// TestGoldenIsReadable reads what is on file, not what this version writes.
+// TestGoldenIsReadable reads what is on file, not what this version writes: of this level, and of the first one, which only
+// single nodes had.
 func TestGoldenIsReadable(t *testing.T) {
-	text, err := os.ReadFile("testdata/golden.hex")
+	for _, file := range []string{"testdata/golden.hex", "testdata/golden-level1.hex"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		m := NewMachine(MachineOptions{Node: 1})
+		for i := 0; i+1 < len(lines); i += 2 {
+			data, err := hex.DecodeString(lines[i+1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if lines[i] == "snapshot" {
+				before, restored := m.Image(), NewMachine(MachineOptions{Node: 1})
+				if err := restored.Restore(data); err != nil {
+					t.Error(err)
+				}
+				if !reflect.DeepEqual(restored.Image(), before) {
+					t.Errorf("%s: the snapshot restores\n%+v\nand its commands make\n%+v", file, restored.Image(), before)
+				}
+				continue
+			}
+			if r, ok := m.Apply(uint64(i/2+1), data).(*Result); !ok || r.Err != nil {
+				t.Errorf("%s: %s: %+v", file, lines[i], r)
+			}
+		}
+		if im := m.Image(); len(im.Topics) != 0 || im.NextProducerID != 1000 || im.ClusterID != "cluster" {
+			t.Errorf("%s: %+v", file, im)
+		}
+	}
+}
+
+// TestASingleNodeOfLevel1 keeps the replica of the metadata group that it was made with: incarnation 0.
+func TestASingleNodeOfLevel1(t *testing.T) {
+	text, err := os.ReadFile("testdata/golden-level1.hex")
 	if err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	m := NewMachine(MachineOptions{Node: 1})
-	for i := 0; i+1 < len(lines); i += 2 {
+	c, g := newTestController(t, nil)
+	for i := 0; i+1 < len(lines) && lines[i] != "snapshot"; i += 2 {
 		data, err := hex.DecodeString(lines[i+1])
 		if err != nil {
 			t.Fatal(err)
 		}
-		if lines[i] == "snapshot" {
-			if err := m.Restore(data); err != nil {
-				t.Error(err)
-			}
-			continue
-		}
-		if r, ok := m.Apply(uint64(i/2+1), data).(*Result); !ok || r.Err != nil {
-			t.Errorf("%s: %+v", lines[i], r)
+		if _, err := g.Propose(t.Context(), data); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if im := m.Image(); len(im.Topics) != 0 || im.NextProducerID != 1000 || im.ClusterID != "cluster" {
-		t.Errorf("%+v", im)
+	old := c.Image().Registrations[1]
+	q := RegisterRequest{Node: replication.Node{ID: 1, Host: "moved", Port: 9092}, Directory: old.Directory}
+	r, err := c.Register(t.Context(), q)
+	if err != nil || r.Meta != (replication.ReplicaID{Node: 1}) || r.ClusterID != "cluster" || r.Renewed {
+		t.Errorf("%+v, %v", r, err)
+	}
+	q.Node.ID = 2
+	if r, err := c.Register(t.Context(), q); err != nil || r.Meta != (replication.ReplicaID{Node: 2, Incarnation: 1}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	q.Node.ID, q.Directory = 1, DirectoryID{77}
+	if r, err := c.Register(t.Context(), q); err != nil || r.Meta != (replication.ReplicaID{Node: 1, Incarnation: 1}) || !r.Renewed {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 

@@ -2,10 +2,9 @@ package controller
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/quorlog/quorlog/replication"
@@ -35,6 +34,25 @@ type Options struct {
 	Now func() time.Time
 	// NewTopicID makes ids; nil means replication.NewTopicID.
 	NewTopicID func() replication.TopicID
+
+	// What follows is for clusters of several nodes.
+
+	// Forward reaches the controller on another node; nil means that there is no other node.
+	Forward Caller
+	// Live lists the nodes that are alive by now, as far as this one sees; nil means this one.
+	Live func() []replication.NodeID
+	// AppliedOn is the newest index of the metadata that a live node has said to have applied: its Machine.Applied.
+	AppliedOn func(replication.NodeID) (uint64, bool)
+	// OldAlive tells whether a process with this node id and this directory is connected. Nil means no.
+	OldAlive func(replication.NodeID, DirectoryID) bool
+	// Stopping tells that a node is about to stop, besides those that Image.Draining tells. Nil means no.
+	Stopping func(replication.NodeID) bool
+	// SpreadPatience bounds how long a change waits until all live nodes have applied it; 0 means DefaultSpreadPatience.
+	SpreadPatience time.Duration
+	// Members changes who is in the metadata group; nil leaves it alone. While this node leads the group, the controller keeps
+	// it as the registered nodes want it. *raftgroup.MetaGroup is one.
+	Members Members
+	Logger  *slog.Logger
 }
 
 // Controller changes the cluster's metadata and tells about changes. Every method may be called from any goroutine.
@@ -43,22 +61,30 @@ type Options struct {
 // replication.ErrUnknownOutcome.
 type Controller struct {
 	machine       *Machine
-	group         Proposer
 	directory     DirectoryID
 	maxPartitions int64
 	now           func() time.Time
 	newTopicID    func() replication.TopicID
 	watchers      *watchers
+	router        *router
+	reconciler    *reconciler // nil without Members
 	// configuring is held from the look at the present settings until their change is applied, so that two changes of one
 	// resource are checked one after the other. It is a channel because a waiting caller must be able to give up.
 	configuring chan struct{}
 }
 
-// New returns a controller and starts its goroutine.
+// New returns a controller and starts its goroutines.
 func New(o Options) *Controller {
 	c := &Controller{
-		machine: o.Machine, group: o.Group, directory: o.Directory, maxPartitions: o.MaxPartitions,
+		machine: o.Machine, directory: o.Directory, maxPartitions: o.MaxPartitions,
 		now: o.Now, newTopicID: o.NewTopicID, configuring: make(chan struct{}, 1),
+	}
+	c.router = &router{
+		group: o.Group, machine: o.Machine, forward: o.Forward, appliedOn: o.AppliedOn, patience: o.SpreadPatience,
+		around: around{node: o.Machine.local.node, live: o.Live, aliveAs: o.OldAlive, stopping: o.Stopping},
+	}
+	if c.router.patience <= 0 {
+		c.router.patience = DefaultSpreadPatience
 	}
 	if c.maxPartitions <= 0 {
 		c.maxPartitions = DefaultMaxPartitions
@@ -70,75 +96,52 @@ func New(o Options) *Controller {
 		c.newTopicID = replication.NewTopicID
 	}
 	c.watchers = startWatchers(o.Machine)
+	if o.Members != nil {
+		c.reconciler = startReconciler(c, o.Members, o.Logger)
+	}
 	return c
 }
 
-// Close stops the calls of watchers and waits for one that is under way. It must not be called by a watcher.
-func (c *Controller) Close() { c.watchers.close() }
+// Close ends the goroutines, and waits for a change of members and a watcher's call that are under way. It must not be called by
+// a watcher.
+func (c *Controller) Close() {
+	if c.reconciler != nil {
+		c.reconciler.close()
+	}
+	c.watchers.close()
+}
+
+// Reconcile makes the controller look at the members of the metadata group now: somebody came or went.
+func (c *Controller) Reconcile() {
+	if c.reconciler != nil {
+		c.reconciler.poke()
+	}
+}
+
+// HandOver gives the leadership of the metadata group to another node, if this one has it and there is one: before the node
+// stops. It returns once that is done.
+func (c *Controller) HandOver(ctx context.Context) error {
+	if c.reconciler == nil || !c.router.group.IsLeader() {
+		return nil
+	}
+	return c.reconciler.handOver(ctx)
+}
 
 // Image is the newest image on this node.
 func (c *Controller) Image() *Image { return c.machine.Image() }
 
 // ControllerNode is the node that leads the metadata group, replication.NoNode while none is known.
-func (c *Controller) ControllerNode() replication.NodeID { return c.group.Leader() }
+func (c *Controller) ControllerNode() replication.NodeID { return c.router.group.Leader() }
 
 // Watch calls fn with each new image, in their order, and with the one that fn saw before. The first call comes soon and
 // compares an empty image with the present one. All watchers are called from one goroutine; images that arrive while it is
 // busy are told as one step. After cancel at most a call that is under way still happens.
 func (c *Controller) Watch(fn func(old, new *Image)) (cancel func()) { return c.watchers.watch(fn) }
 
-// AllocateProducerIDs takes the next block of producer ids for this node: first, first+1, ... count of them.
-func (c *Controller) AllocateProducerIDs(ctx context.Context) (first int64, count int32, err error) {
-	// Kafka's block size: 1,000 producers connect before the metadata group is asked again.
-	const block = 1000
-	r, err := c.propose(ctx, &metapb.Command{Kind: &metapb.Command_AllocateProducerIds{
-		AllocateProducerIds: &metapb.AllocateProducerIDs{Node: int32(c.machine.local.node), Count: block},
-	}})
-	if err != nil {
-		return -1, 0, err
-	}
-	return r.FirstProducerID, block, nil
-}
-
-// RegisterNode makes a node known to the cluster, or tells its new address. Without a change nothing is written.
-func (c *Controller) RegisterNode(ctx context.Context, n replication.Node) error {
-	im := c.Image()
-	if known, ok := im.Nodes[n.ID]; ok && known == n && im.Registrations[n.ID].Directory == c.directoryOf(n.ID) {
-		return nil
-	}
-	node := &metapb.Node{Id: int32(n.ID), Host: n.Host, Port: n.Port, Rack: n.Rack}
-	if dir := c.directoryOf(n.ID); dir != (DirectoryID{}) {
-		node.Directory = dir[:]
-	}
-	_, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: node}}})
-	return err
-}
-
-// directoryOf is the directory id that a registration carries: only this node knows its own.
-func (c *Controller) directoryOf(id replication.NodeID) DirectoryID {
-	if id == c.machine.local.node {
-		return c.directory
-	}
-	return DirectoryID{}
-}
-
-// EnsureClusterID gives the cluster an id, once and for ever.
-func (c *Controller) EnsureClusterID(ctx context.Context) error {
-	if c.Image().ClusterID != "" {
-		return nil
-	}
-	var id [16]byte
-	rand.Read(id[:]) // never fails (crypto/rand)
-	_, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_SetClusterId{
-		SetClusterId: &metapb.SetClusterID{ClusterId: base64.RawURLEncoding.EncodeToString(id[:])},
-	}})
-	return err
-}
-
-// SetFeature finalizes a feature's level; 0 removes it (KIP-584).
-func (c *Controller) SetFeature(ctx context.Context, name string, level int32) error {
-	_, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_SetFeature{SetFeature: &metapb.SetFeature{Name: name, Level: level}}})
-	return err
+// propose replicates a command; see router.propose.
+func (c *Controller) propose(ctx context.Context, cmd *metapb.Command) (*Result, error) {
+	cmd.TimeMs = c.now().UnixMilli()
+	return c.router.propose(ctx, cmd)
 }
 
 // check tells what would become of a command, without writing anything.
@@ -158,29 +161,6 @@ func (c *Controller) submit(ctx context.Context, cmd *metapb.Command) (*Result, 
 
 // maxCommand bounds a command, in bytes: one entry of the metadata log.
 const maxCommand = 8 << 20
-
-// propose replicates a command and returns its result once it is applied on this node.
-func (c *Controller) propose(ctx context.Context, cmd *metapb.Command) (*Result, error) {
-	cmd.TimeMs = c.now().UnixMilli()
-	data, err := encodeCommand(cmd)
-	if err != nil {
-		return nil, failf(replication.ErrInvalidRequest, "%v", err)
-	}
-	if len(data) > maxCommand {
-		return nil, failf(replication.ErrInvalidRequest, "a change of %d bytes is larger than %d", len(data), maxCommand)
-	}
-	answer, err := c.group.Propose(ctx, data)
-	if err != nil {
-		return nil, proposalError(err)
-	}
-	switch r := answer.(type) {
-	case *Result:
-		return r, r.Err
-	case error:
-		return nil, proposalError(r)
-	}
-	return nil, failf(replication.ErrUnknownOutcome, "the metadata group answered with a %T", answer)
-}
 
 // proposalError sorts the errors of a proposal: whatever is not known to be definite is of unknown outcome.
 func proposalError(err error) error {

@@ -282,7 +282,7 @@ func TestConcurrentCallers(t *testing.T) {
 	c.newTopicID = replication.NewTopicID
 	register(t, c, 3)
 	locked := &lockedGroup{group: g}
-	c.group = locked
+	c.router.group = locked
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

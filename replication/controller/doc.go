@@ -15,6 +15,27 @@
 // mistakes of ours: for a command that was checked, both ways come to the same result. Rules on the state (the topic must
 // not exist) hold in every version and are checked by every node.
 //
-// Goroutines: a Controller runs one, watchLoop. It is woken by a new image or a new watcher and calls the watchers; Close
-// stops it.
+// # Several nodes
+//
+// Every node has a Controller. A change is proposed where the metadata group's leader is: on this node, or by a call to the one
+// that leads (forward.go). Its answer waits until every live node has applied it, so that whoever made a topic at one node may
+// use it at another.
+//
+// A node is known by its id, a directory by the id in it. A node that comes back with another directory has lost its disk: all its
+// replicas get new incarnations, in the partitions (assignment.go) and in the metadata group itself. An incarnation is never used
+// twice, not even after the node was unregistered, so no vote is ever forgotten.
+//
+// While this node leads the metadata group, the reconciler changes its members, one step at a time, each decided by a pure
+// function (reconcile.go).
+//
+// # Goroutines
+//
+//   - watchLoop, of the Controller, woken by a new image or a new watcher; it calls the watchers.
+//   - reconcileLoop, of the Controller where it has Members, woken by a tick or Reconcile.
+//
+// Close stops both.
+//
+// # Locks
+//
+// Controller.configuring is held over a proposal, reconciler.changes over a change of members; neither within the other.
 package controller

@@ -16,6 +16,17 @@ var (
 	// ErrDirectoryChanged: a node came back with another data directory while replicas are placed on it. It must not vote
 	// in their groups, because it has forgotten how it voted.
 	ErrDirectoryChanged = errors.New("the node has another data directory than before")
+	// ErrDuplicateNode: a node wants to register with a directory that is not the node's, whose own is in use
+	// (DUPLICATE_BROKER_REGISTRATION).
+	ErrDuplicateNode = errors.New("another node with this id is alive")
+	// ErrUnknownNode: no node has this id (BROKER_ID_NOT_REGISTERED).
+	ErrUnknownNode = errors.New("no such node")
+	// ErrNodeInUse: a node that is alive or holds replicas is not unregistered (INVALID_REQUEST).
+	ErrNodeInUse = errors.New("the node is in use")
+	// ErrNoReassignment: there is nothing to call off (NO_REASSIGNMENT_IN_PROGRESS).
+	ErrNoReassignment = errors.New("no reassignment is under way")
+	// ErrOtherCluster: the cluster has another id than the one that it was to be given.
+	ErrOtherCluster = errors.New("the cluster has another id")
 	// ErrTooNew: a command or a snapshot needs a newer version of this program.
 	ErrTooNew = errors.New("written by a newer version")
 	// ErrDamaged: a command or a snapshot is not what was written.

@@ -11,7 +11,8 @@ import (
 // two images may be compared entry by entry to see what happened between them.
 //
 // Invariants: Topics[n].Name == n; ByID holds exactly the topics of Topics; Nodes holds exactly the nodes of Registrations;
-// every replica is on a registered node and has an incarnation in [1, NextIncarnation of that node).
+// every replica is on a registered node and has an incarnation in [1, NextIncarnation of that node). Adding and Removing of an
+// assignment are disjoint subsets of its Replicas; its target has each node at most once, and the last incarnation on it.
 type Image struct {
 	// Index is the Raft index of the last command that changed anything.
 	Index     uint64
@@ -28,6 +29,11 @@ type Image struct {
 	NextProducerID int64
 	// Features are the finalized feature levels (KIP-584).
 	Features map[string]int32
+	// FoundedNodes is how many nodes the cluster was founded for, 0 for one. Until as many are registered, nobody may take the
+	// few that are there for all.
+	FoundedNodes int
+	// Departed are the counters of nodes that were unregistered.
+	Departed map[replication.NodeID]Departed
 
 	partitions int // of all topics
 	local      *local
@@ -43,6 +49,27 @@ type Registration struct {
 	NextIncarnation replication.Incarnation
 	// RegisteredMillis is when it registered, by the proposer's clock, in milliseconds since 1970.
 	RegisteredMillis int64
+	// Meta is the incarnation of the node's replica of the metadata group, and NextMeta what that gets next.
+	Meta, NextMeta replication.Incarnation
+	// Version is that of the node's program; empty if it did not say.
+	Version string
+}
+
+// MetaReplica is the node's replica of the metadata group.
+func (r Registration) MetaReplica(id replication.NodeID) replication.ReplicaID {
+	return replication.ReplicaID{Node: id, Incarnation: r.Meta}
+}
+
+// Departed is what is kept of a node that was unregistered: incarnations are never used again.
+type Departed struct{ NextIncarnation, NextMeta replication.Incarnation }
+
+// DrainSetting is the dynamic setting of a broker that takes it out of service: "true" moves leaderships away from it, and no
+// new replicas to it.
+const DrainSetting = "quorlog.drain"
+
+// Draining tells whether a node is to give up its leaderships.
+func (im *Image) Draining(id replication.NodeID) bool {
+	return im.NodeConfig[id][DrainSetting] == "true"
 }
 
 // DirectoryID identifies a data directory.
@@ -70,7 +97,7 @@ func emptyImage(l *local) *Image {
 		Nodes: map[replication.NodeID]replication.Node{}, Registrations: map[replication.NodeID]Registration{},
 		Topics: map[string]*Topic{}, ByID: map[replication.TopicID]*Topic{},
 		BrokerConfig: map[string]string{}, NodeConfig: map[replication.NodeID]map[string]string{},
-		GroupConfig: map[string]map[string]string{}, Features: map[string]int32{},
+		GroupConfig: map[string]map[string]string{}, Features: map[string]int32{}, Departed: map[replication.NodeID]Departed{},
 		local: l,
 	}
 }
@@ -110,7 +137,7 @@ func (im *Image) TopicConfig(name string) replication.TopicConfig {
 type draft struct {
 	base *Image
 	next *Image
-	own  struct{ nodes, topics, broker, node, group, features bool }
+	own  struct{ nodes, topics, node, group, features, departed bool }
 }
 
 func newDraft(im *Image) *draft {
@@ -127,11 +154,33 @@ func (d *draft) finish(index uint64, changed bool) *Image {
 	return d.next
 }
 
-func (d *draft) setNode(n replication.Node, r Registration) {
+func (d *draft) ownNodes() {
 	if !d.own.nodes {
 		d.next.Nodes, d.next.Registrations, d.own.nodes = maps.Clone(d.next.Nodes), maps.Clone(d.next.Registrations), true
 	}
+}
+
+func (d *draft) setNode(n replication.Node, r Registration) {
+	d.ownNodes()
 	d.next.Nodes[n.ID], d.next.Registrations[n.ID] = n, r
+}
+
+// removeNode drops a node and what is set for it.
+func (d *draft) removeNode(id replication.NodeID) {
+	d.ownNodes()
+	delete(d.next.Nodes, id)
+	delete(d.next.Registrations, id)
+	d.setNodeConfig(id, nil)
+}
+
+// setDeparted keeps the counters of a node; zero drops them.
+func (d *draft) setDeparted(id replication.NodeID, counters Departed) {
+	if !d.own.departed {
+		d.next.Departed, d.own.departed = maps.Clone(d.next.Departed), true
+	}
+	if d.next.Departed[id] = counters; counters == (Departed{}) {
+		delete(d.next.Departed, id)
+	}
 }
 
 func (d *draft) ownTopics() {
@@ -188,10 +237,16 @@ func (d *draft) setFeature(name string, level int32) {
 func (d *draft) place(nodes []replication.NodeID) replication.Assignment {
 	a := replication.Assignment{Replicas: make([]replication.ReplicaID, len(nodes))}
 	for i, id := range nodes {
-		r := d.next.Registrations[id]
-		a.Replicas[i] = replication.ReplicaID{Node: id, Incarnation: r.NextIncarnation}
-		r.NextIncarnation++
-		d.setNode(d.next.Nodes[id], r)
+		a.Replicas[i] = d.incarnate(id)
 	}
 	return a
+}
+
+// incarnate takes the next incarnation on a registered node.
+func (d *draft) incarnate(id replication.NodeID) replication.ReplicaID {
+	r := d.next.Registrations[id]
+	replica := replication.ReplicaID{Node: id, Incarnation: r.NextIncarnation}
+	r.NextIncarnation++
+	d.setNode(d.next.Nodes[id], r)
+	return replica
 }

@@ -24,7 +24,8 @@ type Machine struct {
 	onFatal func(error)
 	image   atomic.Pointer[Image]
 	changed chan struct{} // holds one token while there is an image that watchers have not been told of
-	fatal   error         // of Apply, Snapshot and Restore only
+	applied atomic.Uint64
+	fatal   error // of Apply, Snapshot and Restore only
 }
 
 // NewMachine returns a machine with an empty image.
@@ -39,6 +40,10 @@ func NewMachine(o MachineOptions) *Machine {
 
 // Image is the newest image.
 func (m *Machine) Image() *Image { return m.image.Load() }
+
+// Applied is the index of the last command that was applied, whether or not it changed anything; after a restore, at least that
+// of the last one that did.
+func (m *Machine) Applied() uint64 { return m.applied.Load() }
 
 // Apply applies a command. It returns a *Result, or an error if the command can't be read; then the machine is stuck and
 // answers everything with this error.
@@ -57,6 +62,7 @@ func (m *Machine) Apply(index uint64, command []byte) any {
 	if next != old {
 		m.publish(next)
 	}
+	m.applied.Store(index)
 	return result
 }
 
@@ -76,6 +82,7 @@ func (m *Machine) Restore(data []byte) error {
 	}
 	m.fatal = nil
 	m.publish(im)
+	m.applied.Store(im.Index)
 	return nil
 }
 

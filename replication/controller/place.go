@@ -10,13 +10,20 @@ type load struct {
 	rack     string
 	replicas int
 	leaders  int // partitions of which it has the first replica
+	avoid    bool
 }
 
 // placer chooses nodes for new partitions. It counts what it places, so that it can place many in a row.
 type placer struct{ nodes []load }
 
-// newPlacer begins with what an image has placed.
-func newPlacer(im *Image) *placer { return &placer{nodes: im.replicaCounts()} }
+// newPlacer begins with what an image has placed. Nodes to avoid get something only where the others are too few.
+func newPlacer(im *Image, avoid func(replication.NodeID) bool) *placer {
+	p := &placer{nodes: im.replicaCounts()}
+	for i := range p.nodes {
+		p.nodes[i].avoid = avoid(p.nodes[i].id)
+	}
+	return p
+}
 
 // place chooses nodes for one partition; the first is to lead it. There are at least factor nodes.
 //
@@ -49,6 +56,9 @@ func (p *placer) place(factor int) []replication.NodeID {
 // better tells whether node a is the better choice. b has the lower id.
 func (p *placer) better(a, b int, first bool, racks map[string]int) bool {
 	x, y := &p.nodes[a], &p.nodes[b]
+	if x.avoid != y.avoid {
+		return y.avoid
+	}
 	if first {
 		if x.leaders != y.leaders {
 			return x.leaders < y.leaders

@@ -9,7 +9,7 @@ import (
 )
 
 // rulesVersion is raised when a rule of this file changes, and when a setting is added to the registry or its range moves.
-const rulesVersion = 1
+const rulesVersion = 2
 
 // Limits on what one command may create.
 const (
@@ -24,6 +24,12 @@ const (
 	maxReplicas = 127
 	// maxTopicsPerCommand keeps a command small enough for one entry of the metadata log.
 	maxTopicsPerCommand = 10_000
+	// maxReassignments keeps a command small, as well.
+	maxReassignments = 10_000
+	// maxFounded is the most nodes that a cluster may be founded for: a typing error must not make it wait for ever.
+	maxFounded = 1000
+	// maxVersion is the longest version of a program, in bytes.
+	maxVersion = 100
 	// maxValue is the longest value of a setting, in bytes; the longest legal ones are lists of replicas.
 	maxValue = 64 << 10
 	// maxGroupName is the longest group id that a setting may be for, in bytes.
@@ -186,6 +192,8 @@ func checkNode(n *metapb.Node) error {
 		return failf(replication.ErrInvalidRequest, "%d is not a port", n.GetPort())
 	case len(n.GetRack()) > maxHost:
 		return failf(replication.ErrInvalidRequest, "a rack has at most %d bytes", maxHost)
+	case len(n.GetVersion()) > maxVersion:
+		return failf(replication.ErrInvalidRequest, "a version has at most %d bytes", maxVersion)
 	case len(n.GetDirectory()) != 0 && len(n.GetDirectory()) != len(DirectoryID{}):
 		return failf(replication.ErrInvalidRequest, "a directory id has %d bytes", len(DirectoryID{}))
 	}
@@ -234,8 +242,15 @@ func checkContent(c *metapb.Command) error {
 		if id := k.SetClusterId.GetClusterId(); id == "" || len(id) > maxHost {
 			return failf(replication.ErrInvalidRequest, "a cluster id has 1 to %d bytes", maxHost)
 		}
+		if n := k.SetClusterId.GetNodes(); n < 0 || n > maxFounded {
+			return failf(replication.ErrInvalidRequest, "a cluster is founded for 1 to %d nodes, not %d", maxFounded, n)
+		}
 	case *metapb.Command_RegisterNode:
 		return checkNode(k.RegisterNode.GetNode())
+	case *metapb.Command_ReassignPartitions:
+		if n := len(k.ReassignPartitions.GetPartitions()); n > maxReassignments {
+			return failf(replication.ErrInvalidRequest, "%d reassignments are more than %d", n, maxReassignments)
+		}
 	case *metapb.Command_CreateTopics:
 		if n := len(k.CreateTopics.GetTopics()); n > maxTopicsPerCommand {
 			return failf(replication.ErrInvalidRequest, "%d topics are more than %d", n, maxTopicsPerCommand)

@@ -13,13 +13,14 @@ import (
 func encodeImage(im *Image) ([]byte, error) {
 	out := &metapb.Image{
 		Level: metadataLevel, Index: im.Index, ClusterId: im.ClusterID,
-		BrokerConfig: toSettings(im.BrokerConfig), NextProducerId: im.NextProducerID,
+		BrokerConfig: toSettings(im.BrokerConfig), NextProducerId: im.NextProducerID, FoundedNodes: int32(im.FoundedNodes),
 	}
 	for _, id := range slices.Sorted(maps.Keys(im.Nodes)) {
 		n, r := im.Nodes[id], im.Registrations[id]
 		node := &metapb.Node{
 			Id: int32(id), Host: n.Host, Port: n.Port, Rack: n.Rack,
 			Epoch: r.Epoch, NextIncarnation: uint32(r.NextIncarnation), RegisteredMs: r.RegisteredMillis,
+			MetaIncarnation: uint32(r.Meta), NextMeta: uint32(r.NextMeta), Version: r.Version,
 		}
 		if r.Directory != (DirectoryID{}) {
 			node.Directory = r.Directory[:]
@@ -38,6 +39,10 @@ func encodeImage(im *Image) ([]byte, error) {
 	for _, name := range slices.Sorted(maps.Keys(im.Features)) {
 		out.Features = append(out.Features, &metapb.Feature{Name: name, Level: im.Features[name]})
 	}
+	for _, id := range slices.Sorted(maps.Keys(im.Departed)) {
+		d := im.Departed[id]
+		out.Departed = append(out.Departed, &metapb.Departed{Node: int32(id), NextIncarnation: uint32(d.NextIncarnation), NextMeta: uint32(d.NextMeta)})
+	}
 	return seal(out)
 }
 
@@ -47,11 +52,24 @@ func encodeTopic(t *Topic) *metapb.Topic {
 		Partitions: make([]*metapb.Partition, len(t.Partitions)),
 	}
 	for i, p := range t.Partitions {
-		replicas := make([]*metapb.Replica, len(p.Replicas))
-		for j, r := range p.Replicas {
-			replicas[j] = &metapb.Replica{Node: int32(r.Node), Incarnation: uint32(r.Incarnation)}
+		out.Partitions[i] = &metapb.Partition{
+			Replicas: fromReplicas(p.Replicas), Adding: fromReplicas(p.Adding), Removing: fromReplicas(p.Removing), Initial: fromReplicas(p.Initial),
 		}
-		out.Partitions[i] = &metapb.Partition{Replicas: replicas}
+	}
+	return out
+}
+
+// decodeTopic does not check what it reads.
+func decodeTopic(t *metapb.Topic) *Topic {
+	id, _ := toTopicID(t.GetId())
+	out := &Topic{
+		Name: t.GetName(), ID: id, Config: fromSettings(t.GetConfig()), Internal: t.GetInternal(), CreatedMillis: t.GetCreatedMs(),
+		Partitions: make([]replication.Assignment, len(t.GetPartitions())),
+	}
+	for i, p := range t.GetPartitions() {
+		out.Partitions[i] = replication.Assignment{
+			Replicas: toReplicas(p.GetReplicas()), Adding: toReplicas(p.GetAdding()), Removing: toReplicas(p.GetRemoving()), Initial: toReplicas(p.GetInitial()),
+		}
 	}
 	return out
 }
@@ -66,12 +84,16 @@ func decodeImage(data []byte, l *local) (*Image, error) {
 		return nil, failf(ErrTooNew, "a snapshot of metadata level %d, this program knows %d", in.GetLevel(), metadataLevel)
 	}
 	im := emptyImage(l)
-	im.Index, im.ClusterID, im.NextProducerID = in.GetIndex(), in.GetClusterId(), in.GetNextProducerId()
+	im.Index, im.ClusterID, im.NextProducerID, im.FoundedNodes = in.GetIndex(), in.GetClusterId(), in.GetNextProducerId(), int(in.GetFoundedNodes())
 	im.BrokerConfig = fromSettings(in.GetBrokerConfig())
 	for _, n := range in.GetNodes() {
 		id := replication.NodeID(n.GetId())
 		im.Nodes[id] = replication.Node{ID: id, Host: n.GetHost(), Port: n.GetPort(), Rack: n.GetRack()}
-		r := Registration{Epoch: n.GetEpoch(), NextIncarnation: replication.Incarnation(n.GetNextIncarnation()), RegisteredMillis: n.GetRegisteredMs()}
+		r := Registration{
+			Epoch: n.GetEpoch(), NextIncarnation: replication.Incarnation(n.GetNextIncarnation()), RegisteredMillis: n.GetRegisteredMs(),
+			Meta: replication.Incarnation(n.GetMetaIncarnation()), NextMeta: replication.Incarnation(n.GetNextMeta()), Version: n.GetVersion(),
+		}
+		r.NextMeta = max(r.NextMeta, r.Meta+1) // at level 1 there was none
 		copy(r.Directory[:], n.GetDirectory())
 		im.Registrations[id] = r
 	}
@@ -89,37 +111,59 @@ func decodeImage(data []byte, l *local) (*Image, error) {
 	for _, f := range in.GetFeatures() {
 		im.Features[f.GetName()] = f.GetLevel()
 	}
+	for _, d := range in.GetDeparted() {
+		im.Departed[replication.NodeID(d.GetNode())] = Departed{replication.Incarnation(d.GetNextIncarnation()), replication.Incarnation(d.GetNextMeta())}
+	}
 	return im, nil
 }
 
 func (im *Image) restoreTopic(t *metapb.Topic) error {
-	id, ok := toTopicID(t.GetId())
-	if !ok || im.Topics[t.GetName()] != nil || im.ByID[id] != nil {
-		return failf(ErrDamaged, "topic %q: its name or id is wrong or not the only one", t.GetName())
+	topic := decodeTopic(t)
+	if topic.ID == (replication.TopicID{}) || im.Topics[topic.Name] != nil || im.ByID[topic.ID] != nil {
+		return failf(ErrDamaged, "topic %q: its name or id is wrong or not the only one", topic.Name)
 	}
-	topic := &Topic{
-		Name: t.GetName(), ID: id, Config: fromSettings(t.GetConfig()), Internal: t.GetInternal(), CreatedMillis: t.GetCreatedMs(),
-		Partitions: make([]replication.Assignment, len(t.GetPartitions())),
+	if len(topic.Partitions) == 0 {
+		return failf(ErrDamaged, "topic %q has no partition", topic.Name)
 	}
-	if len(t.GetPartitions()) == 0 {
-		return failf(ErrDamaged, "topic %q has no partition", t.GetName())
-	}
-	for i, p := range t.GetPartitions() {
-		if len(p.GetReplicas()) == 0 {
-			return failf(ErrDamaged, "topic %q: partition %d has no replica", t.GetName(), i)
+	for i, a := range topic.Partitions {
+		if err := im.checkAssignment(a); err != nil {
+			return failf(err, "topic %q, partition %d", topic.Name, i)
 		}
-		replicas := make([]replication.ReplicaID, len(p.GetReplicas()))
-		for j, r := range p.GetReplicas() {
-			replicas[j] = replication.ReplicaID{Node: replication.NodeID(r.GetNode()), Incarnation: replication.Incarnation(r.GetIncarnation())}
-			next := im.Registrations[replicas[j].Node].NextIncarnation
-			if replicas[j].Incarnation == 0 || replicas[j].Incarnation >= next {
-				return failf(ErrDamaged, "topic %q: replica %s was never placed", t.GetName(), replicas[j])
-			}
-		}
-		topic.Partitions[i].Replicas = replicas
 	}
-	im.Topics[topic.Name], im.ByID[id] = topic, topic
+	im.Topics[topic.Name], im.ByID[topic.ID] = topic, topic
 	im.partitions += len(topic.Partitions)
+	return nil
+}
+
+// checkAssignment holds an assignment against the invariants of Image.
+func (im *Image) checkAssignment(a replication.Assignment) error {
+	target := a.Target()
+	if len(target) == 0 {
+		return failf(ErrDamaged, "there is no replica")
+	}
+	for i, r := range a.Replicas {
+		if r.Incarnation == 0 || r.Incarnation >= im.Registrations[r.Node].NextIncarnation {
+			return failf(ErrDamaged, "replica %s was never placed", r)
+		}
+		if slices.Contains(a.Replicas[:i], r) {
+			return failf(ErrDamaged, "replica %s is named twice", r)
+		}
+	}
+	for i, r := range target {
+		if newest, _ := newestOn(a, r.Node); newest != r || slices.ContainsFunc(target[:i], func(x replication.ReplicaID) bool { return x.Node == r.Node }) {
+			return failf(ErrDamaged, "replica %s is not the only one on its node", r)
+		}
+	}
+	for _, r := range a.Removing {
+		if !slices.Contains(a.Replicas, r) || slices.Contains(a.Adding, r) {
+			return failf(ErrDamaged, "replica %s is to go and is not there, or is to come too", r)
+		}
+	}
+	for _, r := range a.Adding {
+		if !slices.Contains(a.Replicas, r) {
+			return failf(ErrDamaged, "replica %s is to come and is not there", r)
+		}
+	}
 	return nil
 }
 
@@ -131,7 +175,7 @@ func (im *Image) replicaCounts() []load {
 	}
 	for _, t := range im.Topics {
 		for _, p := range t.Partitions {
-			for i, r := range p.Replicas {
+			for i, r := range p.Target() {
 				if l := byNode[r.Node]; l != nil {
 					l.replicas++
 					if i == 0 {

@@ -1,8 +1,6 @@
 package controller
 
 import (
-	"math"
-
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller/metapb"
 )
@@ -16,24 +14,36 @@ type Result struct {
 	Topics []TopicResult
 	// FirstProducerID begins the block of an AllocateProducerIDs.
 	FirstProducerID int64
-	// ClusterID is the cluster's name after a SetClusterID.
+	// ClusterID is the cluster's name after a SetClusterID or a RegisterNode.
 	ClusterID string
+	// Partitions says for each item of a ReassignPartitions, in their order, why it was refused.
+	Partitions []error
+	// Replica is what a RegisterNode or a RenewReplica gave: the node's replica of the metadata group, or the one that takes the
+	// damaged one's place. Renewed tells that it is new.
+	Replica replication.ReplicaID
+	Renewed bool
+	// Index is the command's place in the Raft log, and Changed tells that it changed the image.
+	Index   uint64
+	Changed bool
 }
 
 // step applies a command to an image. It is deterministic and changes neither. A refused command returns the same image.
 // index is the command's place in the Raft log.
 func step(im *Image, index uint64, c *metapb.Command) (*Image, *Result) {
-	s := stepper{draft: newDraft(im), index: index, time: c.GetTimeMs(), checkRules: c.GetRules() == rulesVersion, result: &Result{}}
+	s := stepper{
+		draft: newDraft(im), index: index, time: c.GetTimeMs(), level: c.GetLevel(),
+		checkRules: c.GetRules() == rulesVersion, result: &Result{Index: index},
+	}
 	if s.checkRules {
 		if err := checkContent(c); err != nil {
-			return im, &Result{Err: err}
+			return im, &Result{Err: err, Index: index}
 		}
 	}
 	switch k := c.GetKind().(type) {
 	case *metapb.Command_SetClusterId:
 		s.setClusterID(k.SetClusterId)
 	case *metapb.Command_RegisterNode:
-		s.registerNode(k.RegisterNode.GetNode())
+		s.registerNode(k.RegisterNode)
 	case *metapb.Command_CreateTopics:
 		s.createTopics(k.CreateTopics)
 	case *metapb.Command_DeleteTopics:
@@ -46,9 +56,18 @@ func step(im *Image, index uint64, c *metapb.Command) (*Image, *Result) {
 		s.allocateProducerIDs(k.AllocateProducerIds)
 	case *metapb.Command_SetFeature:
 		s.setFeature(k.SetFeature)
+	case *metapb.Command_UnregisterNode:
+		s.unregisterNode(k.UnregisterNode)
+	case *metapb.Command_ReassignPartitions:
+		s.reassignPartitions(k.ReassignPartitions)
+	case *metapb.Command_FinishReassignment:
+		s.finishReassignment(k.FinishReassignment)
+	case *metapb.Command_RenewReplica:
+		s.renewReplica(k.RenewReplica)
 	default:
 		s.result.Err = ErrTooNew
 	}
+	s.result.Changed = s.changed
 	return s.draft.finish(index, s.changed), s.result
 }
 
@@ -57,71 +76,10 @@ type stepper struct {
 	draft      *draft
 	index      uint64
 	time       int64
-	checkRules bool // the proposer had our version of the rules
+	level      uint32 // of the command
+	checkRules bool   // the proposer had our version of the rules
 	changed    bool
 	result     *Result
 }
 
 func (s *stepper) refuse(err error) { s.result.Err = err }
-
-func (s *stepper) setClusterID(c *metapb.SetClusterID) {
-	if s.draft.next.ClusterID == "" {
-		s.draft.next.ClusterID, s.changed = c.GetClusterId(), true
-	}
-	s.result.ClusterID = s.draft.next.ClusterID
-}
-
-func (s *stepper) registerNode(n *metapb.Node) {
-	node := replication.Node{ID: replication.NodeID(n.GetId()), Host: n.GetHost(), Port: n.GetPort(), Rack: n.GetRack()}
-	r, known := s.draft.next.Registrations[node.ID]
-	var dir DirectoryID
-	copy(dir[:], n.GetDirectory())
-	if known && dir != r.Directory && dir != (DirectoryID{}) && r.Directory != (DirectoryID{}) && hosts(s.draft.next, node.ID) {
-		s.refuse(failf(ErrDirectoryChanged, "node %d, which holds replicas", node.ID))
-		return
-	}
-	if !known {
-		r.NextIncarnation = 1
-	}
-	if dir != (DirectoryID{}) {
-		r.Directory = dir
-	}
-	r.Epoch, r.RegisteredMillis = s.index, s.time
-	s.draft.setNode(node, r)
-	s.changed = true
-}
-
-// hosts tells whether any replica is on a node.
-func hosts(im *Image, id replication.NodeID) bool {
-	for _, t := range im.Topics {
-		for _, p := range t.Partitions {
-			for _, r := range p.Replicas {
-				if r.Node == id {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-func (s *stepper) allocateProducerIDs(c *metapb.AllocateProducerIDs) {
-	if _, ok := s.draft.next.Nodes[replication.NodeID(c.GetNode())]; !ok {
-		s.refuse(failf(replication.ErrInvalidRequest, "node %d is not registered", c.GetNode()))
-		return
-	}
-	first := s.draft.next.NextProducerID
-	if count := int64(c.GetCount()); count <= 0 || first > math.MaxInt64-count {
-		s.refuse(failf(replication.ErrInvalidRequest, "no block of %d producer ids after %d", c.GetCount(), first))
-		return
-	}
-	s.draft.next.NextProducerID += int64(c.GetCount())
-	s.result.FirstProducerID, s.changed = first, true
-}
-
-func (s *stepper) setFeature(c *metapb.SetFeature) {
-	if s.draft.next.Features[c.GetName()] != c.GetLevel() {
-		s.draft.setFeature(c.GetName(), c.GetLevel())
-		s.changed = true
-	}
-}

@@ -3,6 +3,7 @@ package controller
 import (
 	"maps"
 	"math"
+	"slices"
 
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/replication"
@@ -75,7 +76,10 @@ func (s *stepper) place(placements []*metapb.Placement) ([]replication.Assignmen
 		if len(p.GetNodes()) == 0 {
 			return nil, failf(replication.ErrInvalidReplicaAssignment, "a partition needs at least one replica")
 		}
-		for _, n := range p.GetNodes() {
+		for i, n := range p.GetNodes() {
+			if slices.Contains(p.GetNodes()[:i], n) {
+				return nil, failf(replication.ErrInvalidReplicaAssignment, "node %d is named twice for one partition", n)
+			}
 			r, ok := s.draft.next.Registrations[replication.NodeID(n)]
 			if !ok {
 				return nil, failf(replication.ErrInvalidReplicaAssignment, "node %d is not registered", n)

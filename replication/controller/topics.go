@@ -34,7 +34,7 @@ type TopicRef struct {
 func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, validateOnly bool) []TopicResult {
 	results := make([]TopicResult, len(topics))
 	im := c.Image()
-	p := newPlacer(im)
+	p := newPlacer(im, c.router.around.avoids(im))
 	var good []*metapb.NewTopic
 	var index []int
 	for i := range topics {
@@ -149,7 +149,7 @@ func choosePlacements(im *Image, p *placer, t *NewTopic) ([][]replication.NodeID
 		factor = layers.Int("default.replication.factor")
 	}
 	if factor == -1 {
-		factor = int64(defaultFactor(len(im.Nodes)))
+		factor = int64(defaultFactor(max(len(im.Nodes), im.FoundedNodes)))
 	}
 	if factor < 1 || factor > maxReplicas {
 		return nil, failf(replication.ErrInvalidReplicationFactor, "a partition has 1 to %d replicas, not %d", maxReplicas, factor)
@@ -246,7 +246,7 @@ func (c *Controller) CreatePartitions(ctx context.Context, name string, count in
 		if err != nil {
 			return err
 		}
-		added, err := morePlacements(im, t, count, assignments)
+		added, err := c.morePlacements(im, t, count, assignments)
 		if err != nil {
 			return err
 		}
@@ -261,7 +261,7 @@ func (c *Controller) CreatePartitions(ctx context.Context, name string, count in
 	})
 }
 
-func morePlacements(im *Image, t *Topic, count int32, assignments [][]replication.NodeID) ([][]replication.NodeID, error) {
+func (c *Controller) morePlacements(im *Image, t *Topic, count int32, assignments [][]replication.NodeID) ([][]replication.NodeID, error) {
 	now := len(t.Partitions)
 	switch {
 	case int(count) < now:
@@ -271,12 +271,12 @@ func morePlacements(im *Image, t *Topic, count int32, assignments [][]replicatio
 	case count > MaxPartitionsPerTopic:
 		return nil, failf(replication.ErrInvalidPartitions, "%d partitions are more than %d", count, MaxPartitionsPerTopic)
 	}
-	factor := len(t.Partitions[0].Replicas)
+	factor := len(t.Partitions[0].Target())
 	if len(assignments) == 0 {
 		if factor > len(im.Nodes) {
 			return nil, failf(replication.ErrInvalidReplicationFactor, "%d replicas on %d nodes", factor, len(im.Nodes))
 		}
-		return newPlacer(im).placeAll(int(count)-now, factor), nil
+		return newPlacer(im, c.router.around.avoids(im)).placeAll(int(count)-now, factor), nil
 	}
 	if len(assignments) != int(count)-now {
 		return nil, failf(replication.ErrInvalidReplicaAssignment, "%d partitions are added, but %d assigned", int(count)-now, len(assignments))

@@ -1,0 +1,151 @@
+package controller
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller/metapb"
+)
+
+// RegisterRequest is what a node says of itself.
+type RegisterRequest struct {
+	Node      replication.Node
+	Directory DirectoryID // zero: it does not say
+	Version   string
+	// Running is the incarnation as which the node runs in the metadata group already: as the founder, whom nobody could number,
+	// or since an earlier registration. Nil for a node that joins with an empty directory.
+	Running *replication.Incarnation
+}
+
+// Registered is what the cluster says to a node.
+type Registered struct {
+	// Meta is the node's replica of the metadata group. If it is another one than the node has run, the node must give up what it
+	// has of the metadata and begin with this one.
+	Meta      replication.ReplicaID
+	ClusterID string
+	// Renewed tells that the node's replicas begin again, because it came with another directory.
+	Renewed bool
+}
+
+// Register makes a node known, or tells its new address. Without a change nothing is written.
+//
+// A node that comes with another directory than it had has lost its disk: all its replicas begin again, as new incarnations. But
+// if its old directory is in use somewhere, this is another node with the same id: ErrDuplicateNode. And if it still runs what the
+// old directory held, somebody has changed the directory's id: ErrDirectoryChanged, since nothing needs to begin again.
+func (c *Controller) Register(ctx context.Context, q RegisterRequest) (Registered, error) {
+	var out Registered
+	err := settle(ctx, func() error {
+		im := c.Image()
+		r, known := im.Registrations[q.Node.ID]
+		lost := known && q.Directory != r.Directory && q.Directory != (DirectoryID{}) && r.Directory != (DirectoryID{})
+		if known && !lost && im.Nodes[q.Node.ID] == q.Node && r.Version == q.Version && (q.Directory == r.Directory || q.Directory == DirectoryID{}) {
+			out = Registered{Meta: r.MetaReplica(q.Node.ID), ClusterID: im.ClusterID}
+			return nil
+		}
+		cmd := registerCommand(q)
+		if lost {
+			if q.Running != nil {
+				return failf(ErrDirectoryChanged, "node %d has its metadata still, but not the id of its directory", q.Node.ID)
+			}
+			if c.router.around.oldAlive(q.Node.ID, r.Directory) {
+				return failf(ErrDuplicateNode, "node %d", q.Node.ID)
+			}
+			cmd.GetRegisterNode().Renew, cmd.GetRegisterNode().KnownDirectory = true, r.Directory[:]
+		}
+		result, err := c.submit(ctx, cmd)
+		if err == nil {
+			out = Registered{Meta: result.Replica, ClusterID: result.ClusterID, Renewed: result.Renewed}
+		}
+		return err
+	})
+	return out, err
+}
+
+func registerCommand(q RegisterRequest) *metapb.Command {
+	node := &metapb.Node{Id: int32(q.Node.ID), Host: q.Node.Host, Port: q.Node.Port, Rack: q.Node.Rack, Version: q.Version}
+	if q.Directory != (DirectoryID{}) {
+		node.Directory = q.Directory[:]
+	}
+	register := &metapb.RegisterNode{Node: node}
+	if q.Running != nil {
+		running := uint32(*q.Running)
+		register.Running = &running
+	}
+	return &metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: register}}
+}
+
+// RegisterNode registers a node that runs already, as the founder of a cluster of one does.
+func (c *Controller) RegisterNode(ctx context.Context, n replication.Node) error {
+	q := RegisterRequest{Node: n, Running: new(replication.Incarnation)}
+	if n.ID == c.machine.local.node { // only this node knows its own directory
+		q.Directory = c.directory
+	}
+	_, err := c.Register(ctx, q)
+	return err
+}
+
+// UnregisterNode forgets a node that is gone for good. One that is alive or holds replicas is refused with ErrNodeInUse. Its
+// replica of the metadata group is removed in time.
+func (c *Controller) UnregisterNode(ctx context.Context, id replication.NodeID) error {
+	if c.router.around.isLive(id) {
+		return failf(ErrNodeInUse, "node %d is alive; stop it first", id)
+	}
+	_, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_UnregisterNode{UnregisterNode: &metapb.UnregisterNode{Node: int32(id)}}})
+	return err
+}
+
+// EnsureClusterID gives a cluster of one node an id, once and for ever.
+func (c *Controller) EnsureClusterID(ctx context.Context) error {
+	if c.Image().ClusterID != "" {
+		return nil
+	}
+	return c.NameCluster(ctx, NewClusterID(), 1)
+}
+
+// NewClusterID makes an id in Kafka's form.
+func NewClusterID() string {
+	var id [16]byte
+	rand.Read(id[:]) // never fails (crypto/rand)
+	return base64.RawURLEncoding.EncodeToString(id[:])
+}
+
+// NameCluster gives the cluster the id under which it is founded, for a number of nodes: until so many are registered, topics
+// whose creator leaves the replication factor to the cluster are refused rather than made with fewer replicas. If the cluster
+// has another id, the error is ErrOtherCluster.
+func (c *Controller) NameCluster(ctx context.Context, id string, nodes int) error {
+	now := c.Image().ClusterID
+	if now == "" {
+		r, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_SetClusterId{
+			SetClusterId: &metapb.SetClusterID{ClusterId: id, Nodes: int32(nodes)},
+		}})
+		if err != nil {
+			return err
+		}
+		now = r.ClusterID
+	}
+	if now != id {
+		return failf(ErrOtherCluster, "it is %s, not %s", now, id)
+	}
+	return nil
+}
+
+// AllocateProducerIDs takes the next block of producer ids for this node: first, first+1, ... count of them.
+func (c *Controller) AllocateProducerIDs(ctx context.Context) (first int64, count int32, err error) {
+	// Kafka's block size: 1,000 producers connect before the metadata group is asked again.
+	const block = 1000
+	r, err := c.propose(ctx, &metapb.Command{Kind: &metapb.Command_AllocateProducerIds{
+		AllocateProducerIds: &metapb.AllocateProducerIDs{Node: int32(c.machine.local.node), Count: block},
+	}})
+	if err != nil {
+		return -1, 0, err
+	}
+	return r.FirstProducerID, block, nil
+}
+
+// SetFeature finalizes a feature's level; 0 removes it (KIP-584).
+func (c *Controller) SetFeature(ctx context.Context, name string, level int32) error {
+	_, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_SetFeature{SetFeature: &metapb.SetFeature{Name: name, Level: level}}})
+	return err
+}

@@ -40,10 +40,10 @@ type Controller interface {
 	AllocateProducerIDs(ctx context.Context) (first int64, count int32, err error)
 }
 
-// Placement is the part of the controller that moves replicas between nodes.
+// Placement is the part of *controller.Controller that moves replicas between nodes.
 type Placement interface {
 	// ReassignPartitions begins moves, or cancels them. The errors are in their order.
-	ReassignPartitions(ctx context.Context, moves []Move) []error
+	ReassignPartitions(ctx context.Context, moves []controller.Reassignment) []error
 	// UnregisterNode forgets a node, unless it is alive or hosts replicas.
 	UnregisterNode(ctx context.Context, id replication.NodeID) error
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 )
 
 // Move asks for a partition's replicas to be on other nodes.
@@ -30,7 +31,7 @@ func (s *Service) Reassign(ctx context.Context, moves []Move, rules MoveRules) [
 	for i := range moves {
 		times[moves[i].PartitionRef]++
 	}
-	var asked []Move
+	var asked []controller.Reassignment
 	var index []int
 	for i := range moves {
 		m := &moves[i]
@@ -44,7 +45,7 @@ func (s *Service) Reassign(ctx context.Context, moves []Move, rules MoveRules) [
 			errs[i] = fmt.Errorf("%w: %d replicas instead of %d, and the request does not allow another number",
 				replication.ErrInvalidReplicationFactor, len(m.Replicas), len(t.Partitions[m.Partition].Target()))
 		default:
-			asked = append(asked, *m)
+			asked = append(asked, controller.Reassignment{Topic: m.Topic, Partition: m.Partition, Replicas: m.Replicas})
 			index = append(index, i)
 		}
 	}
@@ -98,14 +99,8 @@ func nodesOf(replicas []replication.ReplicaID) []replication.NodeID {
 	return out
 }
 
-// ErrNodeNotRegistered: no node of this id is registered (BROKER_ID_NOT_REGISTERED).
-var ErrNodeNotRegistered = errors.New("no node of this id is registered")
-
 // Unregister makes the cluster forget a node that is gone for good and hosts nothing any more.
 func (s *Service) Unregister(ctx context.Context, id replication.NodeID) error {
-	if _, ok := s.images.Image().Nodes[id]; !ok {
-		return fmt.Errorf("%w: %d", ErrNodeNotRegistered, id)
-	}
 	return s.placement.UnregisterNode(ctx, id)
 }
 
@@ -115,7 +110,7 @@ var errNoPlacement = errors.New("this node can't reach the placement of replicas
 // noPlacement stands in where none is given.
 type noPlacement struct{}
 
-func (noPlacement) ReassignPartitions(_ context.Context, moves []Move) []error {
+func (noPlacement) ReassignPartitions(_ context.Context, moves []controller.Reassignment) []error {
 	errs := make([]error, len(moves))
 	for i := range errs {
 		errs[i] = errNoPlacement

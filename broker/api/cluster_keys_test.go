@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
-	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -20,6 +20,10 @@ import (
 func TestMetadataOfACluster(t *testing.T) {
 	inCluster(t, func(c *cluster) {
 		c.createTopic("orders", 6)
+		elect := kmsg.NewPtrElectLeadersRequest() // who leads at first is up to chance
+		elect.TimeoutMillis = 10_000
+		ask[*kmsg.ElectLeadersResponse](c.nodes[1].client, elect, 2)
+		settle()
 		want := c.nodes[1].metadata("orders")
 		led := map[int32]bool{}
 		for _, p := range want.Topics[0].Partitions {
@@ -339,10 +343,7 @@ func TestReassignments(t *testing.T) {
 		if !slices.Equal(codes, want) {
 			t.Errorf("%v, want %v", codes, want)
 		}
-		asked := []admin.Move{
-			{PartitionRef: admin.PartitionRef{Topic: "orders"}, Replicas: []replication.NodeID{3, 2, 1}},
-			{PartitionRef: admin.PartitionRef{Topic: "orders", Partition: 1}},
-		}
+		asked := []controller.Reassignment{{Topic: "orders", Replicas: []replication.NodeID{3, 2, 1}}, {Topic: "orders", Partition: 1}}
 		if fmt.Sprintf("%#v", c.moves.asked) != fmt.Sprintf("%#v", asked) {
 			t.Errorf("%#v", c.moves.asked)
 		}

@@ -251,12 +251,12 @@ func (m *member) MetadataQuorum() (admin.Quorum, error) {
 
 // moves is an admin.Placement that writes down what it is asked for.
 type moves struct {
-	asked []admin.Move
+	asked []controller.Reassignment
 	gone  []replication.NodeID
 	errs  []error
 }
 
-func (m *moves) ReassignPartitions(_ context.Context, asked []admin.Move) []error {
+func (m *moves) ReassignPartitions(_ context.Context, asked []controller.Reassignment) []error {
 	m.asked = append(m.asked, asked...)
 	if m.errs != nil {
 		return m.errs
@@ -265,6 +265,9 @@ func (m *moves) ReassignPartitions(_ context.Context, asked []admin.Move) []erro
 }
 
 func (m *moves) UnregisterNode(_ context.Context, id replication.NodeID) error {
+	if id > 3 {
+		return controller.ErrUnknownNode
+	}
 	m.gone = append(m.gone, id)
 	return nil
 }

@@ -52,7 +52,8 @@ func (s metaSnapshot) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (metaSnapshot) Release() {}
 
-// metaWire is the metadata group's place in the network. Raft handles all requests itself here.
+// metaWire is the metadata group's place in the network. Raft handles all requests itself here; only the commit index that they
+// carry is held back.
 type metaWire struct {
 	transport.Endpoint
 	group    *MetaGroup
@@ -69,9 +70,14 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 		rpc.Respond(nil, err)
 		return
 	}
-	switch rpc.Command.(type) {
+	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		w.heard.Store(time.Now().UnixNano())
+		if !isHeartbeat(req) { // no further than it proves: see Group.filter
+			clamped := *req
+			clamped.LeaderCommitIndex = min(req.LeaderCommitIndex, transport.Confirmed(req))
+			rpc.Command = &clamped
+		}
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
 		if node := w.group.node.Load(); node != nil && leaderIsStale(node, time.Now().UnixNano()-w.heard.Load(), w.group.o.Timing) {
 			campaign(w.requests)

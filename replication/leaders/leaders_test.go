@@ -202,8 +202,14 @@ func TestTheThirdNodePassesOn(t *testing.T) {
 		settle()
 		n.expect(1, 1, 8, 1)
 		n.expect(0, none, 4)
+		if live := n.tables[3].Live(); !equalNodes(live, three) {
+			t.Errorf("live: %v", live)
+		}
 		n.setCut(1, 3, true)
 		settle()
+		if live := n.tables[3].Live(); !equalNodes(live, []replication.NodeID{2, 3}) {
+			t.Errorf("live: %v", live)
+		}
 		n.expectOn(2, 1, none, 8)
 		n.expectOn(3, 1, none, 8)
 		n.expectOn(1, 1, 1, 8)

@@ -149,6 +149,15 @@ func (t *Table) Up(id replication.NodeID) bool {
 	return id == t.node || n != nil && n.pusher != nil
 }
 
+// Live lists this node and those that are connected to it, in order.
+func (t *Table) Live() []replication.NodeID {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	ids := append(t.upLocked(), t.node)
+	slices.Sort(ids)
+	return ids
+}
+
 func (t *Table) aliveLocked(id replication.NodeID) bool {
 	if id == t.node {
 		return true

@@ -42,6 +42,8 @@ type Options struct {
 	Leaders Leaders
 	// OffsetsPartitions is offsets.topic.num.partitions; 0 stands for DefaultOffsetsPartitions.
 	OffsetsPartitions int32
+	// OffsetsReplicas is offsets.topic.replication.factor; 0 and -1 leave it to the cluster.
+	OffsetsReplicas int16
 	// Address overrides where clients of a listener reach a node; nil stands for the registered address.
 	Address func(id replication.NodeID, listener string) (replication.Node, bool)
 }
@@ -55,12 +57,16 @@ type Node struct {
 	controller Controller
 	leaders    Leaders
 	count      int32
+	replicas   int16
 	address    func(id replication.NodeID, listener string) (replication.Node, bool)
 }
 
 // New returns a Node over the parts.
 func New(o Options) *Node {
-	n := &Node{partitions: o.Partitions, controller: o.Controller, leaders: o.Leaders, count: o.OffsetsPartitions, address: o.Address}
+	n := &Node{partitions: o.Partitions, controller: o.Controller, leaders: o.Leaders, count: o.OffsetsPartitions, replicas: o.OffsetsReplicas, address: o.Address}
+	if n.replicas == 0 {
+		n.replicas = -1
+	}
 	if n.count <= 0 {
 		n.count = DefaultOffsetsPartitions
 	}
@@ -175,7 +181,7 @@ func (n *Node) EnsureOffsetsTopic(ctx context.Context) error {
 		return nil
 	}
 	results := n.controller.CreateTopics(ctx, []controller.NewTopic{{
-		Name: broker.OffsetsTopic, Partitions: n.count, ReplicationFactor: -1, Internal: true,
+		Name: broker.OffsetsTopic, Partitions: n.count, ReplicationFactor: n.replicas, Internal: true,
 		Config: map[string]string{
 			"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": strconv.Itoa(100 << 20),
 			"max.message.bytes": strconv.Itoa(offsetsMaxMessage),

@@ -57,7 +57,7 @@ func TestTheTopicIsCreatedOnce(t *testing.T) {
 		t.Fatalf("%d topics, %v", len(c.asked), err)
 	}
 	got := c.asked[0]
-	if got.Name != broker.OffsetsTopic || got.Partitions != DefaultOffsetsPartitions || !got.Internal || got.Config["cleanup.policy"] != "compact" {
+	if got.Name != broker.OffsetsTopic || got.Partitions != DefaultOffsetsPartitions || got.ReplicationFactor != -1 || !got.Internal || got.Config["cleanup.policy"] != "compact" {
 		t.Errorf("got %+v", got)
 	}
 	if topic, ok := n.Topic(broker.OffsetsTopic); !ok || topic.Partitions != DefaultOffsetsPartitions {

@@ -3,6 +3,7 @@
 //	0x00-0x06   a Kafka frame: the top byte of its length, which is at most 100 MiB
 //	0x16        a TLS handshake, which a plaintext port can't serve: answered with an alert
 //	'A'-'Z'     HTTP: answered with what this port is
+//	0xF1        a peer (replication/transport), if this node takes any
 //	the rest    closed
 //
 // cmux is used within the limits that make it safe: reading has a deadline, every matcher reads exactly one byte, none
@@ -22,6 +23,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/soheilhy/cmux"
@@ -36,6 +38,9 @@ type Options struct {
 	MaxSniffing int
 }
 
+// peerByte is the first byte that a peer sends: transport.Magic.
+const peerByte = 0xF1
+
 const (
 	defaultFirstByte   = 3 * time.Second
 	defaultMaxSniffing = 1_000
@@ -47,6 +52,8 @@ type Mux struct {
 	root    *root
 	mux     cmux.CMux
 	kafka   net.Listener
+	peers   net.Listener
+	wanted  atomic.Bool // somebody accepts peers
 	http    net.Listener
 	tls     net.Listener
 	other   net.Listener
@@ -74,6 +81,7 @@ func New(l net.Listener, o Options) *Mux {
 	m.kafka = m.match(func(b byte) bool { return b <= 0x06 })
 	m.tls = m.match(func(b byte) bool { return b == 0x16 })
 	m.http = m.match(func(b byte) bool { return b >= 'A' && b <= 'Z' })
+	m.peers = m.match(func(b byte) bool { return b == peerByte && m.wanted.Load() })
 	m.other = m.match(func(byte) bool { return true })
 	return m
 }
@@ -97,6 +105,13 @@ func (m *Mux) match(accepts func(byte) bool) net.Listener {
 
 // Kafka returns the listener for Kafka clients. Closing it closes the port.
 func (m *Mux) Kafka() net.Listener { return unwrapping{m.kafka} }
+
+// Peers returns the listener for connections of other nodes of the cluster. Until it is first called they are closed as
+// strangers: nobody would take them. Closing it closes the port.
+func (m *Mux) Peers() net.Listener {
+	m.wanted.Store(true)
+	return unwrapping{m.peers}
+}
 
 // Addr returns the port's address.
 func (m *Mux) Addr() net.Addr { return m.root.Addr() }

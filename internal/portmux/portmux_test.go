@@ -112,6 +112,36 @@ func TestKafka(t *testing.T) {
 	}
 }
 
+// One port carries clients and peers; the first byte is seen again.
+func TestPeers(t *testing.T) {
+	m, log := start(t, Options{})
+	peers, kafka := m.Peers(), m.Kafka()
+	for range 3 {
+		peer, client := dial(t, m), dial(t, m)
+		send(t, peer, "\xf1peer")
+		send(t, client, "\x00\x00\x00\x05")
+		for l, want := range map[net.Listener]string{peers: "\xf1peer", kafka: "\x00\x00\x00\x05"} {
+			server, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make([]byte, len(want))
+			if _, err := io.ReadFull(server, got); err != nil || string(got) != want {
+				t.Errorf("%q, %v", got, err)
+			}
+			if server.(*Conn).TCP() == nil {
+				t.Error("no TCP connection beneath")
+			}
+			if err := server.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if log.String() != "" {
+		t.Errorf("log: %s", log)
+	}
+}
+
 func TestHTTP(t *testing.T) {
 	m, log := start(t, Options{})
 	transport := &http.Transport{}

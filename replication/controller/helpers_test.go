@@ -101,13 +101,8 @@ func checkImage(im *Image) error {
 		}
 		partitions += len(t.Partitions)
 		for i, p := range t.Partitions {
-			if len(p.Replicas) == 0 {
-				bad("%s-%d has no replica", name, i)
-			}
-			for _, r := range p.Replicas {
-				if r.Incarnation == 0 || r.Incarnation >= im.Registrations[r.Node].NextIncarnation {
-					bad("%s-%d: replica %v", name, i, r)
-				}
+			if err := im.checkAssignment(p); err != nil {
+				bad("%s-%d is %+v: %v", name, i, p, err)
 			}
 		}
 	}
@@ -116,6 +111,14 @@ func checkImage(im *Image) error {
 	}
 	if !slices.Equal(slices.Sorted(maps.Keys(im.Nodes)), slices.Sorted(maps.Keys(im.Registrations))) {
 		bad("nodes %v, registrations %v", im.Nodes, im.Registrations)
+	}
+	for id, r := range im.Registrations {
+		if r.NextMeta <= r.Meta || r.NextIncarnation == 0 {
+			bad("node %d is registered as %+v", id, r)
+		}
+		if _, both := im.Departed[id]; both {
+			bad("node %d is here and gone", id)
+		}
 	}
 	for id, values := range im.NodeConfig {
 		if len(values) == 0 {

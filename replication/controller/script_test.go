@@ -53,14 +53,18 @@ func firstDifference(want, got string) string {
 
 // script is a cluster under a script.
 type script struct {
-	t *testing.T
-	c *Controller
-	g *group
+	t     *testing.T
+	c     *Controller
+	g     *group
+	alive []replication.NodeID // nil: nobody knows
 }
 
 func runScript(t *testing.T, text string) string {
 	s := &script{t: t}
 	s.c, s.g = newTestController(t, map[string]string{})
+	s.c.router.around.aliveAs = func(id replication.NodeID, dir DirectoryID) bool {
+		return slices.Contains(s.alive, id) && s.c.Image().Registrations[id].Directory == dir
+	}
 	var out strings.Builder
 	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
 		switch {
@@ -129,6 +133,9 @@ func (a arguments) nodes() [][]replication.NodeID {
 }
 
 func (s *script) do(words []string) []string {
+	if s.c.router.around.live = nil; s.alive != nil {
+		s.c.router.around.live = func() []replication.NodeID { return s.alive }
+	}
 	verb, a := words[0], parse(words[1:])
 	switch verb {
 	case "name":
@@ -155,6 +162,32 @@ func (s *script) do(words []string) []string {
 			return []string{err.Error()}
 		}
 		return []string{fmt.Sprintf("%d to %d", first, first+int64(count)-1)}
+	case "join":
+		return s.join(a)
+	case "unregister":
+		return said(s.c.UnregisterNode(s.t.Context(), nodeID(a.words[0])))
+	case "alive":
+		s.alive = nil
+		for _, w := range a.words {
+			s.alive = append(s.alive, nodeID(w))
+		}
+		return nil
+	case "reassign":
+		return s.reassign(a)
+	case "finish":
+		return said(s.c.FinishReassignment(s.t.Context(), s.partition(a.words[0]), replicas(a.words[1:])))
+	case "renew":
+		r, err := s.c.RenewReplica(s.t.Context(), s.partition(a.words[0]), replicas(a.words[1:])[0])
+		if err != nil {
+			return said(err)
+		}
+		return []string{"as " + r.String()}
+	case "moving":
+		var out []string
+		for _, m := range s.c.ListReassignments() {
+			out = append(out, fmt.Sprintf("%s-%d: adding %v, removing %v", m.Topic, m.ID.Partition, m.Assignment.Adding, m.Assignment.Removing))
+		}
+		return out
 	case "feature":
 		level, _ := strconv.Atoi(a.words[1])
 		return said(s.c.SetFeature(s.t.Context(), a.words[0], int32(level)))
@@ -166,6 +199,76 @@ func (s *script) do(words []string) []string {
 		return s.restart()
 	}
 	return []string{"unknown command " + verb}
+}
+
+func nodeID(word string) replication.NodeID {
+	n, _ := strconv.Atoi(word)
+	return replication.NodeID(n)
+}
+
+// replicas reads 1.1 2.7
+func replicas(words []string) []replication.ReplicaID {
+	var out []replication.ReplicaID
+	for _, w := range words {
+		var r replication.ReplicaID
+		fmt.Sscanf(w, "%d.%d", &r.Node, &r.Incarnation)
+		out = append(out, r)
+	}
+	return out
+}
+
+// partition reads NAME-INDEX.
+func (s *script) partition(word string) replication.PartitionID {
+	at := strings.LastIndex(word, "-")
+	index, _ := strconv.Atoi(word[at+1:])
+	id := replication.PartitionID{Topic: numbered(999), Partition: int32(index)}
+	if t := s.c.Image().Topics[word[:at]]; t != nil {
+		id.Topic = t.ID
+	}
+	return id
+}
+
+// join registers a node that does not run yet, as one does that has found the cluster.
+func (s *script) join(a arguments) []string {
+	host, port, _ := strings.Cut(a.words[1], ":")
+	p, _ := strconv.Atoi(port)
+	q := RegisterRequest{Node: replication.Node{ID: nodeID(a.words[0]), Host: host, Port: int32(p), Rack: a.option["rack"]}, Version: "1.0"}
+	copy(q.Directory[:], a.option["dir"])
+	r, err := s.c.Register(s.t.Context(), q)
+	if err != nil {
+		return said(err)
+	}
+	if r.Renewed {
+		return []string{fmt.Sprintf("as %s, renewed", r.Meta)}
+	}
+	return []string{fmt.Sprintf("as %s", r.Meta)}
+}
+
+// reassign reads TOPIC-INDEX to=1,2 and TOPIC-INDEX cancel.
+func (s *script) reassign(a arguments) []string {
+	var moves []Reassignment
+	for _, w := range a.words {
+		where, to, _ := strings.Cut(w, ":")
+		at := strings.LastIndex(where, "-")
+		index, _ := strconv.Atoi(where[at+1:])
+		m := Reassignment{Topic: where[:at], Partition: int32(index)}
+		if to != "cancel" {
+			m.Replicas = []replication.NodeID{}
+			for _, id := range strings.FieldsFunc(to, func(r rune) bool { return r == ',' }) {
+				m.Replicas = append(m.Replicas, nodeID(id))
+			}
+		}
+		moves = append(moves, m)
+	}
+	before := s.g.index
+	var out []string
+	for i, err := range s.c.ReassignPartitions(s.t.Context(), moves) {
+		out = append(out, a.words[i]+" "+said(err)[0])
+	}
+	if s.g.index == before {
+		out = append(out, "(nothing was written)")
+	}
+	return out
 }
 
 func said(err error) []string {
@@ -277,6 +380,15 @@ func describeTopic(t *Topic) string {
 		fmt.Fprintf(&b, "; %d on", i)
 		for _, r := range p.Replicas {
 			fmt.Fprintf(&b, " %s", r)
+			if slices.Contains(p.Adding, r) {
+				b.WriteString("+")
+			}
+			if slices.Contains(p.Removing, r) {
+				b.WriteString("-")
+			}
+		}
+		if p.Initial != nil {
+			fmt.Fprintf(&b, " (made of %v)", p.Initial)
 		}
 	}
 	if len(t.Config) > 0 {
@@ -298,7 +410,7 @@ func (s *script) image() []string {
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(im.Nodes)) {
 		n, r := im.Nodes[id], im.Registrations[id]
-		out = append(out, fmt.Sprintf("node %d at %s:%d rack %q, registered by entry %d, next incarnation %d", id, n.Host, n.Port, n.Rack, r.Epoch, r.NextIncarnation))
+		out = append(out, fmt.Sprintf("node %d at %s:%d rack %q, registered by entry %d, next incarnation %d%s", id, n.Host, n.Port, n.Rack, r.Epoch, r.NextIncarnation, describeMeta(r)))
 	}
 	for _, name := range slices.Sorted(maps.Keys(im.Topics)) {
 		out = append(out, describeTopic(im.Topics[name]))
@@ -316,6 +428,13 @@ func (s *script) image() []string {
 		out = append(out, fmt.Sprintf("feature %s at level %d", f, im.Features[f]))
 	}
 	return append(out, fmt.Sprintf("%d topics, %d partitions, next producer id %d, last change by entry %d", len(im.Topics), im.Partitions(), im.NextProducerID, im.Index))
+}
+
+func describeMeta(r Registration) string {
+	if r.Meta == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", metadata %d", r.Meta)
 }
 
 // restart takes a snapshot and goes on with what it restores.

@@ -113,7 +113,7 @@ func (s *stepper) renewReplica(c *metapb.RenewReplica) {
 		s.result.Replica = target[at]
 	case at < 0 || target[at] != old:
 		s.refuse(failf(replication.ErrInvalidRequest, "%s-%d has no replica %s", t.Name, c.GetPartition(), old))
-	case len(a.Replicas) == 1:
+	case !slices.ContainsFunc(a.Replicas, func(r replication.ReplicaID) bool { return r.Node != old.Node }):
 		s.refuse(failf(replication.ErrPolicyViolation, "%s-%d has no other replica that could restore this one", t.Name, c.GetPartition()))
 	case s.draft.next.Registrations[old.Node].NextIncarnation == math.MaxUint32:
 		s.refuse(failf(replication.ErrPolicyViolation, "node %d has used up its incarnations", old.Node))

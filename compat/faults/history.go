@@ -270,7 +270,7 @@ func (r *Reader) Position(partition int32) int64 {
 
 // Watermark notes a partition's high watermark and log start as a leader told them, with its epoch. Answers must be noted
 // in the order in which one client got them; an answer of an older epoch than one seen before comes from a leader that
-// does not know yet, and says nothing.
+// does not know yet, and says nothing. -1: not told.
 func (h *History) Watermark(partition, epoch int32, watermark, logStart int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -278,10 +278,10 @@ func (h *History) Watermark(partition, epoch int32, watermark, logStart int64) {
 	if epoch < t.epoch {
 		return
 	}
-	if watermark < t.watermark {
+	if watermark >= 0 && watermark < t.watermark {
 		h.reportLocked(WatermarkBack, "partition %d: %d in epoch %d after %d in epoch %d", partition, watermark, epoch, t.watermark, t.epoch)
 	}
-	if logStart < t.logStart {
+	if logStart >= 0 && logStart < t.logStart {
 		h.reportLocked(LogStartBack, "partition %d: %d in epoch %d after %d in epoch %d", partition, logStart, epoch, t.logStart, t.epoch)
 	}
 	t.epoch, t.watermark, t.logStart = epoch, max(t.watermark, watermark), max(t.logStart, logStart)

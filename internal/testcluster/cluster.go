@@ -35,7 +35,7 @@ type Cluster struct {
 
 // ClusterOptions describe a cluster.
 type ClusterOptions struct {
-	Nodes  int      // default 3
+	Nodes  int      // default 3; 1 is a node without any flags for clusters, to which none can be added
 	Netns  bool     // each node in a network namespace of its own, so that links can be cut
 	DiskMB int      // each node on an ext4 of its own of that size, so that power can be cut and disks filled; 0: a plain directory
 	Args   []string // more flags of each node
@@ -106,6 +106,9 @@ func (c *Cluster) dir(id int) string {
 
 // args are a node's flags, from the addresses as they are by now.
 func (c *Cluster) args(id int) []string {
+	if c.o.Nodes == 1 && len(c.nodes) == 1 {
+		return slices.Concat([]string{"--node-id", "1"}, c.o.Args)
+	}
 	args := []string{"--node-id", strconv.Itoa(id), "--gossip", c.gossip[id-1], "--join", strings.Join(c.others(id), ","),
 		"--cluster-key-file", c.KeyFile}
 	if id <= c.o.Nodes { // added later: it only joins

@@ -13,6 +13,7 @@ import (
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/membership"
+	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // Errors of joining that end the node.
@@ -48,14 +49,10 @@ type gossiper interface {
 	SetSelf(membership.Member) error
 }
 
-// sender is who calls, as the transport has proven: it has the cluster's key.
-type sender struct {
-	Node      replication.NodeID
-	Directory [16]byte
+// joinCaller calls a node by its address, before ids or clusters are known: *transport.Peers. Any error means: try again.
+type joinCaller interface {
+	CallAddr(ctx context.Context, addr, name string, body []byte) (transport.PeerInfo, []byte, error)
 }
-
-// joinCaller calls a node by its address, before ids or clusters are known: transport.Peers.CallAddr. Any error means: try again.
-type joinCaller func(ctx context.Context, addr, name string, body []byte) ([]byte, error)
 
 // registerFunc registers a node with the cluster that this node belongs to: controller.Controller.Register.
 type registerFunc func(context.Context, controller.RegisterRequest) (controller.Registered, error)
@@ -67,7 +64,7 @@ type joinerOptions struct {
 	Expect  int
 	Join    bool     // --join was given
 	Gossip  gossiper // nil: a node without a cluster key
-	Call    joinCaller
+	Peers   joinCaller
 	Logger  *slog.Logger
 	Now     func() time.Time
 }
@@ -261,10 +258,10 @@ func (j *joiner) ask(ctx context.Context, members []membership.Member) (progress
 	errs := make([]error, len(members))
 	for n, m := range members {
 		asked.Go(func() {
-			answer, err := call[promiseAnswer](ctx, j, m.Addr, joinPromise, promiseRequest{self.Promise, j.o.Expect}, joinCallPatience)
+			answer, err := call[promiseAnswer](ctx, j, m, joinPromise, promiseRequest{self.Promise, j.o.Expect}, joinCallPatience)
 			switch {
 			case err != nil:
-				errs[n] = fmt.Errorf("node %d at %s: %w", m.Node, m.Addr, err)
+				errs[n] = err
 			case answer.Refused != "":
 				errs[n] = fmt.Errorf("node %d at %s does not promise: %s", m.Node, m.Addr, answer.Refused)
 			default:
@@ -281,9 +278,9 @@ func (j *joiner) ask(ctx context.Context, members []membership.Member) (progress
 
 // poll asks the founder how far it is, and takes the promise back if it is needed no more.
 func (j *joiner) poll(ctx context.Context, founder membership.Member) (progress bool, err error) {
-	says, err := call[stateAnswer](ctx, j, founder.Addr, joinState, struct{}{}, joinCallPatience)
+	says, err := call[stateAnswer](ctx, j, founder, joinState, struct{}{}, joinCallPatience)
 	if err != nil {
-		return false, fmt.Errorf("node %d at %s: %w", founder.Node, founder.Addr, err)
+		return false, err
 	}
 	before := j.store.get().State
 	if err := j.store.change(func(i *identity) error { release(i, says); return nil }); err != nil {
@@ -304,17 +301,21 @@ func (j *joiner) join(ctx context.Context, step bootStep) (progress bool, err er
 	}, fresh, candidate, promised)
 }
 
-// call asks one node.
-func call[Answer any](ctx context.Context, j *joiner, addr, name string, request any, patience time.Duration) (out Answer, err error) {
+// call asks a member, and makes sure that it is that member who answers.
+func call[Answer any](ctx context.Context, j *joiner, m membership.Member, name string, request any, patience time.Duration) (out Answer, err error) {
 	body, err := json.Marshal(request)
 	if err != nil {
 		return out, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	answer, err := j.o.Call(ctx, addr, name, body)
+	who, answer, err := j.o.Peers.CallAddr(ctx, m.Addr, name, body)
 	if err != nil {
-		return out, err
+		return out, fmt.Errorf("node %d at %s: %w", m.Node, m.Addr, err)
+	}
+	if who.Node != m.Node || who.Directory != m.Directory {
+		return out, fmt.Errorf("at %s node %d with directory %s answers, not node %d with directory %s", m.Addr,
+			who.Node, directoryID(who.Directory), m.Node, directoryID(m.Directory))
 	}
 	return decodeJoin[Answer](answer)
 }

@@ -12,10 +12,20 @@ import (
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/membership"
+	"github.com/quorlog/quorlog/replication/transport"
 )
 
+// handle names the handlers, before the peers are served.
+func (j *joiner) handle(peers interface {
+	Handle(name string, h transport.CallHandler)
+}) {
+	peers.Handle(joinPromise, j.handlePromise)
+	peers.Handle(joinState, j.handleState)
+	peers.Handle(joinRegister, j.handleRegister)
+}
+
 // handlePromise answers joinPromise.
-func (j *joiner) handlePromise(_ context.Context, from sender, body []byte) ([]byte, error) {
+func (j *joiner) handlePromise(_ context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 	q, err := decodeJoin[promiseRequest](body)
 	if err != nil {
 		return nil, err
@@ -43,7 +53,7 @@ func (j *joiner) handlePromise(_ context.Context, from sender, body []byte) ([]b
 }
 
 // handleState answers joinState.
-func (j *joiner) handleState(context.Context, sender, []byte) ([]byte, error) {
+func (j *joiner) handleState(context.Context, transport.PeerInfo, []byte) ([]byte, error) {
 	i := j.store.get()
 	answer := stateAnswer{Node: i.NodeID, Directory: i.Directory, State: i.State, ClusterID: i.ClusterID}
 	if i.State == candidate {
@@ -60,7 +70,7 @@ func (j *joiner) serveRegistrations(register registerFunc) {
 }
 
 // handleRegister answers joinRegister.
-func (j *joiner) handleRegister(ctx context.Context, from sender, body []byte) ([]byte, error) {
+func (j *joiner) handleRegister(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 	q, err := decodeJoin[registerRequest](body)
 	if err != nil {
 		return nil, err
@@ -105,11 +115,11 @@ func (j *joiner) registerThrough(ctx context.Context, members []membership.Membe
 	}
 	errs := []error{errNobody}
 	for _, m := range members {
-		answer, err := call[registerAnswer](ctx, j, m.Addr, joinRegister, request, registerPatience)
+		answer, err := call[registerAnswer](ctx, j, m, joinRegister, request, registerPatience)
 		where := fmt.Sprintf("node %d at %s", m.Node, m.Addr)
 		switch {
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%s: %w", where, err))
+			errs = append(errs, err)
 		case answer.Refused == notRefused && answer.ClusterID == cluster:
 			meta := replication.ReplicaID{Node: i.NodeID, Incarnation: answer.Incarnation}
 			return controller.Registered{Meta: meta, ClusterID: cluster, Renewed: answer.Renewed}, nil

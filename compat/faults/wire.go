@@ -85,13 +85,15 @@ type clusterView struct {
 }
 
 // look asks a node for its metadata of a topic.
-func (w *wire) look(topic string) (clusterView, error) {
+func (w *wire) look(topic string) (clusterView, error) { return w.lookFor(topic, 2*time.Second) }
+
+func (w *wire) lookFor(topic string, limit time.Duration) (clusterView, error) {
 	req := kmsg.NewPtrMetadataRequest()
 	req.SetVersion(12)
 	rt := kmsg.NewMetadataRequestTopic()
 	rt.Topic = &topic
 	req.Topics = []kmsg.MetadataRequestTopic{rt}
-	answer, err := w.do(req, 2*time.Second)
+	answer, err := w.do(req, limit)
 	if err != nil {
 		return clusterView{}, err
 	}

@@ -373,3 +373,30 @@ func freePort(t testing.TB) int {
 	t.Fatal("no free port")
 	return 0
 }
+
+// StrangerOptions describe a node that is not one of the cluster's.
+type StrangerOptions struct {
+	ID      int
+	KeyFile string
+	DataDir string // default: a directory of the test's own
+	Alone   bool   // it founds a cluster of its own instead of joining this one
+}
+
+// Stranger starts a node that wants to join and does not wait for it. It ends with the test.
+func (c *Cluster) Stranger(t testing.TB, o StrangerOptions) *Node {
+	t.Helper()
+	if o.DataDir == "" {
+		o.DataDir = t.TempDir()
+	}
+	local := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))) }
+	n := &Node{t: t, DataDir: o.DataDir, Addr: local()}
+	n.args = []string{"--node-id", strconv.Itoa(o.ID), "--gossip", local(), "--cluster-key-file", o.KeyFile}
+	if !o.Alone {
+		n.args = append(n.args, "--join", strings.Join(c.gossip, ","))
+	}
+	if err := n.launch(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Kill)
+	return n
+}

@@ -3,6 +3,7 @@ package testcluster
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"strconv"
@@ -130,6 +131,16 @@ func (n *Network) Lose(t testing.TB, node, percent int) {
 func (n *Network) Reset(t testing.TB, from, to int) {
 	t.Helper()
 	n.rule(t, to, "add rule inet faults in ip saddr "+n.Host(from)+" meta l4proto tcp reject with tcp reset")
+}
+
+// DropPort drops what arrives at one port of a node, given as host:port, over TCP and UDP.
+func (n *Network) DropPort(t testing.TB, node int, addr string) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.rule(t, node, "add rule inet faults in th dport "+port+" drop")
 }
 
 // Heal undoes every cut.

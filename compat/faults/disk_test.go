@@ -1,0 +1,166 @@
+package faults
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/quorlog/quorlog/internal/testcluster"
+)
+
+// TestWipedDisk replaces a node's disk by an empty one, of the leader and of followers, under load: the node comes back
+// under its id with replicas that have forgotten everything, and ends equal to the others.
+func TestWipedDisk(t *testing.T) {
+	c, l, rng := cluster(t, testcluster.ClusterOptions{}, LoadOptions{Probers: 1, Plain: 1})
+	for i := range scaled(3, 30) {
+		l.WaitAcked(500 + rng.IntN(1000))
+		leader := leaderOf(t, c, l.Topic, 0)
+		victim := []int{leader%3 + 1, leader}[i%2]
+		if rng.IntN(2) == 0 {
+			c.Kill(victim)
+		} else {
+			c.Stop(victim)
+		}
+		c.Wipe(victim)
+		l.WaitAcked(200)
+		c.StartAll(victim)
+		awaitWhole(t, c, l.Topic, l.o.Partitions)
+	}
+	l.Check()
+}
+
+// TestWipedWhileAnotherIsDown: a node that has lost its disk must not vote as if it remembered. With the third node down,
+// nothing that was acknowledged by the pair that is gone may be lost by an election between the wiped node and the other.
+func TestWipedWhileAnotherIsDown(t *testing.T) {
+	c, l, rng := cluster(t, testcluster.ClusterOptions{}, LoadOptions{Probers: 1})
+	for range scaled(2, 20) {
+		l.WaitAcked(200 + rng.IntN(500))
+		ids := rng.Perm(3)
+		behind, wiped, last := ids[0]+1, ids[1]+1, ids[2]+1
+		c.Kill(behind) // it misses what is acknowledged from here on
+		l.WaitAcked(200)
+		c.Kill(wiped, last)
+		c.Wipe(wiped)
+		c.Launch(behind, wiped)
+		idle(3 * time.Second) // long enough for an election, which must not be won
+		c.Launch(last)
+		c.AwaitReady(behind, wiped, last)
+		awaitWhole(t, c, l.Topic, l.o.Partitions)
+		l.WaitAcked(100)
+	}
+	l.Check()
+}
+
+// TestDiskFullCluster fills the disk of one node after the other. Records are refused before the log meets the end of the
+// disk, reading goes on, and with room everything goes on without a restart.
+func TestDiskFullCluster(t *testing.T) {
+	c, l, rng := cluster(t, testcluster.ClusterOptions{DiskMB: 512}, LoadOptions{Probers: 1, Plain: 1})
+	for i := range scaled(3, 12) {
+		l.WaitAcked(200 + rng.IntN(500))
+		id := i%3 + 1
+		c.Disk(id).Fill(t, "filler", 24<<20)
+		idle(5 * time.Second) // nodes look at their disks every two seconds and tell each other
+		if !c.Node(id).Running() {
+			t.Fatalf("node %d ended when its disk filled: %v", id, c.Node(id).ExitError())
+		}
+		if err := os.Remove(filepath.Join(c.Disk(id).Dir, "filler")); err != nil {
+			t.Fatal(err)
+		}
+		awaitWhole(t, c, l.Topic, l.o.Partitions)
+		l.WaitAcked(100)
+	}
+	l.Check()
+	t.Logf("the prober's answers: %v", l.Probers[0].Errors())
+}
+
+// TestBehindTheLogStart keeps a follower down until the log start has moved past what it has. It must come back equal to
+// the others, byte by byte, in answers and in files.
+func TestBehindTheLogStart(t *testing.T) {
+	c, l, _ := cluster(t, testcluster.ClusterOptions{Args: []string{"--set", "log.retention.check.interval.ms=1000"}}, LoadOptions{
+		Partitions: 1, Jumps: true, Size: 4 << 10, Rate: 1500,
+		Configs: []string{"segment.bytes=1048576", "retention.bytes=4194304"},
+	})
+	for range scaled(1, 10) {
+		l.WaitAcked(500)
+		leader := leaderOf(t, c, l.Topic, 0)
+		victim := leader%3 + 1
+		starts, ends := l.offsets()
+		c.Kill(victim)
+		await(t, func() string {
+			if now, _ := l.offsets(); now[0] <= ends[0] {
+				return fmt.Sprintf("the log start went from %d to %d, the follower has offsets up to %d", starts[0], now[0], ends[0])
+			}
+			return ""
+		})
+		c.StartAll(victim)
+		awaitWhole(t, c, l.Topic, 1)
+	}
+	l.Check()
+	compareFiles(t, c, l.Topic, 0)
+}
+
+// compareFiles stops the cluster and compares the bytes of a partition's segments, from the highest start of the files to
+// the lowest end.
+func compareFiles(t *testing.T, c *testcluster.Cluster, topic string, p int32) {
+	t.Helper()
+	c.Stop()
+	type part struct {
+		base int64
+		data []byte
+	}
+	var all [][]part
+	for _, id := range c.IDs() {
+		var parts []part
+		names, err := filepath.Glob(filepath.Join(c.Node(id).DataDir, "partitions", fmt.Sprintf("%s-%d*", topic, p), "*.log"))
+		if err != nil || len(names) == 0 {
+			t.Fatalf("node %d has no segments of %s-%d: %v", id, topic, p, err)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			var base int64
+			if _, err := fmt.Sscanf(filepath.Base(name), "%d-", &base); err != nil {
+				t.Fatal(err)
+			}
+			data, err := readAll(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			parts = append(parts, part{base, data})
+		}
+		all = append(all, parts)
+	}
+	start := int64(0)
+	for _, parts := range all {
+		start = max(start, parts[0].base)
+	}
+	var want string
+	for i, parts := range all {
+		var text strings.Builder
+		for _, s := range parts {
+			if s.base >= start {
+				text.Write(s.data)
+			}
+		}
+		switch {
+		case i == 0:
+			want = text.String()
+		case text.String() != want:
+			t.Errorf("from offset %d the files of node %d hold %d bytes that differ from the %d of node 1", start, i+1, text.Len(), len(want))
+		}
+	}
+	t.Logf("%d nodes, %d equal bytes from offset %d", len(all), len(want), start)
+}
+
+func readAll(name string) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	return io.ReadAll(f)
+}

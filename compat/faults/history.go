@@ -333,3 +333,26 @@ func (h *History) Elections() int {
 	}
 	return n
 }
+
+// offsetOf is the offset that a value was acknowledged with; -1: none.
+func (h *History) offsetOf(v Value) int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, o := h.outcomeLocked(v)
+	return o.offset
+}
+
+// eachFinal calls fn for each value that the final read has found.
+func (h *History) eachFinal(fn func(Value)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for p, t := range h.mu.tracks {
+		for w, values := range t.sent {
+			for seq, o := range values {
+				if o.final {
+					fn(Value{w, int32(p), seq})
+				}
+			}
+		}
+	}
+}

@@ -12,6 +12,7 @@ type Value struct {
 	Seq       int
 }
 
+// String is how violations name a value.
 func (v Value) String() string { return fmt.Sprintf("w%d/p%d/#%d", v.Writer, v.Partition, v.Seq) }
 
 // valueHeader is writer, partition and sequence number.

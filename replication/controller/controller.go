@@ -80,7 +80,7 @@ func New(o Options) *Controller {
 		now: o.Now, newTopicID: o.NewTopicID, configuring: make(chan struct{}, 1),
 	}
 	c.router = &router{
-		group: o.Group, machine: o.Machine, forward: o.Forward, appliedOn: o.AppliedOn, patience: o.SpreadPatience,
+		group: o.Group, machine: o.Machine, forward: o.Forward, appliedOn: o.AppliedOn, members: o.Members, patience: o.SpreadPatience,
 		around: around{node: o.Machine.local.node, live: o.Live, aliveAs: o.OldAlive, stopping: o.Stopping},
 	}
 	if c.router.patience <= 0 {
@@ -157,6 +157,26 @@ func (c *Controller) submit(ctx context.Context, cmd *metapb.Command) (*Result, 
 		return nil, r.Err
 	}
 	return c.propose(ctx, cmd)
+}
+
+// submitRepeatable is submit for commands that may be applied more than once.
+func (c *Controller) submitRepeatable(ctx context.Context, cmd *metapb.Command) (*Result, error) {
+	return c.repeat(ctx, func() (*Result, error) { return c.submit(ctx, cmd) })
+}
+
+// repeat proposes again what may be applied more than once, where the outcome is unknown: the controller died with it.
+func (c *Controller) repeat(ctx context.Context, propose func() (*Result, error)) (*Result, error) {
+	for try := 1; ; try++ {
+		r, err := propose()
+		if !errors.Is(err, replication.ErrUnknownOutcome) || c.router.forward == nil || try == mostRepeats {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, err
+		case <-time.After(leaderPause):
+		}
+	}
 }
 
 // maxCommand bounds a command, in bytes: one entry of the metadata log.

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -29,6 +30,8 @@ const (
 	leaderPause = 20 * time.Millisecond
 	// DefaultSpreadPatience bounds how long an answer waits for all live nodes to have applied a change.
 	DefaultSpreadPatience = time.Second
+	// mostRepeats bounds how often a change that may be made twice is proposed again when its outcome is unknown.
+	mostRepeats = 10
 	// spreadPause is how often that is looked at.
 	spreadPause = 2 * time.Millisecond
 )
@@ -40,6 +43,7 @@ type router struct {
 	forward   Caller // nil without other nodes
 	around    around
 	appliedOn func(replication.NodeID) (uint64, bool)
+	members   Members       // nil: nobody is known not to be one
 	patience  time.Duration // for a change to be applied everywhere
 }
 
@@ -180,7 +184,7 @@ func (rt *router) hasSpread(r *Result) bool {
 		return true
 	}
 	for _, id := range rt.around.live() {
-		if id == rt.machine.local.node {
+		if id == rt.machine.local.node || !rt.isMember(id) {
 			continue
 		}
 		if index, ok := rt.appliedOn(id); !ok || index < r.Index {
@@ -188,4 +192,14 @@ func (rt *router) hasSpread(r *Result) bool {
 		}
 	}
 	return true
+}
+
+// isMember tells whether a node gets the metadata by now. One that is only about to join need not be waited for.
+func (rt *router) isMember(id replication.NodeID) bool {
+	if rt.members == nil {
+		return true
+	}
+	m := rt.members.Members()
+	on := func(r replication.ReplicaID) bool { return r.Node == id }
+	return slices.ContainsFunc(m.Voters, on) || slices.ContainsFunc(m.Learners, on)
 }

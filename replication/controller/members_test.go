@@ -88,7 +88,7 @@ func parseMember(w string) memberState {
 	rack := strings.TrimRight(rest, "-~?")
 	marks := rest[len(rack):]
 	return memberState{
-		replica: parseReplica(id), rack: rack, alive: !strings.Contains(marks, "-"), lost: strings.Contains(marks, "--"),
+		replica: parseReplica(id), rack: rack, here: !strings.Contains(marks, "-"), alive: !strings.Contains(marks, "-"), lost: strings.Contains(marks, "--"),
 		leaving: strings.Contains(marks, "~"), current: !strings.Contains(marks, "?"),
 	}
 }
@@ -158,7 +158,8 @@ func TestMembersSettle(t *testing.T) {
 			s := memberState{replica: replication.ReplicaID{Node: id, Incarnation: replication.Incarnation(rapid.IntRange(1, 2).Draw(t, "incarnation"))}}
 			s.rack = string(rune('a' + rapid.IntRange(0, racks-1).Draw(t, "rack")))
 			s.alive = rapid.IntRange(0, 3).Draw(t, "alive") > 0
-			s.lost = !s.alive && rapid.Bool().Draw(t, "lost")
+			s.here = s.alive || rapid.IntRange(0, 3).Draw(t, "here") == 0
+			s.lost = !s.here && rapid.Bool().Draw(t, "lost")
 			s.leaving, s.current = rapid.IntRange(0, 5).Draw(t, "leaving") == 0, rapid.IntRange(0, 4).Draw(t, "current") > 0
 			if rapid.IntRange(0, 9).Draw(t, "registered") > 0 || id == 0 {
 				v.nodes[id] = s
@@ -176,14 +177,14 @@ func TestMembersSettle(t *testing.T) {
 		}
 		v.self = v.voters[0]
 		self := v.nodes[0]
-		self.alive, self.lost, self.current = true, false, true
+		self.here, self.alive, self.lost, self.current = true, true, false, true
 		v.nodes[0] = self
 		if !majorityAlive(v) {
 			t.Skip("nobody would lead")
 		}
 		settleMembers(t, &v, nil)
 		for id, s := range v.nodes {
-			s.alive, s.lost, s.leaving, s.current = true, false, false, true
+			s.here, s.alive, s.lost, s.leaving, s.current = true, true, false, false, true
 			v.nodes[id] = s
 		}
 		settleMembers(t, &v, nil)

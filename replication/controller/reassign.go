@@ -91,7 +91,7 @@ func (c *Controller) FinishReassignment(ctx context.Context, id replication.Part
 	if t := c.Image().ByID[id.Topic]; t != nil && int(id.Partition) < len(t.Partitions) && !moving(t.Partitions[id.Partition]) {
 		return nil
 	}
-	_, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_FinishReassignment{FinishReassignment: &metapb.FinishReassignment{
+	_, err := c.submitRepeatable(ctx, &metapb.Command{Kind: &metapb.Command_FinishReassignment{FinishReassignment: &metapb.FinishReassignment{
 		TopicId: slices.Clone(id.Topic[:]), Partition: id.Partition, Voters: fromReplicas(voters),
 	}}})
 	return err
@@ -100,7 +100,7 @@ func (c *Controller) FinishReassignment(ctx context.Context, id replication.Part
 // RenewReplica begins a damaged replica of a partition again, as the incarnation that it returns. It is refused where no other
 // replica could restore it. To ask twice for the same gives the same answer.
 func (c *Controller) RenewReplica(ctx context.Context, id replication.PartitionID, old replication.ReplicaID) (replication.ReplicaID, error) {
-	r, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_RenewReplica{RenewReplica: &metapb.RenewReplica{
+	r, err := c.submitRepeatable(ctx, &metapb.Command{Kind: &metapb.Command_RenewReplica{RenewReplica: &metapb.RenewReplica{
 		TopicId: slices.Clone(id.Topic[:]), Partition: id.Partition, Old: fromReplica(old),
 	}}})
 	if err != nil {

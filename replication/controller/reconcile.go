@@ -14,6 +14,7 @@ const maxVoters = 5
 type memberState struct {
 	replica replication.ReplicaID // that the node is to have in the group
 	rack    string
+	here    bool // alive now
 	alive   bool // now, and for long enough to be relied on
 	lost    bool // not alive for so long that another one should vote in its place
 	leaving bool // it is to lead nothing
@@ -84,7 +85,7 @@ func (v membersView) aliveVoters() int {
 	return n
 }
 
-// canDo tells whether a vote fewer leaves a majority of the voters alive. alive tells whether the one that loses it is.
+// canLose tells whether a vote fewer leaves a majority of the voters alive. alive tells whether the one that loses it is.
 func (v membersView) canLose(alive bool) bool {
 	left := v.aliveVoters()
 	if alive {
@@ -144,7 +145,7 @@ func removeStale(v membersView) memberChange {
 func addMissing(v membersView) memberChange {
 	var missing []replication.ReplicaID
 	for _, s := range v.nodes {
-		if s.alive && !slices.Contains(v.voters, s.replica) && !slices.Contains(v.learners, s.replica) {
+		if s.here && !slices.Contains(v.voters, s.replica) && !slices.Contains(v.learners, s.replica) {
 			missing = append(missing, s.replica)
 		}
 	}

@@ -85,6 +85,7 @@ func (r *reconciler) poke() {
 // reconcileLoop takes steps until there is nothing to do, and then waits. A step that fails is looked at again at the next tick.
 func (r *reconciler) reconcileLoop() {
 	defer close(r.stopped)
+	defer r.c.Watch(func(_, _ *Image) { r.poke() })()
 	tick := time.NewTicker(reconcileEvery)
 	defer tick.Stop()
 	for {
@@ -144,6 +145,7 @@ func (r *reconciler) view() membersView {
 	for id, n := range im.Nodes {
 		p := r.seen[id]
 		s := memberState{replica: im.Registrations[id].MetaReplica(id), rack: n.Rack, leaving: r.c.router.around.leaving(im, id)}
+		s.here = p.alive
 		s.alive = p.alive && (now.Sub(p.since) >= settledAfter || id == v.self.Node)
 		s.lost = !p.alive && !p.since.IsZero() && now.Sub(p.since) >= lostAfter
 		behind, known := r.members.Behind(s.replica)

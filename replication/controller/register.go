@@ -54,7 +54,7 @@ func (c *Controller) Register(ctx context.Context, q RegisterRequest) (Registere
 			}
 			cmd.GetRegisterNode().Renew, cmd.GetRegisterNode().KnownDirectory = true, r.Directory[:]
 		}
-		result, err := c.submit(ctx, cmd)
+		result, err := c.submitRepeatable(ctx, cmd)
 		if err == nil {
 			out = Registered{Meta: result.Replica, ClusterID: result.ClusterID, Renewed: result.Renewed}
 		}
@@ -117,7 +117,7 @@ func NewClusterID() string {
 func (c *Controller) NameCluster(ctx context.Context, id string, nodes int) error {
 	now := c.Image().ClusterID
 	if now == "" {
-		r, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_SetClusterId{
+		r, err := c.submitRepeatable(ctx, &metapb.Command{Kind: &metapb.Command_SetClusterId{
 			SetClusterId: &metapb.SetClusterID{ClusterId: id, Nodes: int32(nodes)},
 		}})
 		if err != nil {
@@ -135,9 +135,11 @@ func (c *Controller) NameCluster(ctx context.Context, id string, nodes int) erro
 func (c *Controller) AllocateProducerIDs(ctx context.Context) (first int64, count int32, err error) {
 	// Kafka's block size: 1,000 producers connect before the metadata group is asked again.
 	const block = 1000
-	r, err := c.propose(ctx, &metapb.Command{Kind: &metapb.Command_AllocateProducerIds{
-		AllocateProducerIds: &metapb.AllocateProducerIDs{Node: int32(c.machine.local.node), Count: block},
-	}})
+	r, err := c.repeat(ctx, func() (*Result, error) { // a block that nobody got costs nothing
+		return c.propose(ctx, &metapb.Command{Kind: &metapb.Command_AllocateProducerIds{
+			AllocateProducerIds: &metapb.AllocateProducerIDs{Node: int32(c.machine.local.node), Count: block},
+		}})
+	})
 	if err != nil {
 		return -1, 0, err
 	}
@@ -146,6 +148,6 @@ func (c *Controller) AllocateProducerIDs(ctx context.Context) (first int64, coun
 
 // SetFeature finalizes a feature's level; 0 removes it (KIP-584).
 func (c *Controller) SetFeature(ctx context.Context, name string, level int32) error {
-	_, err := c.submit(ctx, &metapb.Command{Kind: &metapb.Command_SetFeature{SetFeature: &metapb.SetFeature{Name: name, Level: level}}})
+	_, err := c.submitRepeatable(ctx, &metapb.Command{Kind: &metapb.Command_SetFeature{SetFeature: &metapb.SetFeature{Name: name, Level: level}}})
 	return err
 }

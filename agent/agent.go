@@ -1,20 +1,27 @@
 // Package agent is one Quorlog node: it builds the parts, starts them in order and stops them in reverse. It is what
 // `quorlog serve` runs, and what a Go program embeds: agent.New(Config), Start, Addr, Close.
 //
-// Goroutines, beside those of the parts: one that brings the local partitions in line with the cluster's metadata
-// (reconcileLoop), one for retention (maintainLoop), one for the disk's free
-// space and the scrub (diskLoop), one each for the port and the Kafka listener. All are started by Start and ended by Close.
+// # Start
+//
+// The port is opened first, and serves peers from then on: a node of a cluster needs the others to start. Then the node finds
+// its cluster (bootstrap.go), opens the metadata group, registers, waits until it knows the cluster's metadata, and opens its
+// partitions. Clients are served last; until then their connections are closed (gate.go).
+//
+// # Goroutines
+//
+// Beside those of the parts, all started by Start and ended by Close: one that brings the local partitions in line with the
+// cluster's metadata (reconcileLoop), one that tells the other nodes how this one is (statusLoop), one that moves replicas and
+// leaderships (convergeLoop, balanceLoop), one for retention (maintainLoop), one for the disk's free space and the scrub
+// (diskLoop), one each for the port, the peers' and the Kafka listener.
 package agent
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
-	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorlog/quorlog/broker/admin"
@@ -29,8 +36,11 @@ import (
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
+	"github.com/quorlog/quorlog/replication/leaders"
+	"github.com/quorlog/quorlog/replication/membership"
 	"github.com/quorlog/quorlog/replication/partition"
 	"github.com/quorlog/quorlog/replication/raftgroup"
+	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // Config says how a node runs. Only Node is needed.
@@ -39,8 +49,11 @@ type Config struct {
 	FS     vfs.FS // nil: the operating system's
 	Logger *slog.Logger
 	Now    func() time.Time
-	// OnFatal is called, once, when the node must end at once because a disk has failed or hangs. It must not return
-	// before the process ends, or before nobody relies on this node's answers any more. nil ends the process.
+	// Version is what the node tells others of its program; it may be empty.
+	Version string
+	// OnFatal is called, once, when the node must end at once: a disk has failed or hangs, or the node is not one of the
+	// cluster that it was to join (ErrOtherCluster). It must not return before the process ends, or before nobody relies on this
+	// node's answers any more. nil ends the process.
 	OnFatal func(error)
 }
 
@@ -53,15 +66,25 @@ type Agent struct {
 	logger *slog.Logger
 	layers config.Layers
 
-	lock       io.Closer
+	identity   *identityStore
+	mux        *portmux.Mux
+	gate       *gate
+	self       replication.Node // as clients and peers are told
+	joiner     *joiner
+	joined     membershipResult
+	peers      *transport.Peers   // nil for a node without a cluster key
+	gossip     *membership.Gossip // likewise
 	meta       *raftgroup.MetaGroup
 	machine    *controller.Machine
 	controller *controller.Controller
+	proposals  atomic.Pointer[controller.Controller] // the same, for peers, who may ask before it is there
+	table      *leaders.Table
 	partitions *partition.Manager
 	groups     *group.Service
 	offsets    *replicated.Node
+	admin      atomic.Pointer[admin.Service] // peers may ask for it before it is there
 	server     *conn.Server
-	mux        *portmux.Mux
+	stopping   atomic.Bool // the node gives its leaderships away and then ends
 
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -97,17 +120,16 @@ func New(c Config) (*Agent, error) {
 	return a, nil
 }
 
-// fail ends the node for a disk that cannot be relied on.
+// fail ends the node for something after which its answers can't be relied on.
 func (a *Agent) fail(err error) {
 	a.fatal.Do(func() { a.config.OnFatal(err) })
 }
 
-// startPatience bounds how long Start waits for the metadata group to have a leader: a group of one needs milliseconds.
-const startPatience = 30 * time.Second
-
-// Start brings the node up and returns once it serves. After an error, Close frees what was started.
+// Start brings the node up and returns once it serves. A node of a cluster waits for the others that it needs, until ctx
+// ends. After an error, Close frees what was started.
 func (a *Agent) Start(ctx context.Context) error {
-	for _, step := range []func(context.Context) error{a.openData, a.openMetadata, a.openPartitions, a.listen, a.register, a.serve} {
+	steps := []func(context.Context) error{a.openData, a.listen, a.meet, a.openMetadata, a.openPartitions, a.serve}
+	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -116,36 +138,26 @@ func (a *Agent) Start(ctx context.Context) error {
 }
 
 func (a *Agent) openData(context.Context) (err error) {
-	a.lock, err = claim(a.fs, a.node.DataDir, a.node.NodeID)
-	return err
-}
-
-func (a *Agent) openMetadata(ctx context.Context) (err error) {
 	a.machine = controller.NewMachine(controller.MachineOptions{Node: a.node.NodeID, Static: a.node.Kafka, OnFatal: a.fail})
-	a.meta, err = raftgroup.OpenMeta(raftgroup.MetaOptions{
-		Dir: filepath.Join(a.node.DataDir, "metadata"), Self: replication.ReplicaID{Node: a.node.NodeID}, Machine: a.machine, Found: true,
-		Logger: a.logger.With("group", "metadata"), OnFatal: a.fail, Guard: a.watch.Guard,
-	})
-	if err != nil {
-		return err
-	}
-	a.controller = controller.New(controller.Options{Machine: a.machine, Group: a.meta})
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
-	defer cancel()
-	return a.meta.WaitLeader(ctx)
+	a.table = leaders.New(leaders.Options{Node: a.node.NodeID, Call: a.callPeer, Now: a.config.Now, Logger: a.logger})
+	a.identity, err = openIdentity(a.fs, a.node.DataDir, a.node.NodeID)
+	return err
 }
 
 func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	a.partitions, err = partition.NewManager(partition.Options{
-		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Logger: a.logger, Now: a.config.Now,
-		OnLeader: func(c partition.LeaderChange) { a.offsets.Forward(a.groups, c) }, OnFatal: a.fail, Guard: a.watch.Guard,
+		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Network: a.network(), Logger: a.logger, Now: a.config.Now,
+		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard,
+		ReplicaLag:      a.layers.Duration("replica.lag.time.max.ms"),
 		CheckpointBytes: a.layers.Int("log.checkpoint.bytes"), ProducerExpiry: a.layers.Duration("producer.id.expiration.ms"),
 	})
 	if err != nil {
 		return err
 	}
 	a.offsets = replicated.New(replicated.Options{
-		Partitions: a.partitions, Controller: a.controller, OffsetsPartitions: int32(a.layers.Int("offsets.topic.num.partitions")),
+		Partitions: a.partitions, Controller: a.controller, Leaders: a.table,
+		OffsetsPartitions: int32(a.layers.Int("offsets.topic.num.partitions")),
+		OffsetsReplicas:   int16(a.layers.Int("offsets.topic.replication.factor")),
 	})
 	limits, err := group.LimitsOf(a.node.Kafka)
 	if err != nil {
@@ -161,60 +173,45 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	a.reconcile(ctx, a.controller.Image())
 	a.controller.Watch(func(before, after *controller.Image) {
 		replicated.ForwardDeletions(a.groups, before, after)
-		select {
-		case a.changed <- struct{}{}:
-		default: // it will look at the newest image anyway
-		}
+		a.poke()
 	})
 	return nil
 }
 
-func (a *Agent) listen(context.Context) error {
-	l, err := net.Listen("tcp", a.node.Listen)
-	if err != nil {
-		return fmt.Errorf("%w (is another broker running? --listen chooses another address)", err)
-	}
-	a.mux = portmux.New(l, portmux.Options{Logger: a.logger, MaxSniffing: int(a.layers.Int("max.connections"))})
-	return nil
-}
-
-func (a *Agent) register(ctx context.Context) error {
-	host, port, err := a.node.AdvertisedAddress(a.Addr())
-	if err != nil {
-		return err
-	}
-	if err := a.controller.EnsureClusterID(ctx); err != nil {
-		return err
-	}
-	return a.controller.RegisterNode(ctx, replication.Node{ID: a.node.NodeID, Host: host, Port: port, Rack: a.node.Rack})
+// ledChange is told of every change of leadership that a replica of this node hears of.
+func (a *Agent) ledChange(c partition.LeaderChange) {
+	a.table.Set(leaders.Entry{ID: c.ID, Leader: c.Leader})
+	a.offsets.Forward(a.groups, c)
 }
 
 func (a *Agent) serve(context.Context) error {
-	lookup := admin.NewPartitions(a.controller, a.partitions, nil)
+	lookup := admin.NewPartitions(a.controller, a.partitions, a.table)
+	service := admin.New(admin.Options{
+		Node: a.node.NodeID, Images: a.controller, Controller: a.controller, Local: a.partitions, Leaders: a.table,
+		Groups: &groups{partitions: a.partitions, meta: a.meta, now: a.config.Now}, Call: a.callPeer, Placement: a.controller,
+		FS: a.fs, DataDir: a.node.DataDir,
+	})
+	a.admin.Store(service)
 	services := api.Services{
-		Produce: produce.New(produce.Options{Partitions: lookup, Now: a.config.Now}),
+		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Now: a.config.Now}),
 		Fetch: fetch.New(fetch.Options{
-			Partitions: fetch.Local(lookup), Now: a.config.Now, MaxBytes: int(a.layers.Int("fetch.max.bytes")),
+			Partitions: fetch.Local(lookup), Routes: lookup, Now: a.config.Now, MaxBytes: int(a.layers.Int("fetch.max.bytes")),
 			Sessions: int(a.layers.Int("max.incremental.fetch.session.cache.slots")),
 		}),
-		Admin:  admin.New(admin.Options{Node: a.node.NodeID, Images: a.controller, Controller: a.controller, Local: a.partitions, FS: a.fs, DataDir: a.node.DataDir}),
+		Admin:  service,
 		Group:  a.groups,
 		Logger: a.logger,
 	}
 	a.server = conn.NewServer(conn.Options{Dispatcher: api.New(services), Logger: a.logger, Limits: a.limits()})
+	a.gate.open()
 	a.loops.Go(func() {
-		if err := a.mux.Serve(); err != nil {
-			a.logger.Error("the port failed", "error", err)
-		}
-	})
-	a.loops.Go(func() {
-		if err := a.server.Serve(a.mux.Kafka()); err != nil {
+		if err := a.server.Serve(a.gate); err != nil {
 			a.logger.Error("the Kafka listener failed", "error", err)
 		}
 	})
-	a.loops.Go(a.reconcileLoop)
-	a.loops.Go(a.maintainLoop)
-	a.loops.Go(a.diskLoop)
+	for _, loop := range []func(){a.reconcileLoop, a.statusLoop, a.maintainLoop, a.diskLoop} {
+		a.loops.Go(loop)
+	}
 	return nil
 }
 
@@ -256,13 +253,18 @@ func (a *Agent) Stats() Stats {
 	return s
 }
 
-// drainPatience bounds how long Close waits for requests that were read to be answered.
-const drainPatience = 10 * time.Second
+const (
+	// drainPatience bounds how long Close waits for requests that were read to be answered.
+	drainPatience = 10 * time.Second
+	// handOverPatience bounds how long it waits for other nodes to take over what this one leads.
+	handOverPatience = 10 * time.Second
+)
 
-// Close stops the node: no new requests, those that were read are answered, checkpoints are written. It never makes the
-// cluster forget the node.
+// Close stops the node: it hands over what it leads, takes no new requests, answers those that were read, and writes
+// checkpoints. It never makes the cluster forget the node.
 func (a *Agent) Close(ctx context.Context) error {
 	var errs []error
+	a.handOver(ctx)
 	a.cancel()
 	if a.mux != nil {
 		errs = append(errs, a.mux.Close())
@@ -273,21 +275,39 @@ func (a *Agent) Close(ctx context.Context) error {
 		_ = a.server.Shutdown(draining)
 		cancel()
 	}
-	a.loops.Wait()
 	if a.groups != nil {
 		a.groups.Close()
 	}
 	if a.partitions != nil {
 		errs = append(errs, a.partitions.Close(ctx))
 	}
-	if a.meta != nil {
-		errs = append(errs, a.meta.Close())
+	errs = append(errs, a.closeMetadata())
+	if a.gossip != nil {
+		errs = append(errs, a.gossip.Close())
 	}
-	if a.controller != nil {
-		a.controller.Close()
+	if a.peers != nil {
+		errs = append(errs, a.peers.Close())
 	}
-	if a.lock != nil {
-		errs = append(errs, a.lock.Close())
+	if a.table != nil {
+		a.table.Close()
+	}
+	a.loops.Wait()
+	if a.identity != nil {
+		errs = append(errs, a.identity.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// handOver gives away everything that this node leads, so that clients do not wait for elections.
+func (a *Agent) handOver(ctx context.Context) {
+	a.stopping.Store(true)
+	if a.peers == nil || a.server == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
+	defer cancel()
+	a.tellStatus()
+	if err := a.controller.HandOver(ctx); err != nil {
+		a.logger.Warn("the metadata group's leadership was not handed over", "error", err)
+	}
 }

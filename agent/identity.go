@@ -317,11 +317,3 @@ func (s *identityStore) rejoined(meta replication.ReplicaID) error {
 // Close gives the directory free.
 func (s *identityStore) Close() error { return s.lock.Close() }
 
-// claim is openIdentity for a node that only needs to hold its directory.
-func claim(fsys vfs.FS, dir string, id replication.NodeID) (unlock io.Closer, err error) {
-	s, err := openIdentity(fsys, dir, id)
-	if err != nil {
-		return nil, err // not s: a nil pointer in an interface is no nil
-	}
-	return s, nil
-}

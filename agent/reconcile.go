@@ -39,6 +39,14 @@ func (a *Agent) checkStored(im *controller.Image) error {
 	return nil
 }
 
+// poke makes reconcileLoop look.
+func (a *Agent) poke() {
+	select {
+	case a.changed <- struct{}{}:
+	default: // it will look at the newest image anyway
+	}
+}
+
 // reconcileLoop follows the cluster's metadata.
 func (a *Agent) reconcileLoop() {
 	for {

@@ -22,6 +22,9 @@ const (
 	metadataQuorumCall = "metadata.status"
 )
 
+// CallNames lists the names of Handlers.
+func CallNames() []string { return []string{transferCall, partitionQuorum, metadataQuorumCall} }
+
 // Handlers are what the node's transport must let other nodes call, by name.
 func (s *Service) Handlers() map[string]PeerHandler {
 	return map[string]PeerHandler{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -59,7 +60,11 @@ func serve(ctx context.Context, node *config.Node, stdout, stderr io.Writer) err
 	began := time.Now()
 	logger := newLogger(node.LogFormat, stderr, isTerminal(stdout))
 	slog.SetDefault(logger)
-	a, err := agent.New(agent.Config{Node: node, Logger: logger, OnFatal: func(err error) {
+	a, err := agent.New(agent.Config{Node: node, Logger: logger, Version: version, OnFatal: func(err error) {
+		if errors.Is(err, agent.ErrOtherCluster) {
+			logger.Error("the node stops", "error", err)
+			os.Exit(exitFailed)
+		}
 		logger.Error("the node stops: its disk cannot be relied on", "error", err)
 		os.Exit(exitDisk)
 	}})

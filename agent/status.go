@@ -1,0 +1,75 @@
+package agent
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/quorlog/quorlog/internal/config"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
+	"github.com/quorlog/quorlog/replication/leaders"
+	"github.com/quorlog/quorlog/replication/transport"
+)
+
+// statusInterval is how often a node looks at what the others should know of it; they are told only what has changed.
+const statusInterval = 200 * time.Millisecond
+
+// statusLoop keeps the other nodes informed.
+func (a *Agent) statusLoop() {
+	tick := time.NewTicker(statusInterval)
+	defer tick.Stop()
+	applied := make(chan struct{}, 1)
+	defer a.controller.Watch(func(_, _ *controller.Image) {
+		select {
+		case applied <- struct{}{}:
+		default:
+		}
+	})()
+	for {
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-applied: // others wait for it
+		case <-tick.C:
+		}
+		a.tellStatus()
+	}
+}
+
+// tellStatus tells the other nodes how this one is.
+func (a *Agent) tellStatus() {
+	a.table.UpdateStatus(func(s *leaders.NodeStatus) {
+		s.MetaApplied, s.Draining, s.Version = a.machine.Applied(), a.draining(), a.config.Version
+	})
+}
+
+// draining reports whether this node gives its leaderships away: it is asked to, or it stops.
+func (a *Agent) draining() bool {
+	return a.stopping.Load() || drained(a.machine.Image(), a.node.NodeID)
+}
+
+// drained reports whether a node was asked to give its leaderships away.
+func drained(im *controller.Image, id replication.NodeID) bool {
+	return config.Layers{Broker: im.NodeConfig[id], BrokerDefault: im.BrokerConfig}.Bool("quorlog.drain")
+}
+
+// live lists the nodes that this one is in touch with, and itself.
+func (a *Agent) live() []replication.NodeID {
+	nodes := []replication.NodeID{a.node.NodeID}
+	if a.peers != nil {
+		for _, p := range a.peers.Peers() {
+			nodes = append(nodes, p.Node)
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// callPeer reaches another node.
+func (a *Agent) callPeer(ctx context.Context, to replication.NodeID, name string, body []byte) ([]byte, error) {
+	if a.peers == nil {
+		return nil, transport.ErrUnreachable
+	}
+	return a.peers.Call(ctx, to, name, body)
+}

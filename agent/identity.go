@@ -316,4 +316,3 @@ func (s *identityStore) rejoined(meta replication.ReplicaID) error {
 
 // Close gives the directory free.
 func (s *identityStore) Close() error { return s.lock.Close() }
-

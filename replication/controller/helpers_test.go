@@ -25,6 +25,8 @@ type group struct {
 	before func()
 	// fail refuses proposals.
 	fail error
+	// follows tells that another node leads.
+	follows bool
 }
 
 func (g *group) Propose(_ context.Context, command []byte) (any, error) {
@@ -40,7 +42,7 @@ func (g *group) Propose(_ context.Context, command []byte) (any, error) {
 	return g.machine.Apply(g.index, command), nil
 }
 
-func (g *group) IsLeader() bool { return true }
+func (g *group) IsLeader() bool { return !g.follows }
 
 func (g *group) Leader() replication.NodeID { return 1 }
 
@@ -56,6 +58,20 @@ func numbered(n uint64) replication.TopicID {
 }
 
 func newTestController(t testing.TB, static map[string]string) (*Controller, *group) {
+	c, g := newTestControllerWith(t, static)
+	t.Cleanup(c.Close)
+	return c, g
+}
+
+// errorer is a test or a property.
+type errorer interface {
+	Errorf(format string, args ...any)
+}
+
+// newTestControllerOf is for properties, which close it themselves.
+func newTestControllerOf(t errorer) (*Controller, *group) { return newTestControllerWith(t, nil) }
+
+func newTestControllerWith(t errorer, static map[string]string) (*Controller, *group) {
 	m := NewMachine(MachineOptions{Node: 1, Static: static, OnFatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	g := &group{machine: m}
 	ids := uint64(0)
@@ -63,7 +79,6 @@ func newTestController(t testing.TB, static map[string]string) (*Controller, *gr
 		Machine: m, Group: g, Now: func() time.Time { return epoch },
 		NewTopicID: func() replication.TopicID { ids++; return numbered(ids) },
 	})
-	t.Cleanup(c.Close)
 	return c, g
 }
 

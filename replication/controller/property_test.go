@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -71,15 +72,17 @@ func changes(t *rapid.T) []*metapb.ConfigChange {
 }
 
 func (g *commandGen) command(t *rapid.T) *metapb.Command {
-	c := &metapb.Command{Level: metadataLevel, Rules: rapid.SampledFrom([]uint32{rulesVersion, rulesVersion, rulesVersion + 1}).Draw(t, "rules"), TimeMs: 7}
+	c := &metapb.Command{Level: rapid.Uint32Range(1, metadataLevel).Draw(t, "level"), Rules: rapid.SampledFrom([]uint32{rulesVersion, rulesVersion, rulesVersion + 1}).Draw(t, "rules"), TimeMs: 7}
 	most := rapid.Int64Range(5, 50).Draw(t, "most")
-	switch rapid.IntRange(0, 10).Draw(t, "kind") {
+	switch rapid.IntRange(0, 14).Draw(t, "kind") {
 	case 0:
 		c.Kind = &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: name(t)}}
 	case 1, 2:
 		c.Kind = &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: &metapb.Node{
 			Id: rapid.Int32Range(0, 4).Draw(t, "node"), Host: name(t), Port: rapid.Int32Range(0, 2).Draw(t, "port"), Directory: g.topicID(t),
 		}}}
+	case 11, 12, 13, 14:
+		g.clusterCommand(t, c)
 	case 3, 4, 5:
 		topics := &metapb.CreateTopics{MaxPartitions: most}
 		for range rapid.IntRange(0, 3).Draw(t, "topics") {
@@ -104,6 +107,44 @@ func (g *commandGen) command(t *rapid.T) *metapb.Command {
 		}
 	}
 	return c
+}
+
+// clusterCommand draws what only clusters of several nodes do.
+func (g *commandGen) clusterCommand(t *rapid.T, c *metapb.Command) {
+	partition := rapid.Int32Range(-1, 2).Draw(t, "partition")
+	replica := func() *metapb.Replica {
+		return &metapb.Replica{Node: rapid.Int32Range(1, 4).Draw(t, "replica"), Incarnation: rapid.Uint32Range(0, 5).Draw(t, "incarnation")}
+	}
+	switch rapid.IntRange(0, 5).Draw(t, "cluster kind") {
+	case 0:
+		directory, known := g.topicID(t), g.topicID(t)
+		register := &metapb.RegisterNode{Renew: true, KnownDirectory: known, Node: &metapb.Node{Id: rapid.Int32Range(1, 4).Draw(t, "node"), Host: "h", Port: 1, Directory: directory}}
+		if rapid.Bool().Draw(t, "runs") {
+			running := rapid.SampledFrom([]uint32{0, 1, 1 << 31, 1<<32 - 1}).Draw(t, "running")
+			register.Running = &running
+		}
+		c.Kind = &metapb.Command_RegisterNode{RegisterNode: register}
+	case 1:
+		c.Kind = &metapb.Command_UnregisterNode{UnregisterNode: &metapb.UnregisterNode{Node: rapid.Int32Range(0, 5).Draw(t, "node")}}
+	case 2, 3:
+		items := &metapb.ReassignPartitions{}
+		for range rapid.IntRange(0, 3).Draw(t, "items") {
+			item := &metapb.PartitionReassignment{TopicId: g.topicID(t), Partition: partition}
+			if rapid.IntRange(0, 3).Draw(t, "moves") > 0 {
+				item.Target = &metapb.Placement{Nodes: rapid.SliceOfN(rapid.Int32Range(1, 4), 0, 3).Draw(t, "target")}
+			}
+			items.Partitions = append(items.Partitions, item)
+		}
+		c.Kind = &metapb.Command_ReassignPartitions{ReassignPartitions: items}
+	case 4:
+		finish := &metapb.FinishReassignment{TopicId: g.topicID(t), Partition: partition}
+		for range rapid.IntRange(0, 2).Draw(t, "voters") {
+			finish.Voters = append(finish.Voters, replica())
+		}
+		c.Kind = &metapb.Command_FinishReassignment{FinishReassignment: finish}
+	case 5:
+		c.Kind = &metapb.Command_RenewReplica{RenewReplica: &metapb.RenewReplica{TopicId: g.topicID(t), Partition: partition, Old: replica()}}
+	}
 }
 
 // TestImagesAreImmutableAndRestorable: whatever the commands, every image keeps its invariants and never changes again, a
@@ -224,4 +265,83 @@ func spread(nodes []load) (leaders, replicas int) {
 		least.replicas, most.replicas = min(least.replicas, n.replicas), max(most.replicas, n.replicas)
 	}
 	return most.leaders - least.leaders, most.replicas - least.replicas
+}
+
+// TestMovesEndWhereTheyShould: whatever moves, cancellations, lost disks and damaged replicas come, the founders stay what they
+// were, no incarnation comes twice, each node has its last one, and the end of the move is the target alone.
+func TestMovesEndWhereTheyShould(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const nodes = 5
+		c, _ := newTestControllerOf(t)
+		defer c.Close()
+		directory := map[replication.NodeID]byte{}
+		join := func(id replication.NodeID) {
+			directory[id]++
+			q := RegisterRequest{Node: replication.Node{ID: id, Host: "h", Port: 1}, Directory: DirectoryID{byte(id), directory[id]}}
+			if _, err := c.Register(t.Context(), q); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for id := range replication.NodeID(nodes) {
+			join(id)
+		}
+		made := c.CreateTopics(t.Context(), []NewTopic{{Name: "a", Partitions: 1, ReplicationFactor: 3}}, false)[0]
+		if made.Err != nil {
+			t.Fatal(made.Err)
+		}
+		id, founders := replication.PartitionID{Topic: made.Topic.ID}, made.Topic.Partitions[0].Replicas
+		seen := map[replication.ReplicaID]bool{}
+		gone := map[replication.ReplicaID]bool{}
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			before := c.Image().Topics["a"].Partitions[0]
+			switch rapid.IntRange(0, 4).Draw(t, "what") {
+			case 0:
+				var to []replication.NodeID
+				for _, n := range rapid.Permutation([]replication.NodeID{0, 1, 2, 3, 4}).Draw(t, "to")[:rapid.IntRange(1, nodes).Draw(t, "factor")] {
+					to = append(to, n)
+				}
+				if err := c.ReassignPartitions(t.Context(), []Reassignment{{Topic: "a", Replicas: to}})[0]; err != nil {
+					t.Fatal(err)
+				}
+				for i, r := range c.Image().Topics["a"].Partitions[0].Target() {
+					if r.Node != to[i] {
+						t.Fatalf("asked for %v, is to be %+v", to, c.Image().Topics["a"].Partitions[0])
+					}
+				}
+			case 1:
+				_ = c.ReassignPartitions(t.Context(), []Reassignment{{Topic: "a"}})[0]
+			case 2:
+				join(rapid.SampledFrom([]replication.NodeID{0, 1, 2, 3, 4}).Draw(t, "lost"))
+			case 3:
+				old := rapid.SampledFrom(before.Target()).Draw(t, "damaged")
+				if r, err := c.RenewReplica(t.Context(), id, old); err == nil && r.Node != old.Node {
+					t.Fatalf("%s takes the place of %s", r, old)
+				}
+			case 4:
+				if err := c.FinishReassignment(t.Context(), id, before.Target()); err != nil {
+					t.Fatal(err)
+				}
+				if now := c.Image().Topics["a"].Partitions[0]; moving(now) || !reflect.DeepEqual(now.Replicas, before.Target()) {
+					t.Fatalf("%+v ended as %+v", before, now)
+				}
+			}
+			now := c.Image().Topics["a"].Partitions[0]
+			if err := checkImage(c.Image()); err != nil {
+				t.Fatal(err)
+			}
+			if !reflect.DeepEqual(now.Founders(), founders) {
+				t.Fatalf("it was made of %v and says %v", founders, now.Founders())
+			}
+			for _, r := range before.Replicas {
+				if !slices.Contains(now.Replicas, r) {
+					gone[r] = true
+				}
+			}
+			for _, r := range now.Replicas {
+				if seen[r] = true; gone[r] {
+					t.Fatalf("%s was gone and is back", r)
+				}
+			}
+		}
+	})
 }

@@ -44,6 +44,26 @@ func BenchmarkTopicConfig(b *testing.B) {
 	}
 }
 
+// BenchmarkChangeEverywhere changes a setting, through a follower, in a group of three on real files, until all have applied it:
+// what a client waits for.
+func BenchmarkChangeEverywhere(b *testing.B) {
+	c := newCluster(b)
+	defer c.stopAll()
+	c.found(3)
+	follower := c.present()[0]
+	if follower == c.leader() {
+		follower = c.present()[1]
+	}
+	n := 0
+	for b.Loop() {
+		n++
+		ops := []ConfigOp{{Name: "num.partitions", Value: fmt.Sprint(n%1000 + 1)}}
+		if err := follower.ctl.AlterConfigs(b.Context(), Resource{BrokerResource, "2"}, ops, false); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func large(b *testing.B) *Controller {
 	c, _ := newTestController(b, nil)
 	register(b, c, 9)

@@ -37,7 +37,7 @@ var (
 
 // cluster is a simulated cluster.
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	net   *transport.Mem
 	calls *calls
 	nodes map[replication.NodeID]*member
@@ -135,7 +135,7 @@ func (l line) Call(ctx context.Context, to replication.NodeID, name string, body
 	}
 }
 
-func newCluster(t *testing.T) *cluster {
+func newCluster(t testing.TB) *cluster {
 	return &cluster{t: t, net: transport.NewMem(0), nodes: map[replication.NodeID]*member{}, calls: &calls{
 		up: map[replication.NodeID]*member{}, cut: map[[2]replication.NodeID]bool{}, losing: map[replication.NodeID]int{},
 	}}
@@ -309,6 +309,12 @@ func (c *cluster) present() []*member {
 	return out
 }
 
+func (c *cluster) stopAll() {
+	for _, m := range c.present() {
+		m.stop()
+	}
+}
+
 func (c *cluster) leader() *member {
 	for _, m := range c.present() {
 		if m.group.IsLeader() {
@@ -400,11 +406,7 @@ func simulate(t *testing.T, run func(t *testing.T, c *cluster)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t)
-		defer func() {
-			for _, m := range c.present() {
-				m.stop()
-			}
-		}()
+		defer c.stopAll()
 		run(t, c)
 		c.same()
 	})

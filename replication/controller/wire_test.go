@@ -33,7 +33,7 @@ func TestReplies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !errors.Is(out.Topics[1].Err, replication.ErrTopicExists) || out.Topics[1].Err.Error() != in.Topics[1].Err.Error() || !errors.Is(out.Partitions[1], ErrNoReassignment) {
+	if !errors.Is(out.Topics[1].Err, replication.ErrTopicExists) || !proto.Equal(encodeError(out.Topics[1].Err), encodeError(in.Topics[1].Err)) || !errors.Is(out.Partitions[1], ErrNoReassignment) {
 		t.Errorf("%+v", out)
 	}
 	in.Topics[1].Err, in.Partitions[1] = out.Topics[1].Err, out.Partitions[1]
@@ -59,7 +59,7 @@ func TestErrorsKeepTheirKind(t *testing.T) {
 			if err == nil {
 				err = r.Err
 			}
-			if !errors.Is(err, w.err) || err.Error() != sent.Error() {
+			if !errors.Is(err, w.err) || !proto.Equal(encodeError(err), encodeError(sent)) {
 				t.Errorf("%s arrived as %v", w.kind, err)
 			}
 		}

@@ -75,7 +75,7 @@ func nextBootStep(v bootView) bootStep {
 		}
 	}
 	if len(clusters) > 1 {
-		return bootWaits("nodes of several clusters are in sight: %s; this node joins none until it is told which by --join", describeClusters(clusters))
+		return bootWaits("nodes of several clusters are in sight: %s; this node joins none until it is told which by --join", describeClusters(v.others))
 	}
 	for id, members := range clusters {
 		return bootStep{kind: bootRegister, members: members, cluster: id, why: "joining cluster " + id}
@@ -91,14 +91,14 @@ func nextBootStep(v bootView) bootStep {
 	return expecting(v)
 }
 
-func describeClusters(clusters map[string][]membership.Member) string {
+// describeClusters lists the nodes that belong to a cluster.
+func describeClusters(members []membership.Member) string {
 	var parts []string
-	for id, members := range clusters {
-		for _, m := range members {
-			parts = append(parts, fmt.Sprintf("%s on node %d (%s)", id, m.Node, m.Addr))
+	for _, m := range members {
+		if m.Cluster != "" {
+			parts = append(parts, fmt.Sprintf("%s on node %d (%s)", m.Cluster, m.Node, m.Addr))
 		}
 	}
-	slices.Sort(parts)
 	return strings.Join(parts, ", ")
 }
 

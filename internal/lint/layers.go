@@ -5,7 +5,7 @@ import (
 )
 
 // layer says what a package of the module may import of the module, and why it may not import the rest. A package's own
-// subpackages are in its list only where it may import them. internal/invariant is free for all.
+// subpackages are in its list only where it may import them. internal/invariant and internal/mutation are free for all.
 type layer struct {
 	pkg string
 	may []string
@@ -51,6 +51,7 @@ var layers = []layer{
 		"it turns Raft's entries into the log's and back, and nothing else"},
 	{"replication/transport", []string{"replication", "log/batch"},
 		"it carries messages between nodes; it must not care what a group does with them"},
+	{"replication/simtest", nil, "it has tests only, which may import all that is below them"},
 	{"replication/leaders", []string{"replication", "log/batch"},
 		"who leads is a hint that nodes push to each other: it must work without partitions and without the controller"},
 	{"replication/membership", []string{"replication"},
@@ -71,7 +72,7 @@ const serviceWhy = "a service reaches data through replication's doors, in offse
 	"a noun of package broker or an interface that the caller declares"
 
 // freeForAll may be imported by every package.
-var freeForAll = []string{"internal/invariant"}
+var freeForAll = []string{"internal/invariant", "internal/mutation"}
 
 // testMay is what test files may import beside what their package may: a test of an upper layer runs on the real lower
 // ones, and stands in for an upper one. Not the commands, the agent or compat, unless the package itself may: their tests

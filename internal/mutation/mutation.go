@@ -1,0 +1,28 @@
+// Package mutation names the bugs that tests plant, to prove that a check finds them. Without the build tag
+// quorlog_mutations, which no build for users has, On is the constant false, and the compiler drops what stands behind it.
+package mutation
+
+// Name is a planted bug.
+type Name string
+
+// The bugs. Each is a rule of DESIGN 4 that is broken on purpose.
+const (
+	// SnapshotAtApplied: a follower behind the log start is sent the applied index instead of the boundary.
+	SnapshotAtApplied Name = "snapshot-at-applied"
+	// OffsetsReused: the first batch of an epoch gets the offset of the batch before it.
+	OffsetsReused Name = "offsets-reused"
+	// ServeBeforeEpoch: a new leader serves before it has applied its own epoch's entry.
+	ServeBeforeEpoch Name = "serve-before-epoch"
+	// StaleLeader: a leader that was deposed goes on serving.
+	StaleLeader Name = "stale-leader"
+	// CommitUnfiltered: a follower commits further than a request proves.
+	CommitUnfiltered Name = "commit-unfiltered"
+	// ResetMatching: a snapshot empties a log that matches it.
+	ResetMatching Name = "reset-matching"
+	// DirtyRead: a replica serves what is not committed.
+	DirtyRead Name = "dirty-read"
+	// NoDedup: a producer's sequence is not looked at.
+	NoDedup Name = "no-dedup"
+	// AckBeforeCommit: an append is acknowledged when it was stored by the leader alone.
+	AckBeforeCommit Name = "ack-before-commit"
+)

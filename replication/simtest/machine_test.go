@@ -1,0 +1,181 @@
+package simtest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/partition"
+)
+
+var ctx = context.Background()
+
+// machine is a node of the cluster: a disk that outlives it, and a partition.Manager while it is on. All but the atomics and
+// mu belongs to the goroutine of the events.
+type machine struct {
+	w    *world
+	node replication.NodeID
+	disk *vfs.Mem
+	in   *vfs.Injector // over disk, for the current life
+	mgr  *partition.Manager
+
+	up     bool
+	back   time.Time     // when it is turned on again
+	hang   chan struct{} // of a disk that hangs
+	slow   bool          // its locks may be held for long: see the package's doc
+	faulty bool          // its storage may fail
+	alone  time.Time     // since when it reaches nobody; zero while it does
+
+	gone  atomic.Bool             // cut off by a crash that the events have not noticed yet
+	image atomic.Pointer[vfs.Mem] // what the disk holds after a crash in the middle of something
+	fatal atomic.Pointer[error]   // why its process must end
+	parts []atomic.Pointer[partition.Partition]
+	mu    struct {
+		sync.Mutex
+		views []view
+	}
+}
+
+// view is what was seen of a replica in this life of its machine.
+type view struct {
+	epoch batch.Epoch
+	high  batch.Offset
+	next  batch.Offset // read up to here
+}
+
+func newMachine(w *world, node int) *machine {
+	m := &machine{w: w, node: replication.NodeID(node), disk: vfs.NewMem(), parts: make([]atomic.Pointer[partition.Partition], len(w.truths))}
+	m.mu.views = make([]view, len(w.truths))
+	return m
+}
+
+func (m *machine) replica() replication.ReplicaID { return replication.ReplicaID{Node: m.node} }
+
+func (m *machine) addr() raft.ServerAddress { return raft.ServerAddress(m.replica().String()) }
+
+// start turns the machine on. What a planted fault breaks at once ends it again.
+func (m *machine) start() {
+	m.in = vfs.Inject(m.disk)
+	m.in.Add(m.w.lies...)
+	m.gone.Store(false)
+	m.image.Store(nil)
+	m.fatal.Store(nil)
+	m.slow, m.faulty = false, false
+	m.mu.Lock()
+	for i := range m.mu.views {
+		m.mu.views[i] = view{epoch: batch.NoEpoch}
+	}
+	m.mu.Unlock()
+	m.up = true
+	m.w.relink()
+	var err error
+	m.mgr, err = partition.NewManager(partition.Options{
+		DataDir: "/d", FS: m.in, Node: m.node, Network: port{m.w.weather, m.node}, Logger: m.w.logger(m.node),
+		OnLeader: m.led, OnFatal: func(err error) { m.fatal.Store(&err) },
+		CheckpointBytes: 16 << 10, BallastBytes: -1, SoftFree: -1,
+	})
+	if err != nil {
+		m.w.book.violate(storageHolds, "node %d does not start: %v", m.node, err)
+		m.up = false
+		return
+	}
+	for i, t := range m.w.truths {
+		p, err := m.mgr.Ensure(ctx, t.id, "topic", m.w.assignment(i), m.w.config())
+		if err != nil {
+			m.w.book.violate(storageHolds, "node %d, partition %d: %v", m.node, i, err)
+			continue
+		}
+		m.parts[i].Store(p)
+	}
+}
+
+// led hears of changes of leadership.
+func (m *machine) led(c partition.LeaderChange) {
+	i := int(c.ID.Partition)
+	m.mu.Lock()
+	was := m.mu.views[i].epoch
+	m.mu.views[i].epoch = max(was, c.Leader.Epoch)
+	m.mu.Unlock()
+	m.w.book.checked(epochsRise, 1)
+	if c.Leader.Epoch < was {
+		m.w.book.violate(epochsRise, "node %d, partition %d: epoch %d after %d", m.node, i, c.Leader.Epoch, was)
+	}
+	if c.Leader.Node != replication.NoNode {
+		m.w.truths[i].lead(c.Leader.Node, c.Leader.Epoch, c.Local)
+	}
+}
+
+// kill ends the machine at this instant: nothing that it does from now on reaches the network or the disk. bury must follow.
+func (m *machine) kill(o vfs.CrashOptions) {
+	if !m.up {
+		return
+	}
+	m.up = false
+	m.w.relink()
+	for i := range m.parts {
+		m.parts[i].Store(nil)
+	}
+	if image := m.image.Load(); image != nil {
+		m.disk = image
+	} else {
+		m.disk = m.disk.Crash(m.w.rng, o)
+	}
+	if m.hang != nil {
+		close(m.hang)
+		m.hang = nil
+	}
+}
+
+// bury waits until the goroutines of a killed machine have ended.
+func (m *machine) bury() {
+	if m.mgr != nil {
+		_ = m.mgr.Close(ctx)
+		m.mgr = nil
+	}
+}
+
+// crash is kill and bury, with a time to come back.
+func (m *machine) crash(o vfs.CrashOptions, back time.Duration) {
+	if !m.up {
+		return
+	}
+	m.kill(o)
+	m.bury()
+	m.back = time.Now().Add(back)
+}
+
+// stop turns the machine off in order.
+func (m *machine) stop() {
+	if !m.up {
+		return
+	}
+	for i := range m.parts {
+		m.parts[i].Store(nil)
+	}
+	if err := m.mgr.Close(ctx); err != nil && !m.faulty && m.fatal.Load() == nil && !errors.Is(err, vfs.ErrCrashed) {
+		m.w.book.violate(storageHolds, "node %d does not stop in order: %v", m.node, err)
+	}
+	m.mgr, m.up = nil, false
+	m.w.relink()
+}
+
+// crashAt cuts the power at the nth change of a file that is to come. The others notice when reap runs.
+func (m *machine) crashAt(path string, nth int) {
+	var once sync.Once
+	disk, rng := m.disk, m.w.newRand()
+	m.faulty = true
+	m.in.Add(vfs.Rule{Op: vfs.OpAny, Path: path, Nth: nth, Last: -1, Err: vfs.ErrCrashed, Do: func(vfs.Call) {
+		once.Do(func() {
+			m.image.Store(disk.CrashClone(rng, vfs.CrashOptions{Survive: -1}))
+			m.gone.Store(true)
+			m.w.cutOff(m)
+		})
+	}})
+}

@@ -1,0 +1,58 @@
+package simtest
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+)
+
+// What a run is to reach. Full: what the cluster must show; otherwise a tenth of it, or a hundredth where go test ./... runs it.
+const (
+	fullFailOvers, fullPowerCuts   = 10_000, 1_000
+	smallFailOvers, smallPowerCuts = 60, 6
+)
+
+// TestSimulation lives through clusters until there were enough fail-overs and power cuts of all machines.
+func TestSimulation(t *testing.T) {
+	failOvers, cuts := smallFailOvers, smallPowerCuts
+	if *fullFlag {
+		failOvers, cuts = fullFailOvers, fullPowerCuts
+	}
+	b := newBook()
+	began := time.Now()
+	for round := 0; ; round++ {
+		if *roundsFlag > 0 && round >= *roundsFlag {
+			break
+		}
+		if *roundsFlag == 0 && b.of("fail-overs") >= failOvers && b.of("power cuts of all") >= cuts {
+			break
+		}
+		runRound(t, b, *seedFlag+uint64(round), plan{events: *eventsFlag})
+		if b.broken() {
+			break
+		}
+		if round%50 == 49 {
+			t.Logf("after %d rounds, %v: %d fail-overs, %d power cuts of all", round+1, time.Since(began).Round(time.Second), b.of("fail-overs"), b.of("power cuts of all"))
+		}
+	}
+	b.report(t, *seedFlag)
+}
+
+// report prints what was counted, and fails the test if something was found.
+func (b *book) report(t *testing.T, from uint64) {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t.Logf("seeds %d..%d", from, from+uint64(b.counts["rounds"])-1)
+	for _, k := range slices.Sorted(maps.Keys(b.counts)) {
+		t.Logf("%8d  %s", b.counts[k], k)
+	}
+	for _, k := range slices.Sorted(maps.Keys(b.checks)) {
+		t.Logf("%8d  checks: %s", b.checks[k], k)
+	}
+	t.Logf("%8d  violations", len(b.violations))
+	for _, v := range b.violations {
+		t.Errorf("VIOLATED: %s: %s", v.check, v.detail)
+	}
+}

@@ -5,6 +5,7 @@ package controller
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,7 +24,7 @@ type far struct {
 	delay   time.Duration // until this node has applied what the other one answered at once
 	errs    []error       // of the next calls
 	calls   int
-	leader  replication.NodeID
+	leader  atomic.Int32
 	machine *Machine
 	index   uint64
 }
@@ -33,12 +34,12 @@ func (f *far) Propose(context.Context, []byte) (any, error) {
 	return nil, replication.ErrNotLeader
 }
 func (f *far) IsLeader() bool             { return false }
-func (f *far) Leader() replication.NodeID { return f.leader }
+func (f *far) Leader() replication.NodeID { return replication.NodeID(f.leader.Load()) }
 
 // Call implements Caller.
 func (f *far) Call(_ context.Context, to replication.NodeID, name string, body []byte) ([]byte, error) {
 	f.calls++
-	if to != f.leader || name != ProposeCall {
+	if to != f.Leader() || name != ProposeCall {
 		f.t.Errorf("called %s of node %d", name, to)
 	}
 	if len(f.errs) > 0 {
@@ -59,7 +60,8 @@ func (f *far) Call(_ context.Context, to replication.NodeID, name string, body [
 }
 
 func newFar(t *testing.T, o Options) (*Controller, *far) {
-	f := &far{t: t, here: NewMachine(MachineOptions{Node: 2}), machine: NewMachine(MachineOptions{Node: 1}), delay: 30 * time.Millisecond, leader: 1}
+	f := &far{t: t, here: NewMachine(MachineOptions{Node: 2}), machine: NewMachine(MachineOptions{Node: 1}), delay: 30 * time.Millisecond}
+	f.leader.Store(1)
 	o.Machine, o.Group, o.Forward = f.here, f, f
 	return New(o), f
 }
@@ -93,19 +95,19 @@ func TestAnswersWaitForThisNode(t *testing.T) {
 // And on every node that is alive, but not on those that are not.
 func TestAnswersWaitForLiveNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		third := uint64(0)
+		var third atomic.Uint64
 		c, f := newFar(t, Options{
 			Live: func() []replication.NodeID { return []replication.NodeID{1, 2, 3} },
 			AppliedOn: func(id replication.NodeID) (uint64, bool) {
 				if id == 3 {
-					return third, true
+					return third.Load(), true
 				}
 				return 1 << 40, true
 			},
 		})
 		defer c.Close()
 		f.delay = 0
-		time.AfterFunc(100*time.Millisecond, func() { third = 1 })
+		time.AfterFunc(100*time.Millisecond, func() { third.Store(1) })
 		began := time.Now()
 		if err := c.SetFeature(t.Context(), "a", 1); err != nil {
 			t.Fatal(err)
@@ -144,12 +146,12 @@ func TestForwardingErrors(t *testing.T) {
 				t.Errorf("%v after %d calls", err, f.calls)
 			}
 		}
-		f.leader = replication.NoNode
+		f.leader.Store(int32(replication.NoNode))
 		began := time.Now()
 		if err := c.SetFeature(t.Context(), "a", 2); !errors.Is(err, ErrNotController) || time.Since(began) != leaderPatience {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
-		time.AfterFunc(5*time.Second, func() { f.leader = 1 })
+		time.AfterFunc(5*time.Second, func() { f.leader.Store(1) })
 		if err := c.SetFeature(t.Context(), "a", 2); err != nil {
 			t.Error(err)
 		}

@@ -17,9 +17,6 @@ import (
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
-// callPropose forwards changes of the metadata to the controller.
-const callPropose = "controller.propose"
-
 // errStarting answers peers that ask for what is not there yet.
 var errStarting = errors.New("the node is starting")
 
@@ -100,12 +97,8 @@ func (a *Agent) makePeers(key []byte) {
 	a.peers.Handle(leaders.PushCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 		return a.table.HandlePush(ctx, from.Node, body)
 	})
-	a.peers.Handle(callPropose, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
-		c := a.proposals.Load()
-		if c == nil {
-			return nil, errStarting
-		}
-		return c.HandlePropose(ctx, from.Node, body)
+	a.peers.Handle(controller.ProposeCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
+		return a.proposals.Load().HandlePropose(ctx, from.Node, body)
 	})
 	for _, name := range admin.CallNames() {
 		a.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {

@@ -145,13 +145,14 @@ func (rt *router) vet(cmd *metapb.Command) error {
 	return nil
 }
 
-// HandlePropose answers a ProposeCall: body is a command that another node wants to be replicated.
+// HandlePropose answers a ProposeCall: body is a command that another node wants to be replicated. A nil Controller, one that is
+// not there yet or any more, answers that it is not the controller.
 func (c *Controller) HandlePropose(ctx context.Context, _ replication.NodeID, body []byte) ([]byte, error) {
 	request := &metapb.ProposeRequest{}
 	if err := proto.Unmarshal(body, request); err != nil || len(request.GetCommand()) > maxCommand {
 		return encodeReply(nil, failf(replication.ErrInvalidRequest, "a command of %d bytes that can't be read or is too large", len(request.GetCommand())))
 	}
-	if !c.router.group.IsLeader() {
+	if c == nil || !c.router.group.IsLeader() {
 		return encodeReply(nil, ErrNotController)
 	}
 	return encodeReply(c.router.proposeHere(ctx, request.GetCommand()))

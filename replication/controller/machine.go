@@ -45,6 +45,14 @@ func (m *Machine) Image() *Image { return m.image.Load() }
 // of the last one that did.
 func (m *Machine) Applied() uint64 { return m.applied.Load() }
 
+// Reset forgets everything: the group begins anew, and will apply again what there is. raftgroup calls it whenever a group is
+// opened. Watchers are not told, since they must not take it for a deletion.
+func (m *Machine) Reset() {
+	m.fatal = nil
+	m.image.Store(emptyImage(m.local))
+	m.applied.Store(0)
+}
+
 // Apply applies a command. It returns a *Result, or an error if the command can't be read; then the machine is stuck and
 // answers everything with this error.
 func (m *Machine) Apply(index uint64, command []byte) any {

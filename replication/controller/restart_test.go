@@ -82,3 +82,33 @@ func TestRestart(t *testing.T) {
 		n.stop(t)
 	}
 }
+
+// A machine that was used before is empty when a group opens over it: what it held is applied again, or is another replica's.
+func TestAMachineBeginsAnew(t *testing.T) {
+	dir := t.TempDir()
+	n := start(t, dir)
+	if err := n.RegisterNode(t.Context(), replication.Node{ID: 1, Host: "localhost", Port: 9092}); err != nil {
+		t.Fatal(err)
+	}
+	if r := n.CreateTopics(t.Context(), []controller.NewTopic{{Name: "a", Partitions: 1, ReplicationFactor: 1}}, false); r[0].Err != nil {
+		t.Fatal(r[0].Err)
+	}
+	before := n.encoded(t)
+	n.stop(t)
+	for _, self := range []replication.ReplicaID{{Node: 1}, {Node: 1, Incarnation: 2}} {
+		g, err := raftgroup.OpenMeta(raftgroup.MetaOptions{Dir: dir, Self: self, Machine: n.machine, Found: self.Incarnation == 0})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if self.Incarnation > 0 {
+			if im := n.machine.Image(); len(im.Topics) != 0 || im.Index != 0 || n.machine.Applied() != 0 {
+				t.Errorf("the new incarnation begins with %+v", im)
+			}
+		} else if err := g.WaitLeader(t.Context()); err != nil || !bytes.Equal(before, n.encoded(t)) {
+			t.Errorf("the same incarnation has something else (%v)", err)
+		}
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

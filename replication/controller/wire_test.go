@@ -133,6 +133,14 @@ func TestProposalsOfPeersAreRead(t *testing.T) {
 	if err := propose(wrap(good)); err != nil || c.Image().ClusterID != "cluster" {
 		t.Errorf("%v, %+v", err, c.Image())
 	}
+	var absent *Controller
+	answer, err := absent.HandlePropose(t.Context(), 2, wrap(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := decodeReply(answer); !errors.Is(err, ErrNotController) {
+		t.Errorf("without a controller: %v", err)
+	}
 	g.follows = true
 	if err := propose(wrap(good)); !errors.Is(err, ErrNotController) {
 		t.Errorf("at a follower: %v", err)

@@ -18,7 +18,8 @@ import (
 )
 
 // Machine is the deterministic state machine behind the metadata group. Apply is called once for each committed command, in
-// order; Apply, Snapshot and Restore never overlap.
+// order; Apply, Snapshot and Restore never overlap. A machine that has a method Reset is reset when a group opens: what it holds
+// may be of an earlier life, and everything is applied to it once more.
 type Machine interface {
 	Apply(index uint64, command []byte) any
 	Snapshot() ([]byte, error)
@@ -135,8 +136,11 @@ func (g *MetaGroup) start() error {
 	if err != nil {
 		return err
 	}
-	wire := g.newWire()
-	g.wire = wire
+	g.wire = g.newWire()
+	wire := g.wire
+	if m, ok := g.o.Machine.(interface{ Reset() }); ok {
+		m.Reset()
+	}
 	if g.o.Found {
 		self := raft.Server{ID: config.LocalID, Address: wire.LocalAddr()}
 		err := raft.BootstrapCluster(config, g.store, g.store, snapshots, wire, raft.Configuration{Servers: []raft.Server{self}})

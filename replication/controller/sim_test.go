@@ -626,6 +626,32 @@ func TestSimDrainAndReplace(t *testing.T) {
 	})
 }
 
+// A node that was unregistered comes back with all its files: it is somebody new, since nobody knows what it has missed.
+func TestSimUnregisteredComesBack(t *testing.T) {
+	simulate(t, func(t *testing.T, c *cluster) {
+		c.found(3)
+		if r := c.leader().ctl.CreateTopics(t.Context(), []NewTopic{{Name: "a", Partitions: 1, Assignments: map[int32][]replication.NodeID{0: {1, 2}}, ReplicationFactor: -1}}, false); r[0].Err != nil {
+			t.Fatal(r[0].Err)
+		}
+		gone := c.nodes[3]
+		gone.stop()
+		if err := c.nodes[1].ctl.UnregisterNode(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is gone", c.formed)
+		old := *gone.meta
+		r, err := c.nodes[1].ctl.Register(t.Context(), RegisterRequest{Node: gone.describe(), Directory: gone.directory, Running: &old.Incarnation})
+		if err != nil || r.Meta.Incarnation <= old.Incarnation {
+			t.Fatalf("it came back as %+v after %s, %v", r, old, err)
+		}
+		gone.meta = &r.Meta
+		if err := gone.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is back", c.formed)
+	})
+}
+
 // Two of three are lost for good: the third one is recovered, and goes on with new ones.
 func TestSimRecover(t *testing.T) {
 	simulate(t, func(t *testing.T, c *cluster) {

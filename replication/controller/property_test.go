@@ -296,10 +296,7 @@ func TestMovesEndWhereTheyShould(t *testing.T) {
 			before := c.Image().Topics["a"].Partitions[0]
 			switch rapid.IntRange(0, 4).Draw(t, "what") {
 			case 0:
-				var to []replication.NodeID
-				for _, n := range rapid.Permutation([]replication.NodeID{0, 1, 2, 3, 4}).Draw(t, "to")[:rapid.IntRange(1, nodes).Draw(t, "factor")] {
-					to = append(to, n)
-				}
+				to := rapid.Permutation([]replication.NodeID{0, 1, 2, 3, 4}).Draw(t, "to")[:rapid.IntRange(1, nodes).Draw(t, "factor")]
 				if err := c.ReassignPartitions(t.Context(), []Reassignment{{Topic: "a", Replicas: to}})[0]; err != nil {
 					t.Fatal(err)
 				}

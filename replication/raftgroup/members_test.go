@@ -139,7 +139,7 @@ func TestMetaFollowersHearAtOnce(t *testing.T) {
 func TestMetaIncarnations(t *testing.T) {
 	c := newMetaCluster(t)
 	dir := t.TempDir()
-	founded, machine := c.open(dir, replica(1, 0), true)
+	founded, _ := c.open(dir, replica(1, 0), true)
 	eventually(t, "the founder leads", founded.IsLeader)
 	if _, err := founded.Propose(t.Context(), []byte("a")); err != nil {
 		t.Fatal(err)

@@ -113,6 +113,9 @@ type memEnd struct {
 	once    sync.Once
 }
 
+// Interrupt implements Endpoint. Nothing waits longer than the timeout here.
+func (e *memEnd) Interrupt() {}
+
 // Detach implements Endpoint.
 func (e *memEnd) Detach() {
 	e.once.Do(func() { close(e.gone) })

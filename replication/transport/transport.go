@@ -22,6 +22,8 @@ var (
 	ErrUnreachable = errors.New("transport: peer unreachable")
 	// ErrDetached: this end was detached.
 	ErrDetached = errors.New("transport: detached")
+	// ErrAbsent: the peer has no such replica, or not yet.
+	ErrAbsent = errors.New("transport: no such replica there")
 	// ErrBusy: the peer's group has too many requests waiting.
 	ErrBusy = errors.New("transport: group is busy")
 )
@@ -45,8 +47,17 @@ type Endpoint interface {
 	// InstallSnapshot sends data, which is small: what a group of this project sends is a few kilobytes of state.
 	InstallSnapshot(id raft.ServerID, target raft.ServerAddress, args *raft.InstallSnapshotRequest, resp *raft.InstallSnapshotResponse, data []byte) error
 	TimeoutNow(id raft.ServerID, target raft.ServerAddress, args *raft.TimeoutNowRequest, resp *raft.TimeoutNowResponse) error
+	// Interrupt ends requests under way; the replica stays attached. Raft's shutdown waits for them.
+	Interrupt()
 	// Detach ends delivery; requests under way fail with ErrDetached.
 	Detach()
+}
+
+// Beater is a Handler that can answer a heartbeat on the goroutine that reads the connection, without waking Raft.
+type Beater interface {
+	// Heartbeat judges the heartbeat of a leader. If ok, it is answered with success and last, the end of this replica's log.
+	// Otherwise it goes to Receive.
+	Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok bool)
 }
 
 // Network connects the replicas of groups.
@@ -94,5 +105,7 @@ func (alone) InstallSnapshot(raft.ServerID, raft.ServerAddress, *raft.InstallSna
 func (alone) TimeoutNow(raft.ServerID, raft.ServerAddress, *raft.TimeoutNowRequest, *raft.TimeoutNowResponse) error {
 	return ErrUnreachable
 }
+
+func (alone) Interrupt() {}
 
 func (alone) Detach() {}

@@ -124,6 +124,14 @@ func (p *process) run(t *testing.T, ctx context.Context) {
 
 func joinHistory(t *testing.T, rng *rand.Rand) {
 	w := newJoinWorld(t)
+	var lags sync.Mutex
+	slowness := time.Duration(1+rng.IntN(1000)) * time.Millisecond
+	lagging := rand.New(rand.NewPCG(rng.Uint64(), 1))
+	w.lag = func() time.Duration {
+		lags.Lock()
+		defer lags.Unlock()
+		return time.Duration(lagging.Int64N(int64(slowness)))
+	}
 	expect := 2 + rng.IntN(3)
 	count := expect + rng.IntN(expect) // fewer than twice as many as are expected: then two halves can't both be enough
 	running := map[replication.NodeID]*process{}
@@ -146,9 +154,10 @@ func joinHistory(t *testing.T, rng *rand.Rand) {
 			p.cancel()
 			<-p.ended
 			delete(running, n.id)
+			w.news()
 		}
 	}
-	for range 40 {
+	for range 60 {
 		n := w.nodes[replication.NodeID(1+rng.IntN(count))]
 		other := replication.NodeID(1 + rng.IntN(count))
 		switch event := rng.IntN(10); {
@@ -173,6 +182,7 @@ func joinHistory(t *testing.T, rng *rand.Rand) {
 	clear(w.mu.blind)
 	clear(w.mu.cut)
 	w.mu.Unlock()
+	w.news()
 	for _, id := range w.ids() {
 		if running[id] == nil {
 			start(w.nodes[id])
@@ -192,6 +202,57 @@ func joinHistory(t *testing.T, rng *rand.Rand) {
 	}
 	for _, id := range w.ids() {
 		stop(w.nodes[id])
+	}
+}
+
+// TestPromisesBind: what may and may not be promised, and what a promise is worth to a candidate that decides at the same time.
+func TestPromisesBind(t *testing.T) {
+	one, two := directoryID{1}, directoryID{2}
+	ask := promise{Founder: 1, Directory: one, ClusterID: "A"}
+	for _, tc := range []struct {
+		what   string
+		self   identity
+		expect int
+		want   bool
+	}{
+		{"fresh", identity{NodeID: 3, State: fresh}, 3, true},
+		{"another number is expected", identity{NodeID: 3, State: fresh}, 4, false},
+		{"a lower id", identity{NodeID: 0, State: fresh}, 3, false},
+		{"its own id", identity{NodeID: 1, State: fresh}, 3, false},
+		{"asked again", identity{NodeID: 3, State: promised, Promise: ask}, 3, true},
+		{"asked for another cluster", identity{NodeID: 3, State: promised, Promise: promise{1, one, "B"}}, 3, true},
+		{"promised to another directory", identity{NodeID: 3, State: promised, Promise: promise{1, two, "A"}}, 3, false},
+		{"promised to another node", identity{NodeID: 3, State: promised, Promise: promise{2, one, "A"}}, 3, false},
+		{"a candidate", identity{NodeID: 3, State: candidate, Promise: promise{3, two, "B"}}, 3, true},
+		{"founding", identity{NodeID: 3, State: founding, ClusterID: "B"}, 3, false},
+		{"joined", identity{NodeID: 3, State: joined, ClusterID: "B"}, 3, false},
+		{"member", identity{NodeID: 3, State: member, ClusterID: "B"}, 3, false},
+	} {
+		after := tc.self
+		refused := grant(&after, tc.expect, ask, 3)
+		if granted := after.State == promised && after.Promise == ask; (refused == "") != tc.want || granted != tc.want || !tc.want && after != tc.self {
+			t.Errorf("%s: %q, %+v", tc.what, refused, after)
+		}
+	}
+
+	// A candidate with all promises gives its own away before it has written down that it founds.
+	w := newJoinWorld(t)
+	n := w.node(2)
+	if err := n.start(2, true); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []bootKind{bootCandidate, bootFound} {
+		if kind == bootFound {
+			if err := n.store.change(func(i *identity) error { grant(i, 2, ask, 2); return nil }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := n.j.take(t.Context(), bootStep{kind: kind}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if i := n.store.get(); i.State != promised || i.ClusterID != "" {
+		t.Errorf("the candidate is %s", n.state())
 	}
 }
 

@@ -1,3 +1,5 @@
+//quorlog:bubble
+
 package agent
 
 import (
@@ -9,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
@@ -22,9 +25,12 @@ import (
 type joinWorld struct {
 	t     testing.TB
 	nodes map[replication.NodeID]*worldNode
-	mu    struct {
+	// lag is how long news and messages are under way; nil: not at all.
+	lag func() time.Duration
+	mu  struct {
 		sync.Mutex
-		founders map[string]replication.NodeID // of clusters whose metadata group has begun
+		seen     map[[2]replication.NodeID]membership.Member // who last saw what of whom, with lag
+		founders map[string]replication.NodeID               // of clusters whose metadata group has begun
 		members  map[string]map[replication.NodeID]controller.Registered
 		dirs     map[string]map[replication.NodeID]controller.DirectoryID
 		blind    map[[2]replication.NodeID]bool // who does not see whom
@@ -56,6 +62,7 @@ func newJoinWorld(t testing.TB) *joinWorld {
 	w := &joinWorld{t: t, nodes: map[replication.NodeID]*worldNode{}}
 	w.mu.founders, w.mu.members = map[string]replication.NodeID{}, map[string]map[replication.NodeID]controller.Registered{}
 	w.mu.dirs = map[string]map[replication.NodeID]controller.DirectoryID{}
+	w.mu.seen = map[[2]replication.NodeID]membership.Member{}
 	w.mu.blind, w.mu.cut = map[[2]replication.NodeID]bool{}, map[[2]replication.NodeID]bool{}
 	return w
 }
@@ -134,32 +141,60 @@ func (n *worldNode) Watch(fn func()) func() {
 	return func() {}
 }
 
-// news wakes all.
+// news tells all of all, each after a time of its own.
 func (w *joinWorld) news() {
 	for _, n := range w.nodes {
-		n.mu.Lock()
-		fn := n.mu.watch
-		n.mu.Unlock()
-		if fn != nil {
-			fn()
+		if w.lag == nil {
+			n.wake()
+			continue
+		}
+		for _, of := range w.nodes {
+			time.AfterFunc(w.lag(), func() {
+				w.mu.Lock()
+				if pair := [2]replication.NodeID{n.id, of.id}; !w.mu.blind[pair] {
+					w.mu.seen[pair] = of.now()
+				}
+				w.mu.Unlock()
+				n.wake()
+			})
 		}
 	}
+}
+
+func (n *worldNode) wake() {
+	n.mu.Lock()
+	fn := n.mu.watch
+	n.mu.Unlock()
+	if fn != nil {
+		fn()
+	}
+}
+
+// now is the node as somebody sees who looks now.
+func (n *worldNode) now() membership.Member {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.mu.self
+	m.Status = membership.Failed
+	if n.mu.up {
+		m.Status = membership.Alive
+	}
+	return m
 }
 
 // Members implements gossiper: who is up and in sight.
 func (n *worldNode) Members() (out []membership.Member) {
 	for _, id := range n.w.ids() {
-		m := n.w.nodes[id]
 		n.w.mu.Lock()
-		blind := n.w.mu.blind[[2]replication.NodeID{n.id, id}]
-		n.w.mu.Unlock()
-		m.mu.Lock()
-		if m.mu.up && !blind {
-			self := m.mu.self
-			self.Status = membership.Alive
-			out = append(out, self)
+		pair := [2]replication.NodeID{n.id, id}
+		m, ok := n.w.mu.seen[pair]
+		if n.w.lag == nil {
+			m, ok = n.w.nodes[id].now(), !n.w.mu.blind[pair]
 		}
-		m.mu.Unlock()
+		n.w.mu.Unlock()
+		if ok && m.Addr != "" {
+			out = append(out, m)
+		}
 	}
 	return out
 }
@@ -178,6 +213,7 @@ func (n *worldNode) CallAddr(ctx context.Context, addr, name string, body []byte
 		if addr != fmt.Sprintf("node-%d:9092", to.id) {
 			continue
 		}
+		n.delay()
 		n.w.mu.Lock()
 		cut := n.w.mu.cut[[2]replication.NodeID{n.id, to.id}]
 		n.w.mu.Unlock()
@@ -187,12 +223,19 @@ func (n *worldNode) CallAddr(ctx context.Context, addr, name string, body []byte
 		handlers := map[string]transport.CallHandler{}
 		to.j.handle(handlerMap(handlers))
 		answer, err := handlers[name](ctx, n.info(), body)
+		n.delay()
 		if errors.Is(err, errDisk) || !to.up() {
 			return transport.PeerInfo{}, nil, transport.ErrUnanswered // that process ends
 		}
 		return to.info(), answer, err
 	}
 	return transport.PeerInfo{}, nil, transport.ErrUnreachable
+}
+
+func (n *worldNode) delay() {
+	if n.w.lag != nil {
+		time.Sleep(n.w.lag())
+	}
 }
 
 type handlerMap map[string]transport.CallHandler

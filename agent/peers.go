@@ -62,6 +62,7 @@ func (a *Agent) meet(ctx context.Context) error {
 		}
 		a.joiner.o.Gossip, a.joiner.o.Peers = a.gossip, a.peers
 		a.joiner.handle(a.peers)
+		a.loops.Go(a.keepLoop)
 		a.loops.Go(func() {
 			if err := a.peers.Serve(a.mux.Peers()); err != nil && a.ctx.Err() == nil {
 				a.logger.Error("the peers' listener failed", "error", err)

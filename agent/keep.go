@@ -1,0 +1,50 @@
+package agent
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/quorlog/quorlog/replication"
+)
+
+// keepInterval is how often keepLoop looks without being told: the metadata names nodes that gossip has not found.
+const keepInterval = time.Second
+
+// keepLoop keeps this node connected to the others of its cluster, whether it has something to say to them or not: a node
+// is alive, for the controller, the leadership table and the choice of replicas, while it is connected.
+func (a *Agent) keepLoop() {
+	wake := make(chan struct{}, 1)
+	defer a.gossip.Watch(func() {
+		select {
+		case wake <- struct{}{}:
+		default: // it will look at all members anyway
+		}
+	})()
+	tick := time.NewTicker(keepInterval)
+	defer tick.Stop()
+	for {
+		a.peers.Keep(a.fellows())
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-wake:
+		case <-tick.C:
+		}
+	}
+}
+
+// fellows are the nodes of this node's cluster, as far as metadata or gossip know them.
+func (a *Agent) fellows() []replication.NodeID {
+	nodes := maps.Clone(a.machine.Image().Nodes)
+	if nodes == nil {
+		nodes = map[replication.NodeID]replication.Node{}
+	}
+	cluster := a.identity.clusterID()
+	for _, m := range a.gossip.Members() {
+		if cluster != "" && m.Cluster == cluster {
+			nodes[m.Node] = replication.Node{}
+		}
+	}
+	return slices.Sorted(maps.Keys(nodes))
+}

@@ -204,3 +204,29 @@ func TestNoneReachesNobody(t *testing.T) {
 		}
 	}
 }
+
+// Raft reads no answers behind the first one that is no success, and looks for that only between two requests. A request that
+// waited for room then would wait for ever, and with it the shutdown of its group.
+func TestPipelineEndsWithItsFirstFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, _, b, end := pair(t)
+		b.answer = func(rpc raft.RPC) { rpc.Respond(&raft.AppendEntriesResponse{}, nil) }
+		p, err := end.AppendEntriesPipeline("2.0", "2.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		for sent := 0; ; sent++ {
+			if _, err := p.AppendEntries(request(), &raft.AppendEntriesResponse{}); err != nil {
+				if !errors.Is(err, raft.ErrPipelineShutdown) {
+					t.Errorf("refused with %v", err)
+				}
+				return
+			}
+			if sent > 4*window {
+				t.Fatal("requests are taken on and on")
+			}
+			synctest.Wait()
+		}
+	})
+}

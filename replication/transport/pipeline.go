@@ -20,6 +20,7 @@ type memPipeline struct {
 	done   chan raft.AppendFuture
 	closed chan struct{}
 	once   sync.Once
+	failed chan struct{} // closed by collect with the first answer that is no success: Raft reads none behind it
 }
 
 // memAppend is a request of a pipeline; it implements raft.AppendFuture.
@@ -52,6 +53,7 @@ func (e *memEnd) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) 
 	p := &memPipeline{
 		end: e, id: id, to: to,
 		sent: make(chan *memAppend, window), done: make(chan raft.AppendFuture, window), closed: make(chan struct{}),
+		failed: make(chan struct{}),
 	}
 	go p.collect()
 	return p, nil
@@ -62,6 +64,8 @@ func (p *memPipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.A
 	select {
 	case <-p.closed:
 		return nil, raft.ErrPipelineShutdown
+	case <-p.failed:
+		return nil, raft.ErrPipelineShutdown
 	default:
 	}
 	a := &memAppend{began: time.Now(), req: req, resp: resp, ready: make(chan struct{})}
@@ -70,8 +74,9 @@ func (p *memPipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.A
 	case p.sent <- a:
 		return a, nil
 	case <-p.closed:
-		return nil, raft.ErrPipelineShutdown
+	case <-p.failed:
 	}
+	return nil, raft.ErrPipelineShutdown
 }
 
 // Consumer implements raft.AppendPipeline.
@@ -85,10 +90,18 @@ func (p *memPipeline) Close() error {
 
 // collect hands the answers to Raft in the order of the requests.
 func (p *memPipeline) collect() {
+	broken := false
 	for {
 		select {
 		case a := <-p.sent:
 			p.finish(a)
+			if broken {
+				continue
+			}
+			if a.err != nil || !a.resp.Success {
+				broken = true
+				close(p.failed)
+			}
 			select {
 			case p.done <- a:
 			case <-p.closed:

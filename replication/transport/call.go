@@ -186,6 +186,9 @@ func (c *inConn) call(message []byte) error {
 		c.calls.Lock()
 		delete(c.calls.cancel, id)
 		c.calls.Unlock()
+		if c.ctx.Err() != nil {
+			return // what the handler says about its context is no answer to the call
+		}
 		f := encodeCallAnswer(id, out)
 		if err != nil {
 			r := remote(err)

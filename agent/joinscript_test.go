@@ -170,9 +170,7 @@ func (s *joinScript) step(id replication.NodeID) []string {
 		lines := strings.Split(fmt.Sprint(err), "\n")
 		slices.Sort(lines)
 		for _, line := range lines {
-			if line != errNobody.Error() {
-				said = append(said, "but "+line)
-			}
+			said = append(said, "but "+line)
 		}
 	}
 	return said

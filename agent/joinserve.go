@@ -113,7 +113,7 @@ func (j *joiner) registerThrough(ctx context.Context, members []membership.Membe
 	request := registerRequest{
 		Node: i.NodeID, Host: self.Host, Port: self.Port, Rack: self.Rack, Directory: i.Directory, Version: j.o.Version, Running: running,
 	}
-	errs := []error{errNobody}
+	var errs []error
 	for _, m := range members {
 		answer, err := call[registerAnswer](ctx, j, m, joinRegister, request, registerPatience)
 		where := fmt.Sprintf("node %d at %s", m.Node, m.Addr)
@@ -133,10 +133,13 @@ func (j *joiner) registerThrough(ctx context.Context, members []membership.Membe
 			errs = append(errs, fmt.Errorf("%s is not ready: %s", where, answer.Text))
 		}
 	}
+	if len(errs) == 0 {
+		errs = append(errs, errNobody)
+	}
 	return controller.Registered{}, errors.Join(errs...)
 }
 
-var errNobody = errors.New("no member of the cluster has registered this node yet")
+var errNobody = errors.New("no member of the cluster is in sight")
 
 // register tells the cluster where this node is now, after its metadata was opened. It goes through local, this node's own
 // controller, and where that finds no leader through the members in sight: a node that was removed from the metadata group while

@@ -54,6 +54,12 @@ func (a *Agent) openGroup() (err error) {
 	if err != nil {
 		return err
 	}
+	if !a.joined.Found {
+		// It may vote from now on: from now on its votes must not get lost.
+		if err := a.joiner.opened(a.joined.ClusterID); err != nil {
+			return err
+		}
+	}
 	o := controller.Options{
 		Machine: a.machine, Group: a.meta, Directory: controller.DirectoryID(a.identity.get().Directory), Now: a.config.Now,
 		Members: a.meta, OldAlive: a.oldAlive, Stopping: a.leaves, Logger: a.logger,
@@ -84,6 +90,10 @@ func (a *Agent) joinMetadata(ctx context.Context) (controller.Registered, error)
 			return controller.Registered{}, err
 		}
 		if err := a.nameCluster(ctx); err != nil {
+			return controller.Registered{}, err
+		}
+		// Before anybody joins: a founder must not begin a second time what others are in.
+		if err := a.joiner.opened(a.machine.Image().ClusterID); err != nil {
 			return controller.Registered{}, err
 		}
 	}

@@ -120,15 +120,20 @@ func (a *Agent) network() transport.Network {
 	return a.peers
 }
 
-// resolve finds a node's address: what gossip says is the newest, what the metadata says is there after a restart.
+// resolve finds a node's address. Of a node that gossip sees alive, gossip has the newest one. Of one that it has lost, what the
+// metadata says may be newer: a node that is back somewhere else has registered there.
 func (a *Agent) resolve(id replication.NodeID) (addr string, ok bool) {
+	var gossiped string
 	if a.gossip != nil {
-		if m, ok := a.gossip.Find(id); ok && m.Addr != "" {
-			return m.Addr, true
+		m, _ := a.gossip.Find(id)
+		if gossiped = m.Addr; gossiped != "" && m.Status == membership.Alive {
+			return gossiped, true
 		}
 	}
-	n, ok := a.machine.Image().Nodes[id]
-	return hostPort(n), ok
+	if n, ok := a.machine.Image().Nodes[id]; ok {
+		return hostPort(n), true
+	}
+	return gossiped, gossiped != ""
 }
 
 func hostPort(n replication.Node) string {

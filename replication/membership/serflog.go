@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// logWriter brings Serf's log lines into ours, a level lower than they say: a lost packet or a peer that is restarted is
+// logWriter brings Serf's log lines into ours, two levels lower than they say: a lost packet or a peer that is restarted is
 // everyday life here, and what matters is logged by this package in its own words.
 type logWriter struct {
 	logger *slog.Logger
@@ -22,7 +22,7 @@ type logWriter struct {
 var serfLevels = []struct {
 	mark  string
 	level slog.Level
-}{{"[ERR]", slog.LevelInfo}, {"[ERROR]", slog.LevelInfo}, {"[WARN]", slog.LevelInfo}}
+}{{"[ERR]", slog.LevelInfo}, {"[ERROR]", slog.LevelInfo}, {"[WARN]", slog.LevelDebug}}
 
 // otherKey is how memberlist says that a packet or a stream was encrypted with another key.
 var otherKey = []byte("no installed keys could decrypt")

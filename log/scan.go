@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
 )
@@ -27,7 +28,7 @@ type chainPoint struct {
 
 // step checks that a frame continues the chain and moves on behind it.
 func (c *chain) step(p *parsed) error {
-	if p.BaseOffset != c.offset {
+	if p.BaseOffset != c.offset && !mutation.On(mutation.OffsetsReused) {
 		return fmt.Errorf("%w: base offset %d where %d must come", ErrGap, p.BaseOffset, c.offset)
 	}
 	if p.LeaderEpoch < c.term {

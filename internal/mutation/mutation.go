@@ -9,7 +9,7 @@ type Name string
 const (
 	// SnapshotAtApplied: a follower behind the log start is sent the applied index instead of the boundary.
 	SnapshotAtApplied Name = "snapshot-at-applied"
-	// OffsetsReused: the first batch of an epoch gets the offset of the batch before it.
+	// OffsetsReused: a batch every now and then gets the offset of the record before it.
 	OffsetsReused Name = "offsets-reused"
 	// ServeBeforeEpoch: a new leader serves before it has applied its own epoch's entry.
 	ServeBeforeEpoch Name = "serve-before-epoch"
@@ -23,6 +23,12 @@ const (
 	DirtyRead Name = "dirty-read"
 	// NoDedup: a producer's sequence is not looked at.
 	NoDedup Name = "no-dedup"
-	// AckBeforeCommit: an append is acknowledged when it was stored by the leader alone.
-	AckBeforeCommit Name = "ack-before-commit"
+	// AckUnknown: an append whose outcome is unknown is acknowledged.
+	AckUnknown Name = "ack-unknown"
+	// RefuseUnknown: an append whose outcome is unknown is refused for good.
+	RefuseUnknown Name = "refuse-unknown"
+	// NotFoundWrapped: an entry below the boundary is missed with an error that Raft does not know.
+	NotFoundWrapped Name = "not-found-wrapped"
+	// EpochForgotten: without a leader, a replica tells epoch 0.
+	EpochForgotten Name = "epoch-forgotten"
 )

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
@@ -166,6 +167,9 @@ func (p *Partition) complete() {
 			return
 		}
 		refused, err := pd.proposal.Wait()
+		if mutation.On(mutation.AckUnknown) && errors.Is(err, replication.ErrUnknownOutcome) {
+			err = nil
+		}
 		p.release(pd)
 		answer, err := p.answer(pd, refused, err)
 		stored := err == nil && !answer.Duplicate

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
@@ -31,7 +32,7 @@ type flight struct {
 // is seen to: true. The caller holds p.order.
 func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 	h := &pd.header
-	if !h.HasProducer() {
+	if !h.HasProducer() || mutation.On(mutation.NoDedup) {
 		return false, nil
 	}
 	f := &p.flights

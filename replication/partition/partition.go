@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
@@ -71,7 +73,10 @@ func newPartition(m *Manager, id replication.PartitionID, topic string, self rep
 // start opens the replica's files and runs its group.
 func (p *Partition) start(a replication.Assignment) error {
 	defer close(p.started)
-	want := metaFile{Topic: p.topic, TopicID: p.id.Topic.Hex(), Partition: p.id.Partition, Node: p.self.Node, Incarnation: p.self.Incarnation, Voters: a.Replicas}
+	want := metaFile{Topic: p.topic, TopicID: p.id.Topic.Hex(), Partition: p.id.Partition, Node: p.self.Node, Incarnation: p.self.Incarnation}
+	if founders := a.Founders(); slices.Contains(founders, p.self) {
+		want.Voters = founders // anybody else waits to be added
+	}
 	meta, err := openMeta(p.m.o.FS, p.dir, want)
 	if err != nil {
 		return err
@@ -203,6 +208,9 @@ func (p *Partition) Applied() { p.watchers.notify() }
 func (p *Partition) Led(l replication.Leader, local bool) {
 	if l.Node == replication.NoNode {
 		l.Epoch = max(l.Epoch, p.leader.Load().Epoch)
+		if mutation.On(mutation.EpochForgotten) {
+			l.Epoch = 0
+		}
 	}
 	p.given.Lock()
 	p.leader.Store(&leadership{Leader: l, local: local})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
@@ -66,6 +67,9 @@ func (p *Partition) read(r ReadRequest, o Offsets) (ReadResult, error) {
 	below := o.HighWatermark
 	if r.ReadCommitted {
 		below = o.LastStable
+	}
+	if mutation.On(mutation.DirtyRead) {
+		below = o.LogEnd
 	}
 	rg, err := p.log.Read(r.Offset, below, r.MaxBytes, r.AtLeastOne)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/replication/raftlog"
 )
@@ -101,7 +102,7 @@ func (g *Group) holds(s log.State) bool {
 		return true
 	}
 	term, err := g.o.Log.Term(s.Index)
-	return err == nil && term == s.Term
+	return err == nil && term == s.Term && !mutation.On(mutation.ResetMatching)
 }
 
 func raftIndex(i uint64) log.Index { return log.Index(i) }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/replication"
 )
@@ -102,6 +103,9 @@ func (g *Group) announce(in *instance, term uint64) {
 
 // deposed ends the term that this replica led.
 func (g *Group) deposed(in *instance) {
+	if mutation.On(mutation.StaleLeader) {
+		return
+	}
 	in.leading.Store(0)
 	g.review(in)
 }
@@ -136,7 +140,7 @@ func (g *Group) leaderLocked(in *instance) (replication.Leader, bool) {
 		return none, false
 	}
 	if term := in.leading.Load(); term != 0 {
-		if uint64(g.lead.applied) == term && g.lead.named == g.o.Self {
+		if uint64(g.lead.applied) == term && g.lead.named == g.o.Self || mutation.On(mutation.ServeBeforeEpoch) {
 			return replication.Leader{Node: g.o.Self.Node, Epoch: log.Epoch(term)}, true
 		}
 		return none, false

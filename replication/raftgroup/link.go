@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/replication/raftlog"
 	"github.com/quorlog/quorlog/replication/transport"
 )
@@ -130,7 +131,9 @@ func (g *Group) filter(req *raft.AppendEntriesRequest) *raft.AppendEntriesReques
 	for _, e := range out.Entries {
 		e.Extensions = nil
 	}
-	out.LeaderCommitIndex = min(out.LeaderCommitIndex, transport.Confirmed(&out))
+	if !mutation.On(mutation.CommitUnfiltered) {
+		out.LeaderCommitIndex = min(out.LeaderCommitIndex, transport.Confirmed(&out))
+	}
 	return &out
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftlog"
@@ -55,6 +56,9 @@ func (p Proposal) Wait() (refused *log.Refusal, err error) {
 func outcome(err error) error {
 	switch {
 	case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrEnqueueTimeout), errors.Is(err, raft.ErrLeadershipTransferInProgress):
+		return fmt.Errorf("%w: %w", replication.ErrNotLeader, err)
+	}
+	if mutation.On(mutation.RefuseUnknown) {
 		return fmt.Errorf("%w: %w", replication.ErrNotLeader, err)
 	}
 	// ErrLeadershipLost, ErrRaftShutdown, ErrAbortedByRestore, and whatever StoreLogs failed with.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 )
 
@@ -96,6 +97,9 @@ func (s *Store) GetLog(index uint64, out *raft.Log) error {
 	s.gets.Add(1)
 	e, err := s.log.Entry(log.Index(index))
 	if err == log.ErrNotFound {
+		if mutation.On(mutation.NotFoundWrapped) {
+			return fmt.Errorf("index %d: %w", index, raft.ErrLogNotFound)
+		}
 		return raft.ErrLogNotFound
 	}
 	if err == nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
 )
 
@@ -90,6 +91,10 @@ func (s *Snapshots) Open(string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	state, err := s.log.StartState()
 	if err != nil {
 		return nil, nil, err
+	}
+	if mutation.On(mutation.SnapshotAtApplied) {
+		state.Index, state.Offset = s.log.AppliedIndex(), s.log.Offsets().HighWatermark
+		state.Term, _ = s.log.Term(state.Index)
 	}
 	if state.Index == 0 {
 		return nil, nil, fmt.Errorf("%w: the log begins at its first entry", ErrNoSnapshot)

@@ -236,27 +236,11 @@ func slowDisk(w *world) {
 	if !m.up || m.slow {
 		return
 	}
-	m.slow = true
-	m.in.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Last: -1, Delay: 5*time.Millisecond + w.upTo(400*time.Millisecond)})
+	m.brake(5*time.Millisecond + w.upTo(400*time.Millisecond))
 	w.pass(w.upTo(2 * time.Second))
 	if w.rng.IntN(2) == 0 {
 		m.mend()
 	}
-}
-
-// mend ends the faults of a disk, but for those that were planted as bugs and those that have broken something already.
-func (m *machine) mend() {
-	if !m.up || m.image.Load() != nil {
-		return
-	}
-	m.in.Disarm()
-	m.in.Add(m.w.lies...)
-	if m.hang != nil {
-		close(m.hang)
-		m.hang = nil
-	}
-	m.w.pass(time.Second) // what was slow ends
-	m.slow = false
 }
 
 // hungDisk makes an fsync hang. Either it goes on in time, or the watchdog ends the process.
@@ -265,8 +249,7 @@ func hungDisk(w *world) {
 	if !m.up || m.slow {
 		return
 	}
-	m.slow, m.hang = true, make(chan struct{})
-	m.in.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Last: -1, Hang: m.hang})
+	m.brake(0)
 	w.pass(500*time.Millisecond + w.upTo(3*time.Second))
 	if w.rng.IntN(2) == 0 {
 		m.mend()
@@ -412,8 +395,7 @@ func slowStart(w *world) {
 		w.weather.set(m.node, old.node, climate{refuse: true})
 		w.separate(m, old, false)
 		if m.up && !m.slow {
-			m.slow = true
-			m.in.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Last: 3 * partitionCount, Delay: 2*time.Second + w.upTo(4*time.Second)})
+			m.brake(2*time.Second + w.upTo(4*time.Second))
 		}
 	}
 	w.pass(2*time.Second + w.upTo(8*time.Second))

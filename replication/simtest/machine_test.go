@@ -1,5 +1,7 @@
 package simtest
 
+//quorlog:bubble a world lives in one
+
 import (
 	"context"
 	"errors"
@@ -28,11 +30,12 @@ type machine struct {
 
 	up     bool
 	back   time.Time     // when it is turned on again
-	hang   chan struct{} // of a disk that hangs
+	hold   chan struct{} // what a slow or hung disk waits for; closed to let all go on
 	slow   bool          // its locks may be held for long: see the package's doc
 	faulty bool          // its storage may fail
 	alone  time.Time     // since when it reaches nobody; zero while it does
 
+	held  atomic.Int64            // calls that a slow or hung disk keeps waiting
 	gone  atomic.Bool             // cut off by a crash that the events have not noticed yet
 	image atomic.Pointer[vfs.Mem] // what the disk holds after a crash in the middle of something
 	fatal atomic.Pointer[error]   // why its process must end
@@ -67,7 +70,7 @@ func (m *machine) start() {
 	m.gone.Store(false)
 	m.image.Store(nil)
 	m.fatal.Store(nil)
-	m.slow, m.faulty = false, false
+	m.slow, m.faulty, m.hold = false, false, make(chan struct{})
 	m.mu.Lock()
 	for i := range m.mu.views {
 		m.mu.views[i] = view{epoch: batch.NoEpoch}
@@ -127,10 +130,7 @@ func (m *machine) kill(o vfs.CrashOptions) {
 	} else {
 		m.disk = m.disk.Crash(m.w.rng, o)
 	}
-	if m.hang != nil {
-		close(m.hang)
-		m.hang = nil
-	}
+	close(m.hold)
 }
 
 // bury waits until the goroutines of a killed machine have ended.
@@ -164,6 +164,38 @@ func (m *machine) stop() {
 	}
 	m.mgr, m.up = nil, false
 	m.w.relink()
+}
+
+// brake makes each fsync of a log take so long; for ever if d is 0. It must be mended, or the machine crash.
+func (m *machine) brake(d time.Duration) {
+	m.slow = true
+	hold := m.hold
+	m.in.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Last: -1, Do: func(vfs.Call) {
+		m.held.Add(1)
+		defer m.held.Add(-1)
+		var after <-chan time.Time
+		if d > 0 {
+			after = time.After(d)
+		}
+		select {
+		case <-after:
+		case <-hold:
+		}
+	}})
+}
+
+// mend ends the faults of a disk, but for those that were planted as bugs and those that have broken something already.
+func (m *machine) mend() {
+	if !m.up || m.image.Load() != nil {
+		return
+	}
+	m.in.Disarm()
+	m.in.Add(m.w.lies...)
+	close(m.hold)
+	for m.held.Load() > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	m.hold, m.slow = make(chan struct{}), false
 }
 
 // crashAt cuts the power at the nth change of a file that is to come. The others notice when reap runs.

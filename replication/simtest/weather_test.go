@@ -1,5 +1,7 @@
 package simtest
 
+//quorlog:bubble a world lives in one
+
 import (
 	"maps"
 	"math/rand/v2"

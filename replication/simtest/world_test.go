@@ -114,9 +114,12 @@ func (w *world) live(p plan) {
 // end turns everything off, whatever state it is in.
 func (w *world) end() {
 	w.calm()
+	for _, m := range w.machines {
+		m.mend()
+	}
 	w.stopClients()
 	for _, m := range w.machines {
-		if m.image.Load() != nil || m.fatal.Load() != nil || m.hang != nil {
+		if m.image.Load() != nil || m.fatal.Load() != nil {
 			m.kill(vfs.CrashOptions{})
 			m.bury()
 		}

@@ -1,0 +1,5 @@
+//go:build !quorlog_mutations
+
+package simtest
+
+func (plant) set() {}

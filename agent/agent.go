@@ -10,8 +10,8 @@
 // # Goroutines
 //
 // Beside those of the parts, all started by Start and ended by Close: one that brings the local partitions in line with the
-// cluster's metadata (reconcileLoop), one that tells the other nodes how this one is (statusLoop), one that moves replicas and
-// leaderships (convergeLoop, balanceLoop), one for retention (maintainLoop), one for the disk's free space and the scrub
+// cluster's metadata (reconcileLoop), two that tell the other nodes how this one is (statusLoop, isrLoop), two that move replicas
+// and leaderships (moveLoop, balanceLoop), one for retention (maintainLoop), one for the disk's free space and the scrub
 // (diskLoop), one each for the port, the peers' and the Kafka listener.
 package agent
 
@@ -180,7 +180,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 
 // ledChange is told of every change of leadership that a replica of this node hears of.
 func (a *Agent) ledChange(c partition.LeaderChange) {
-	a.table.Set(leaders.Entry{ID: c.ID, Leader: c.Leader})
+	a.table.Set(a.entryOf(c))
 	a.offsets.Forward(a.groups, c)
 }
 
@@ -209,7 +209,7 @@ func (a *Agent) serve(context.Context) error {
 			a.logger.Error("the Kafka listener failed", "error", err)
 		}
 	})
-	for _, loop := range []func(){a.reconcileLoop, a.statusLoop, a.maintainLoop, a.diskLoop} {
+	for _, loop := range []func(){a.reconcileLoop, a.statusLoop, a.isrLoop, a.moveLoop, a.balanceLoop, a.maintainLoop, a.diskLoop} {
 		a.loops.Go(loop)
 	}
 	return nil
@@ -307,6 +307,7 @@ func (a *Agent) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
 	a.tellStatus()
+	a.partitions.HandOver(ctx, a.mayLead)
 	if err := a.controller.HandOver(ctx); err != nil {
 		a.logger.Warn("the metadata group's leadership was not handed over", "error", err)
 	}

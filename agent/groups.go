@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -34,23 +35,14 @@ func (g *groups) Transfer(ctx context.Context, id replication.PartitionID, to re
 	if err != nil {
 		return err
 	}
-	for _, r := range p.Group().Voters() {
-		if r.Node != to {
-			continue
-		}
-		done := make(chan error, 1)
-		go func() { done <- p.Group().TransferLeadership(r) }()
-		select {
-		case err := <-done:
-			if err != nil {
-				return fmt.Errorf("%w: %w", replication.ErrUnknownOutcome, err)
-			}
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	err = p.TransferLeadership(ctx, to)
+	if errors.Is(err, partition.ErrNoHeir) {
+		return fmt.Errorf("%w: node %d has no vote in the partition's group", admin.ErrPreferredLeaderNotAvailable, to)
 	}
-	return fmt.Errorf("%w: node %d has no vote in the partition's group", admin.ErrPreferredLeaderNotAvailable, to)
+	if err != nil && !errors.Is(err, replication.ErrNotLeader) && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", replication.ErrUnknownOutcome, err)
+	}
+	return err
 }
 
 // Quorum describes a partition's group.
@@ -59,26 +51,28 @@ func (g *groups) Quorum(id replication.PartitionID) (admin.Quorum, error) {
 	if err != nil {
 		return admin.Quorum{}, err
 	}
-	offsets, err := p.Offsets(batch.NoEpoch)
-	if err != nil {
-		return admin.Quorum{}, err
+	status := p.Status()
+	q := admin.Quorum{Leader: p.Leader(), HighWatermark: int64(status.Offsets.HighWatermark)}
+	for _, r := range status.Replicas {
+		out := admin.QuorumReplica{Replica: r.ID, LogEnd: int64(r.LogEnd), Contact: millis(r.Contact), CaughtUp: millis(r.CaughtUp)}
+		if r.ID == status.Self {
+			g.own(&out, int64(status.Offsets.LogEnd))
+		}
+		if r.Voter {
+			q.Voters = append(q.Voters, out)
+		} else {
+			q.Observers = append(q.Observers, out)
+		}
 	}
-	q := admin.Quorum{Leader: p.Leader(), HighWatermark: int64(offsets.HighWatermark)}
-	q.Voters = g.members(p.Group().Voters(), int64(offsets.LogEnd))
-	q.Observers = g.members(p.Group().Learners(), int64(offsets.LogEnd))
 	return q, nil
 }
 
-// members lists replicas of which only this node's own position is known.
-func (g *groups) members(replicas []replication.ReplicaID, own int64) []admin.QuorumReplica {
-	out := make([]admin.QuorumReplica, len(replicas))
-	for i, r := range replicas {
-		out[i] = admin.QuorumReplica{Replica: r, LogEnd: -1, Contact: -1, CaughtUp: -1}
-		if r.Node == g.meta.Self().Node {
-			g.own(&out[i], own)
-		}
+// millis is a time as Kafka tells it; -1 for none.
+func millis(t time.Time) int64 {
+	if t.IsZero() {
+		return -1
 	}
-	return out
+	return t.UnixMilli()
 }
 
 // own fills in what holds for a leader: it is in touch with itself and has all that it has.

@@ -147,17 +147,20 @@ func (m *Manager) Ensure(ctx context.Context, id replication.PartitionID, topic 
 	lock := m.lockFor(id)
 	lock.Lock()
 	defer lock.Unlock()
-	if p, ok := m.Get(id); ok {
-		p.assignment.Store(&a)
-		p.setConfig(cfg)
-		return p, p.offlineErr()
-	}
-	if m.isClosed() {
-		return nil, ErrClosed
-	}
 	self, ok := m.replicaIn(a)
 	if !ok {
 		return nil, fmt.Errorf("%w: node %d is not among the replicas of %s-%d", replication.ErrInvalidReplicaAssignment, m.o.Node, topic, id.Partition)
+	}
+	if p, ok := m.Get(id); ok {
+		if self.Incarnation <= p.self.Incarnation {
+			p.assignment.Store(&a)
+			p.setConfig(cfg)
+			return p, p.offlineErr()
+		}
+		m.retire(p)
+	}
+	if m.isClosed() {
+		return nil, ErrClosed
 	}
 	p := newPartition(m, id, topic, self, a, cfg)
 	err := p.start(a)
@@ -169,6 +172,16 @@ func (m *Manager) Ensure(ctx context.Context, id replication.PartitionID, topic 
 	}
 	p.give()
 	return p, p.offlineErr()
+}
+
+// retire closes a replica whose successor on this node is about to begin.
+func (m *Manager) retire(p *Partition) {
+	m.mu.Lock()
+	delete(m.mu.partitions, p.id)
+	m.mu.Unlock()
+	if err := p.close(); err != nil {
+		m.o.Logger.Warn("closing a replica that begins again", "partition", p.id.String(), "err", err)
+	}
 }
 
 // Create is Ensure, under the name that fits a new topic.
@@ -192,14 +205,14 @@ func (m *Manager) register(p *Partition) bool {
 	return true
 }
 
-// replicaIn finds this node's replica in an assignment.
-func (m *Manager) replicaIn(a replication.Assignment) (replication.ReplicaID, bool) {
+// replicaIn finds this node's replica in an assignment: the newest, where one takes the place of another.
+func (m *Manager) replicaIn(a replication.Assignment) (own replication.ReplicaID, ok bool) {
 	for _, r := range a.Replicas {
-		if r.Node == m.o.Node {
-			return r, true
+		if r.Node == m.o.Node && (!ok || r.Incarnation > own.Incarnation) {
+			own, ok = r, true
 		}
 	}
-	return replication.ReplicaID{}, false
+	return own, ok
 }
 
 // SetConfig changes a partition's configuration.

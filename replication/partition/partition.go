@@ -324,3 +324,6 @@ func (w *watchers) remove(c chan<- struct{}) {
 		delete(w.set, c)
 	}
 }
+
+// Replica is this node's replica of the partition.
+func (p *Partition) Replica() replication.ReplicaID { return p.self }

@@ -58,6 +58,9 @@ func (t Timing) withDefaults() Timing {
 // Raft's queue.
 const maxAppendEntries = 256
 
+// interruptPause is how long a node that shuts down may wait for its peers, each time.
+const interruptPause = 20 * time.Millisecond
+
 // drainPatience bounds how long an ending instance may take to answer what it was given. It answers within an election
 // timeout, unless the disk hangs; and then the watchdog ends the process.
 const drainPatience = 5 * time.Second
@@ -85,8 +88,10 @@ type Options struct {
 	// Bootstrap are the voters that a new group begins with; the same on all of them. Empty for a replica that joins a group.
 	Bootstrap []replication.ReplicaID
 	Timing    Timing
-	Now       func() time.Time
-	Logger    *slog.Logger
+	// Patrol watches the leader in Raft's place while it is heard; nil: Raft does. Close it after the group.
+	Patrol *Patrol
+	Now    func() time.Time
+	Logger *slog.Logger
 }
 
 // Group is one replica of a partition's Raft group. It may be used by any number of goroutines.
@@ -120,6 +125,8 @@ type instance struct {
 	floor    log.Index      // what is at or below was applied before this life
 	leading  atomic.Uint64  // the term that this replica won, 0 while it does not lead
 	heard    atomic.Int64   // when the last AppendEntries came, ns
+	fed      atomic.Int64   // when Raft was last shown a heartbeat, ns
+	calm     calm           // with Options.Patrol
 	closing  atomic.Bool    // set under Group.mu; no more proposals
 	open     sync.WaitGroup // proposals without an answer, and announcements
 }
@@ -150,6 +157,9 @@ func Open(o Options) (*Group, error) {
 	if err := g.start(fresh); err != nil {
 		end.Detach()
 		return nil, err
+	}
+	if o.Patrol != nil {
+		o.Patrol.add(g)
 	}
 	return g, nil
 }
@@ -232,6 +242,22 @@ func (g *Group) start(preferred bool) error {
 	return nil
 }
 
+// shutDown ends a Raft node and returns when its goroutines have ended. They may wait for peers that do not answer.
+func shutDown(node *raft.Raft, end interface{ Interrupt() }) error {
+	ended := make(chan error, 1)
+	go func() { ended <- node.Shutdown().Error() }()
+	tick := time.NewTicker(interruptPause)
+	defer tick.Stop()
+	for {
+		end.Interrupt()
+		select {
+		case err := <-ended:
+			return err
+		case <-tick.C:
+		}
+	}
+}
+
 // publish makes the instance the one that requests and proposals go to.
 func (g *Group) publish(in *instance) error {
 	if err := in.store.Failed(); err != nil {
@@ -287,7 +313,8 @@ func (g *Group) stop(in *instance) error {
 	case <-timer.C:
 		g.logger.Error("raft does not answer; shutting it down", "patience", drainPatience)
 	}
-	err := in.node.Load().Shutdown().Error()
+	err := shutDown(in.node.Load(), g.link.end)
+	in.refuse()
 	g.mu.Lock()
 	if g.mu.instance == in {
 		g.mu.instance = nil
@@ -304,10 +331,25 @@ func (g *Group) Close() error {
 	g.install.lock() // an installation under way sees that the group is closed
 	defer g.install.unlock()
 	defer g.link.end.Detach() // not before: what is under way may still be committed
+	if g.o.Patrol != nil {
+		defer g.o.Patrol.remove(g)
+	}
 	if in := g.current(); in != nil {
 		return g.stop(in)
 	}
 	return nil
+}
+
+// refuse answers requests that came too late for Raft to see.
+func (in *instance) refuse() {
+	for {
+		select {
+		case rpc := <-in.requests:
+			rpc.Respond(nil, errNoInstance)
+		default:
+			return
+		}
+	}
 }
 
 // current is the running instance, nil if there is none.

@@ -114,3 +114,15 @@ func (g *Group) Match(r replication.ReplicaID) log.Index {
 	}
 	return 0
 }
+
+// Progress is what this leader knows of a follower: the log position that it has confirmed, when it last confirmed one, and
+// when it last held everything. The position is 0 if nothing is known.
+func (g *Group) Progress(r replication.ReplicaID) (match log.Index, contact, caughtUp time.Time) {
+	g.isr.mu.Lock()
+	defer g.isr.mu.Unlock()
+	p := g.isr.peers[raft.ServerID(r.String())]
+	if p == nil {
+		return 0, time.Time{}, time.Time{}
+	}
+	return p.match, p.at, p.caughtUp
+}

@@ -7,6 +7,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/quorlog/quorlog/internal/mutation"
+	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftlog"
 	"github.com/quorlog/quorlog/replication/transport"
 )
@@ -35,17 +36,21 @@ func (l *link) Receive(rpc raft.RPC) {
 		rpc.Respond(nil, err)
 		return
 	}
+	now := l.group.o.Now().UnixNano()
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
-		in.heard.Store(l.group.o.Now().UnixNano())
+		in.heard.Store(now)
 		if l.answerBusy(in, rpc, req) {
 			return
 		}
 		rpc.Command = l.group.filter(req)
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
-		if leaderIsStale(in.node.Load(), l.group.o.Now().UnixNano()-in.heard.Load(), l.group.o.Timing) {
+		l.group.alert(in, now)
+		if leaderIsStale(in.node.Load(), now-in.heard.Load(), l.group.o.Timing) {
 			campaign(in.requests)
 		}
+	case *raft.TimeoutNowRequest:
+		l.group.alert(in, now)
 	case *raft.InstallSnapshotRequest:
 		// Not here: this goroutine feeds the instance that is about to be stopped.
 		go l.group.installSnapshot(rpc, req)
@@ -55,6 +60,38 @@ func (l *link) Receive(rpc raft.RPC) {
 	case in.requests <- rpc:
 	default:
 		rpc.Respond(nil, transport.ErrBusy)
+	}
+}
+
+// Heartbeat implements transport.Beater: it answers in Raft's place while this replica is calm (calm.go). The answer is as true
+// as Raft's would have been a moment before: it follows that leader, in that term.
+func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok bool) {
+	g := l.group
+	in := g.current()
+	if g.o.Patrol == nil || in == nil || g.dead(in) != nil {
+		return 0, false
+	}
+	node := in.node.Load()
+	_, known := node.LeaderWithID()
+	if node.State() != raft.Follower || node.CurrentTerm() != term || known != leader {
+		return 0, false
+	}
+	now := g.o.Now().UnixNano()
+	in.heard.Store(now)
+	if !g.soothe(in, now) {
+		return 0, false
+	}
+	if fed := in.fed.Load(); now-fed >= int64(feedFactor*g.o.Timing.Heartbeat) {
+		in.fed.Store(now)
+		return 0, false // to Receive, and on to Raft
+	}
+	return node.LastIndex(), true
+}
+
+// Gone implements transport.Witness.
+func (l *link) Gone(node replication.NodeID) {
+	if in := l.group.current(); in != nil && l.group.o.Patrol != nil {
+		l.group.gone(in, node, l.group.o.Now().UnixNano())
 	}
 }
 

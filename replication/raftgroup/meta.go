@@ -317,7 +317,7 @@ func (g *MetaGroup) Close() (err error) {
 		g.mu.Lock()
 		g.mu.closed = true
 		g.mu.Unlock()
-		err = g.raft.Shutdown().Error()
+		err = shutDown(g.raft, g.wire)
 		g.tasks.Wait()
 		err = errors.Join(err, g.store.Close())
 	})

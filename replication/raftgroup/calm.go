@@ -1,0 +1,212 @@
+package raftgroup
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorlog/quorlog/replication"
+)
+
+// A follower that hears from its leader is calm. Raft's timers would wake the process several times in a second for each
+// group, and so would each heartbeat that Raft has to see; with a thousand groups that is half a core for nothing. So, while
+// the leader's heartbeats come, the link answers them itself, Raft's own timeouts are raised to calmFactor times their value,
+// and Raft is shown a heartbeat only now and then. Who watches instead is the Patrol: one goroutine for all groups, which
+// looks at when each was last heard of. A group whose leader is silent for as long as Raft would have waited gets its timeouts
+// back; then Raft sees that nobody was there for longer than that, and campaigns as ever, with its vote before the vote.
+//
+// Nothing of this can make a group unsafe: Raft's timeouts may have any value, and a heartbeat is answered with yes only if
+// Raft follows that leader in that term.
+const (
+	calmFactor = 20
+	// feedFactor is after how many times the heartbeat timeout Raft is shown a heartbeat. It must be well below calmFactor.
+	feedFactor = 5
+	// tenseTime is how long a group stays as it is, with short timeouts, after something that may lead to an election.
+	tenseTime = time.Second
+	// patrolPause is how often the patrol looks.
+	patrolPause = 40 * time.Millisecond
+	// alarmStep keeps the followers of a dead leader from becoming candidates at the same moment, and splitting the vote.
+	alarmStep = 40 * time.Millisecond
+)
+
+// Patrol watches the leaders of many groups, with one goroutine. A group without one keeps Raft's own timers.
+type Patrol struct {
+	now  func() time.Time
+	stop chan struct{}
+	done chan struct{}
+	mu   struct {
+		sync.Mutex
+		groups map[*Group]struct{}
+	}
+}
+
+// NewPatrol starts a patrol. now is the clock of the groups' options; nil is time.Now.
+func NewPatrol(now func() time.Time) *Patrol {
+	if now == nil {
+		now = time.Now
+	}
+	p := &Patrol{now: now, stop: make(chan struct{}), done: make(chan struct{})}
+	p.mu.groups = make(map[*Group]struct{})
+	go p.run()
+	return p
+}
+
+// Close ends the patrol. Its groups must have been closed, or nobody would look after them.
+func (p *Patrol) Close() {
+	close(p.stop)
+	<-p.done
+}
+
+func (p *Patrol) run() {
+	defer close(p.done)
+	tick := time.NewTicker(patrolPause)
+	defer tick.Stop()
+	var groups []*Group
+	for {
+		select {
+		case <-p.stop:
+			return
+		case <-tick.C:
+		}
+		p.mu.Lock()
+		for g := range p.mu.groups {
+			groups = append(groups, g)
+		}
+		p.mu.Unlock()
+		now := p.now().UnixNano()
+		for _, g := range groups {
+			if in := g.current(); in != nil {
+				g.look(in, now)
+			}
+		}
+		clear(groups)
+		groups = groups[:0]
+	}
+}
+
+func (p *Patrol) add(g *Group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mu.groups[g] = struct{}{}
+}
+
+func (p *Patrol) remove(g *Group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.mu.groups, g)
+}
+
+// mood is how a follower waits for its leader.
+type mood byte
+
+const (
+	moodPlain   mood = iota // Raft's own timeouts
+	moodCalm                // long ones, and the patrol watches
+	moodAlarmed             // the shortest: the leader is dead
+)
+
+// calm is a follower's mood. Its lock is held while Raft's timeouts are set, so that they agree.
+type calm struct {
+	mu       sync.Mutex
+	mood     mood
+	patience int64 // how long the leader may be silent, ns: drawn anew each time, as Raft does
+	tense    int64 // not calm again before that, ns
+	alarm    int64 // when to see that the leader is dead, ns; 0 for never
+}
+
+// setTimeouts sets Raft's timeouts. If one is lowered, Raft looks at once.
+func (g *Group) setTimeouts(in *instance, heartbeat, election time.Duration) {
+	node := in.node.Load()
+	c := node.ReloadableConfig()
+	c.HeartbeatTimeout, c.ElectionTimeout = heartbeat, election
+	if err := node.ReloadConfig(c); err != nil {
+		g.logger.Error("raft takes no new timeouts", "heartbeat", heartbeat, "err", err)
+	}
+}
+
+// soothe makes a follower calm that has just heard from its leader. It reports whether it is.
+func (g *Group) soothe(in *instance, now int64) bool {
+	c := &in.calm
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alarm = 0
+	if c.mood == moodCalm {
+		return true
+	}
+	if now < c.tense {
+		return false
+	}
+	t := g.o.Timing
+	c.mood, c.patience = moodCalm, int64(t.Heartbeat)+rand.Int64N(int64(t.Heartbeat))
+	g.setTimeouts(in, calmFactor*t.Heartbeat, calmFactor*t.Election)
+	return true
+}
+
+// alert gives Raft its own timeouts back, before something that may lead to an election.
+func (g *Group) alert(in *instance, now int64) {
+	if g.o.Patrol == nil {
+		return
+	}
+	c := &in.calm
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tense = now + int64(tenseTime)
+	if c.mood != moodPlain {
+		c.mood = moodPlain
+		g.setTimeouts(in, g.o.Timing.Heartbeat, g.o.Timing.Election)
+	}
+}
+
+// look is the patrol's.
+func (g *Group) look(in *instance, now int64) {
+	c := &in.calm
+	c.mu.Lock()
+	mood, patience, tense, alarm := c.mood, c.patience, c.tense, c.alarm
+	c.mu.Unlock()
+	switch {
+	case alarm != 0 && now >= alarm:
+		g.raise(in, now)
+	case mood == moodAlarmed && now >= tense:
+		g.alert(in, now)
+	case mood == moodCalm && (now-in.heard.Load() > patience || in.node.Load().State() != raft.Follower):
+		g.alert(in, now)
+	}
+}
+
+// raise has Raft look for its leader with the shortest patience that it allows, which is the leader's lease: a leader that
+// reached nobody for so long has stepped down.
+func (g *Group) raise(in *instance, now int64) {
+	c := &in.calm
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.alarm == 0 {
+		return // the leader was heard meanwhile
+	}
+	t := g.o.Timing
+	c.alarm, c.mood, c.tense = 0, moodAlarmed, now+int64(tenseTime)
+	g.setTimeouts(in, calmFactor*t.Heartbeat, calmFactor*t.Election) // so that what follows lowers it
+	g.setTimeouts(in, t.Lease, t.Election)
+}
+
+// gone notes that a node's process is: the connections broke, and nobody listens at its address any more. If it led this
+// group, there is no need to wait until its silence is long enough. A leader that lives is not hurt: the others, which hear
+// it, refuse their votes before the vote.
+func (g *Group) gone(in *instance, node replication.NodeID, now int64) {
+	r := in.node.Load()
+	_, id := r.LeaderWithID()
+	if leader, ok := parseReplica(id); !ok || leader.Node != node || r.State() != raft.Follower {
+		return
+	}
+	others := slices.DeleteFunc(g.Voters(), func(v replication.ReplicaID) bool { return v.Node == node })
+	rank := slices.Index(others, g.o.Self)
+	if rank < 0 {
+		return // no voter
+	}
+	c := &in.calm
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.alarm = max(now, in.heard.Load()+int64(g.o.Timing.Lease)) + int64(rank)*int64(alarmStep)
+}

@@ -22,7 +22,9 @@ type logWriter struct {
 var serfLevels = []struct {
 	mark  string
 	level slog.Level
-}{{"[ERR]", slog.LevelInfo}, {"[ERROR]", slog.LevelInfo}, {"[WARN]", slog.LevelDebug}}
+}{
+	{"[ERR]", slog.LevelInfo}, {"[ERROR]", slog.LevelInfo}, {"[WARN]", slog.LevelDebug}, {"[INFO]", slog.LevelDebug}, {"[DEBUG]", slog.LevelDebug},
+}
 
 // otherKey is how memberlist says that a packet or a stream was encrypted with another key.
 var otherKey = []byte("no installed keys could decrypt")

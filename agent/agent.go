@@ -89,6 +89,7 @@ type Agent struct {
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
 	changed chan struct{} // wakes reconcile
+	offline sync.Map      // of PartitionID: why, as it was said last
 	loops   sync.WaitGroup
 	fatal   sync.Once
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 )
@@ -59,10 +61,15 @@ func (a *Agent) reconcileLoop() {
 	}
 }
 
+// openParallel is how many partitions are opened at the same time: each waits for a dozen fsyncs.
+const openParallel = 16
+
 // reconcile opens, configures and deletes local partitions until they are those of the image. A partition that cannot be
 // opened is offline, and tried again at the next change; the others go on.
 func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
 	wanted := map[replication.PartitionID]bool{}
+	var opening errgroup.Group
+	opening.SetLimit(openParallel)
 	for _, t := range im.Topics {
 		cfg := im.TopicConfig(t.Name)
 		for i, assignment := range t.Partitions {
@@ -71,15 +78,15 @@ func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
 			}
 			id := replication.PartitionID{Topic: t.ID, Partition: int32(i)}
 			wanted[id] = true
-			if _, ok := a.partitions.Get(id); ok {
-				a.partitions.SetConfig(id, cfg)
-				continue
-			}
-			if _, err := a.partitions.Ensure(ctx, id, t.Name, assignment, cfg); err != nil {
-				a.logger.Error("the partition is offline", "topic", t.Name, "partition", i, "error", err)
-			}
+			opening.Go(func() error {
+				if _, err := a.partitions.Ensure(ctx, id, t.Name, assignment, cfg); err != nil && ctx.Err() == nil {
+					a.sayOffline(id, t.Name, err)
+				}
+				return nil
+			})
 		}
 	}
+	_ = opening.Wait() // no error is returned
 	for _, p := range a.partitions.All() {
 		if wanted[p.ID()] {
 			continue
@@ -88,6 +95,18 @@ func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
 		if err := a.partitions.Delete(context.WithoutCancel(ctx), p.ID()); err != nil {
 			a.logger.Error("deleting a partition", "topic", p.Topic(), "partition", p.ID().Partition, "error", err)
 		}
+	}
+	a.table.Keep(func(id replication.PartitionID) bool {
+		t := im.ByID[id.Topic]
+		return t != nil && int(id.Partition) < len(t.Partitions)
+	})
+}
+
+// sayOffline says once for each reason that a partition is offline.
+func (a *Agent) sayOffline(id replication.PartitionID, topic string, err error) {
+	text := err.Error()
+	if old, _ := a.offline.Swap(id, text); old != text {
+		a.logger.Error("the partition is offline", "topic", topic, "partition", id.Partition, "error", err)
 	}
 }
 

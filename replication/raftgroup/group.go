@@ -236,8 +236,16 @@ func (g *Group) start(preferred bool) error {
 	if r.State() == raft.Leader {
 		g.observe(in, &raft.Observation{Data: raft.Leader}) // won before we could watch
 	}
-	if g.alone(r) || (preferred && g.o.Bootstrap[0] == g.o.Self) {
+	switch {
+	case g.alone(r):
 		campaign(in.requests)
+	case preferred && g.o.Bootstrap[0] == g.o.Self:
+		g.mu.RLock()
+		defer g.mu.RUnlock()
+		if !in.closing.Load() {
+			in.open.Add(1)
+			go g.assemble(in)
+		}
 	}
 	return nil
 }

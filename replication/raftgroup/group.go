@@ -37,7 +37,7 @@ type Timing struct {
 const (
 	DefaultHeartbeat = 300 * time.Millisecond
 	DefaultElection  = 300 * time.Millisecond
-	DefaultLease     = 200 * time.Millisecond
+	DefaultLease     = 300 * time.Millisecond // two heartbeats fit in: the transport sends one in 120 ms
 	DefaultCommit    = time.Second
 )
 

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -26,11 +27,15 @@ type flow struct {
 	cancel context.CancelFunc
 	done   chan raft.AppendFuture
 	room   chan struct{} // has room for one: a request was answered
+	term   atomic.Uint64 // of its requests; 0 before the first
+	heard  atomic.Int64  // when a heartbeat that stands was last answered, ns
+	there  atomic.Pointer[flight]
 
 	mu      sync.Mutex
 	flying  []*flight
 	bytes   int
 	broken  bool       // a request failed; what comes after it would be refused
+	told    *flight    // the last request that succeeded, while nothing is under way
 	handing sync.Mutex // held while answers are handed over, so that they keep their order
 }
 
@@ -48,7 +53,57 @@ func (e *netEnd) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) 
 		f.cancel()
 		return nil, e.detached(err)
 	}
+	r.mu.Lock()
+	r.mu.flow = f
+	r.mu.Unlock()
 	return f, nil
+}
+
+// contact tells Raft that the follower was heard of, through the pipeline: an answer to a request that says nothing. False
+// if the pipeline is over. On a nil flow it is false.
+func (f *flow) contact(now time.Time) bool {
+	if f == nil || f.over() {
+		return false
+	}
+	f.heard.Store(now.UnixNano())
+	if len(f.done) > 0 {
+		return true // it has enough to read
+	}
+	term := f.term.Load()
+	there := f.there.Load()
+	if there == nil || there.req.Term != term {
+		there = &flight{
+			began: now, req: &raft.AppendEntriesRequest{Term: term}, resp: &raft.AppendEntriesResponse{Term: term, Success: true}, ready: closed,
+		}
+		f.there.Store(there) // Raft only reads it, so the same one serves always
+	}
+	f.deliver(there)
+	return true
+}
+
+// closed is the ready channel of flights that never left.
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
+// repeats answers a request without entries that says what the follower has confirmed before, while heartbeats that stand
+// show that it is still there: Raft makes one for each group and follower every second or two.
+func (f *flow) repeats(req *raft.AppendEntriesRequest, now time.Time) *flight {
+	if len(req.Entries) > 0 || now.UnixNano()-f.heard.Load() > 2*int64(f.end.p.o.Beat) {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.told == nil || f.broken || f.ctx.Err() != nil || len(f.flying) > 0 {
+		return nil
+	}
+	was := f.told.req
+	if Confirmed(was) != req.PrevLogEntry || was.LeaderCommitIndex != req.LeaderCommitIndex || was.Term != req.Term {
+		return nil
+	}
+	return &flight{began: now, req: req, resp: f.told.resp, ready: closed}
 }
 
 // Consumer implements raft.AppendPipeline.
@@ -63,6 +118,14 @@ func (f *flow) Close() error {
 // AppendEntries implements raft.AppendPipeline. It waits while too much is unanswered.
 func (f *flow) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
 	a := &flight{req: req, resp: resp, began: time.Now(), size: entriesSize(req), ready: make(chan struct{}), landed: f.landed}
+	f.term.Store(req.Term)
+	if same := f.repeats(req, a.began); same != nil {
+		*resp = *same.resp
+		same.resp = resp
+		f.end.handler.Matched(f.id, Confirmed(req))
+		f.deliver(same)
+		return same, nil
+	}
 	for !f.enter(a) {
 		if f.over() {
 			return nil, raft.ErrPipelineShutdown
@@ -120,6 +183,7 @@ func (f *flow) landed(a *flight) {
 				f.flying[0] = nil
 				f.flying = f.flying[1:]
 				f.bytes -= next.size
+				f.tellLocked(next)
 			default:
 			}
 		}
@@ -144,6 +208,21 @@ func (f *flow) handOver(a *flight) {
 		f.broken = true
 		f.mu.Unlock()
 	}
+	f.deliver(a)
+}
+
+// tellLocked remembers what the follower knows, without the entries.
+func (f *flow) tellLocked(a *flight) {
+	if a.err != nil || !a.resp.Success {
+		f.told = nil
+		return
+	}
+	was := *a.req
+	was.PrevLogEntry, was.Entries = Confirmed(a.req), nil
+	f.told = &flight{req: &was, resp: &raft.AppendEntriesResponse{RPCHeader: a.resp.RPCHeader, Term: a.resp.Term, LastLog: a.resp.LastLog, Success: true}}
+}
+
+func (f *flow) deliver(a *flight) {
 	select {
 	case f.done <- a:
 	default:

@@ -126,10 +126,19 @@ func (e *memEnd) Detach() {
 	}
 }
 
-// start hands a copy of a request over. The answer comes on the channel, or never.
+// start hands a copy of a request over. The answer comes on the channel, or never. A heartbeat goes to Beater first, as with
+// Peers.
 func (e *memEnd) start(to raft.ServerAddress, command any, data []byte) <-chan raft.RPCResponse {
 	answer := make(chan raft.RPCResponse, 1)
 	if peer := e.net.route(e.place, to); peer != nil {
+		if req, ok := command.(*raft.AppendEntriesRequest); ok && isHeartbeat(req) {
+			if b, ok := peer.handler.(Beater); ok {
+				if last, ok := b.Heartbeat(raft.ServerID(req.ID), req.Term); ok {
+					answer <- raft.RPCResponse{Response: &raft.AppendEntriesResponse{RPCHeader: header(string(to)), Term: req.Term, LastLog: last, Success: true}}
+					return answer
+				}
+			}
+		}
 		rpc := raft.RPC{Command: command, RespChan: answer}
 		if data != nil {
 			rpc.Reader = bytes.NewReader(bytes.Clone(data))

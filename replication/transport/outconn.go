@@ -170,7 +170,19 @@ type route struct {
 		}
 		beatTerm uint64 // of the last heartbeat that left, and when it did
 		beatSent time.Time
+		flow     *flow // the newest pipeline
 	}
+}
+
+// standing is the pipeline of a term, nil if there is none that works.
+func (r *route) standing(term uint64) *flow {
+	r.mu.Lock()
+	f := r.mu.flow
+	r.mu.Unlock()
+	if f == nil || f.term.Load() != term || f.over() {
+		return nil
+	}
+	return f
 }
 
 // channel is the number of the route on a connection. The first time, it tells the other side.

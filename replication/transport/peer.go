@@ -37,6 +37,7 @@ type peer struct {
 	ctx       context.Context // ends when the node is forgotten, or p closed
 	cancel    context.CancelFunc
 	forgotten atomic.Bool
+	seen      atomic.Bool // was connected since its process was last found gone
 }
 
 func newPeer(p *Peers, node replication.NodeID) *peer {
@@ -160,12 +161,16 @@ func (d *dialer) connect(ctx context.Context) error {
 	conn, err := d.open(ctx)
 	if err != nil {
 		d.set(nil, err)
+		if gone(err) && t.seen.CompareAndSwap(true, false) {
+			p.gone(t)
+		}
 		if ctx.Err() == nil {
 			p.quiet.log(fmt.Sprint("dial ", t.node), "no connection to a node", "node", int32(t.node), "lane", d.lane.String(), "error", reason(err))
 		}
 		return err
 	}
 	t.hears()
+	t.seen.Store(true)
 	p.up(t, conn.info)
 	d.set(conn, nil)
 	if d.lane == laneControl {

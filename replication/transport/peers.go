@@ -292,6 +292,23 @@ func (p *Peers) tell() {
 	}
 }
 
+// gone tells the replicas here that a node's process is gone.
+func (p *Peers) gone(t *peer) {
+	p.mu.RLock()
+	var witnesses []Witness
+	if p.mu.links[t.node] == nil {
+		for _, e := range p.mu.ends {
+			if w, ok := e.handler.(Witness); ok {
+				witnesses = append(witnesses, w)
+			}
+		}
+	}
+	p.mu.RUnlock()
+	for _, w := range witnesses {
+		w.Gone(t.node)
+	}
+}
+
 // doppelganger refuses a peer while one with the same id and another data directory is connected.
 func (p *Peers) doppelganger(info PeerInfo) error {
 	p.mu.RLock()

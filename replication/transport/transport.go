@@ -14,6 +14,8 @@ import (
 	"errors"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/quorlog/quorlog/replication"
 )
 
 // Errors of networks. All of them mean for Raft: try again later.
@@ -36,6 +38,12 @@ type Handler interface {
 	Receive(rpc raft.RPC)
 	// Matched tells that a peer confirmed to hold our log up to an index, as of now.
 	Matched(peer raft.ServerID, index uint64)
+}
+
+// Witness is a Handler that wants to know of the end of other nodes' processes.
+type Witness interface {
+	// Gone tells that a node was connected and is no more, and that nobody listens at its address. It must not wait.
+	Gone(node replication.NodeID)
 }
 
 // Endpoint is a group's sending end. The methods are those of raft.Transport and raft.WithPreVote that send.

@@ -18,6 +18,7 @@ import (
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftgroup"
 	"github.com/quorlog/quorlog/replication/raftlog"
+	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // ErrClosed: the manager was closed.
@@ -38,6 +39,7 @@ type Manager struct {
 	space   space
 	scrub   scrub
 	changes changes
+	patrol  *raftgroup.Patrol // nil for a node without peers
 	fatal   sync.Once
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -68,6 +70,9 @@ func NewManager(o Options) (*Manager, error) {
 		return nil, errors.Join(err, votes.Close())
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
+	if _, alone := o.Network.(transport.None); !alone {
+		m.patrol = raftgroup.NewPatrol(o.Now)
+	}
 	m.space.look(m)
 	m.changes.start(o.OnLeader)
 	return m, nil
@@ -278,6 +283,9 @@ func (m *Manager) Close(context.Context) error {
 	err := g.Wait()
 	m.tasks.Wait()
 	m.changes.stop()
+	if m.patrol != nil {
+		m.patrol.Close()
+	}
 	return errors.Join(err, m.votes.Close())
 }
 

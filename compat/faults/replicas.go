@@ -59,6 +59,9 @@ func (l *Load) replicasOf(p int32) (ids []int) {
 	return ids
 }
 
+// replicaPatience bounds the wait for a replica to show everything: followers learn of the watermark within a second.
+const replicaPatience = 20 * time.Second
+
 // replicaSum is the checksum of all batches of a partition between two offsets, as one node has them.
 func (l *Load) replicaSum(node int, p int32, start, end int64) (string, error) {
 	var w *wire
@@ -70,8 +73,8 @@ func (l *Load) replicaSum(node int, p int32, start, end int64) (string, error) {
 	sum, at := sha256.New(), start
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	var last error
-	for deadline := time.Now().Add(patience); at < end; {
+	last := errors.New("it answers with nothing")
+	for deadline := time.Now().Add(replicaPatience); at < end; {
 		if time.Now().After(deadline) {
 			return "", fmt.Errorf("at offset %d of %d: %w", at, end, last)
 		}
@@ -92,6 +95,9 @@ func (l *Load) replicaSum(node int, p int32, start, end int64) (string, error) {
 			}
 			<-tick.C
 			continue
+		}
+		if len(frames) == 0 {
+			<-tick.C // its watermark is not there yet
 		}
 		for _, f := range frames {
 			h, err := batch.ParseHeader(f)

@@ -126,6 +126,7 @@ func (w *wire) fetch(topic string, p int32, at int64) ([][]byte, error) {
 	req := kmsg.NewPtrFetchRequest()
 	req.SetVersion(12)
 	req.ReplicaID, req.MaxWaitMillis, req.MinBytes, req.MaxBytes = -1, 100, 1, 16<<20
+	req.Rack = "nowhere" // with a rack, followers answer, too
 	req.SessionEpoch, req.Topics = -1, []kmsg.FetchRequestTopic{rt}
 	answer, err := w.do(req, 5*time.Second)
 	if err != nil {

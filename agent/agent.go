@@ -32,15 +32,10 @@ import (
 	"github.com/quorlog/quorlog/broker/group/replicated"
 	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/internal/config"
-	"github.com/quorlog/quorlog/internal/portmux"
 	"github.com/quorlog/quorlog/log/vfs"
-	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/leaders"
-	"github.com/quorlog/quorlog/replication/membership"
 	"github.com/quorlog/quorlog/replication/partition"
-	"github.com/quorlog/quorlog/replication/raftgroup"
-	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // Config says how a node runs. Only Node is needed.
@@ -57,8 +52,8 @@ type Config struct {
 	OnFatal func(error)
 }
 
-// Agent is a node.
-type Agent struct {
+// base is what all parts of a node need.
+type base struct {
 	config Config
 	node   *config.Node
 	fs     vfs.FS
@@ -66,32 +61,24 @@ type Agent struct {
 	logger *slog.Logger
 	layers config.Layers
 
-	identity   *identityStore
-	mux        *portmux.Mux
-	gate       *gate
-	self       replication.Node // as clients and peers are told
-	joiner     *joiner
-	joined     membershipResult
-	peers      *transport.Peers   // nil for a node without a cluster key
-	gossip     *membership.Gossip // likewise
-	meta       *raftgroup.MetaGroup
-	machine    *controller.Machine
-	controller *controller.Controller
-	proposals  atomic.Pointer[controller.Controller] // the same, for peers, who may ask before it is there
-	table      *leaders.Table
+	ctx      context.Context // ends with Close
+	cancel   context.CancelFunc
+	loops    sync.WaitGroup
+	stopping atomic.Bool // the node gives its leaderships away and then ends
+	fatal    sync.Once
+}
+
+// Agent is a node. It is built in layers, each on the one that it embeds: base; contacts, with the other nodes; metadata, with
+// the cluster; and here the partitions and services.
+type Agent struct {
+	metadata
 	partitions *partition.Manager
 	groups     *group.Service
 	offsets    *replicated.Node
-	admin      atomic.Pointer[admin.Service] // peers may ask for it before it is there
 	server     *conn.Server
-	stopping   atomic.Bool // the node gives its leaderships away and then ends
 
-	ctx     context.Context // ends with Close
-	cancel  context.CancelFunc
 	changed chan struct{} // wakes reconcile
 	offline sync.Map      // of PartitionID: why, as it was said last
-	loops   sync.WaitGroup
-	fatal   sync.Once
 }
 
 // New returns a node that is yet to Start.
@@ -111,7 +98,8 @@ func New(c Config) (*Agent, error) {
 	if c.OnFatal == nil {
 		c.OnFatal = exitProcess
 	}
-	a := &Agent{config: c, node: c.Node, logger: c.Logger, changed: make(chan struct{}, 1)}
+	a := &Agent{changed: make(chan struct{}, 1)}
+	a.config, a.node, a.logger = c, c.Node, c.Logger
 	a.layers = config.Layers{Static: c.Node.Kafka}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.watch = vfs.Watch(c.FS, vfs.DefaultHangLimit, func(op, path string, since time.Time) {
@@ -122,8 +110,8 @@ func New(c Config) (*Agent, error) {
 }
 
 // fail ends the node for something after which its answers can't be relied on.
-func (a *Agent) fail(err error) {
-	a.fatal.Do(func() { a.config.OnFatal(err) })
+func (b *base) fail(err error) {
+	b.fatal.Do(func() { b.config.OnFatal(err) })
 }
 
 // Start brings the node up and returns once it serves. A node of a cluster waits for the others that it needs, until ctx

@@ -13,9 +13,9 @@ const keepInterval = time.Second
 
 // keepLoop keeps this node connected to the others of its cluster, whether it has something to say to them or not: a node
 // is alive, for the controller, the leadership table and the choice of replicas, while it is connected.
-func (a *Agent) keepLoop() {
+func (c *contacts) keepLoop() {
 	wake := make(chan struct{}, 1)
-	defer a.gossip.Watch(func() {
+	defer c.gossip.Watch(func() {
 		select {
 		case wake <- struct{}{}:
 		default: // it will look at all members anyway
@@ -24,9 +24,9 @@ func (a *Agent) keepLoop() {
 	tick := time.NewTicker(keepInterval)
 	defer tick.Stop()
 	for {
-		a.peers.Keep(a.fellows())
+		c.peers.Keep(c.fellows())
 		select {
-		case <-a.ctx.Done():
+		case <-c.ctx.Done():
 			return
 		case <-wake:
 		case <-tick.C:
@@ -35,13 +35,13 @@ func (a *Agent) keepLoop() {
 }
 
 // fellows are the nodes of this node's cluster, as far as metadata or gossip know them.
-func (a *Agent) fellows() []replication.NodeID {
-	nodes := maps.Clone(a.machine.Image().Nodes)
+func (c *contacts) fellows() []replication.NodeID {
+	nodes := maps.Clone(c.machine.Image().Nodes)
 	if nodes == nil {
 		nodes = map[replication.NodeID]replication.Node{}
 	}
-	cluster := a.identity.clusterID()
-	for _, m := range a.gossip.Members() {
+	cluster := c.identity.clusterID()
+	for _, m := range c.gossip.Members() {
 		if cluster != "" && m.Cluster == cluster {
 			nodes[m.Node] = replication.Node{}
 		}

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
+	"sync/atomic"
 
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/internal/config"
@@ -17,72 +19,90 @@ import (
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
+// contacts is a node among others: its port, its identity, whom it knows, and what it knows of them.
+type contacts struct {
+	base
+	identity *identityStore
+	mux      *portmux.Mux
+	gate     *gate
+	self     replication.Node // as clients and peers are told
+	joiner   *joiner
+	joined   membershipResult
+	peers    *transport.Peers   // nil for a node without a cluster key
+	gossip   *membership.Gossip // likewise
+	machine  *controller.Machine
+	table    *leaders.Table
+	// What peers may ask for before it is there.
+	proposals atomic.Pointer[controller.Controller]
+	admin     atomic.Pointer[admin.Service]
+}
+
 // errStarting answers peers that ask for what is not there yet.
 var errStarting = errors.New("the node is starting")
 
 // listen opens the port. Peers are served from now on, because the node needs them to start; clients are when it is ready.
-func (a *Agent) listen(context.Context) error {
-	l, err := net.Listen("tcp", a.node.Listen)
+func (c *contacts) listen(context.Context) error {
+	l, err := net.Listen("tcp", c.node.Listen)
 	if err != nil {
 		return fmt.Errorf("%w (is another broker running? --listen chooses another address)", err)
 	}
-	a.mux = portmux.New(l, portmux.Options{Logger: a.logger, MaxSniffing: int(a.layers.Int("max.connections"))})
-	a.loops.Go(func() {
-		if err := a.mux.Serve(); err != nil {
-			a.logger.Error("the port failed", "error", err)
+	c.mux = portmux.New(l, portmux.Options{Logger: c.logger, MaxSniffing: int(c.layers.Int("max.connections"))})
+	c.loops.Go(func() {
+		if err := c.mux.Serve(); err != nil {
+			c.logger.Error("the port failed", "error", err)
 		}
 	})
-	host, port, err := a.node.AdvertisedAddress(a.Addr())
+	host, port, err := c.node.AdvertisedAddress(c.mux.Addr().String())
 	if err != nil {
 		return err
 	}
-	a.self = replication.Node{ID: a.node.NodeID, Host: host, Port: port, Rack: a.node.Rack}
-	a.gate = newGate(a.mux.Kafka())
-	a.loops.Go(a.gate.refuse)
+	c.self = replication.Node{ID: c.node.NodeID, Host: host, Port: port, Rack: c.node.Rack}
+	c.gate = newGate(c.mux.Kafka())
+	c.loops.Go(c.gate.refuse)
 	return nil
 }
 
 // meet starts the network between the nodes and the gossip, and finds this node's cluster.
-func (a *Agent) meet(ctx context.Context) error {
-	a.joiner = newJoiner(joinerOptions{
-		Store: a.identity, Self: a.self, Version: a.config.Version, Expect: a.node.BootstrapExpect, Join: len(a.node.Join) > 0,
-		Logger: a.logger, Now: a.config.Now,
+func (c *contacts) meet(ctx context.Context) error {
+	c.joiner = newJoiner(joinerOptions{
+		Store: c.identity, Self: c.self, Version: c.config.Version, Expect: c.node.BootstrapExpect, Join: len(c.node.Join) > 0,
+		Logger: c.logger, Now: c.config.Now,
 	})
-	if a.node.Clustered() {
-		key, warning, err := config.ReadClusterKey(a.node.ClusterKeyFile)
+	if c.node.Clustered() {
+		key, warning, err := config.ReadClusterKey(c.node.ClusterKeyFile)
 		if err != nil {
 			return err
 		}
 		if warning != "" {
-			a.logger.Warn(warning)
+			c.logger.Warn(warning)
 		}
-		a.makePeers(key)
-		if err := a.openGossip(key); err != nil {
+		c.makePeers(key)
+		if err := c.openGossip(key); err != nil {
 			return err
 		}
-		a.joiner.o.Gossip, a.joiner.o.Peers = a.gossip, a.peers
-		a.joiner.handle(a.peers)
-		a.loops.Go(a.keepLoop)
-		a.loops.Go(func() {
-			if err := a.peers.Serve(a.mux.Peers()); err != nil && a.ctx.Err() == nil {
-				a.logger.Error("the peers' listener failed", "error", err)
+		c.joiner.o.Gossip, c.joiner.o.Peers = c.gossip, c.peers
+		c.joiner.handle(c.peers)
+		c.loops.Go(c.keepLoop)
+		c.loops.Go(func() {
+			if err := c.peers.Serve(c.mux.Peers()); err != nil && c.ctx.Err() == nil {
+				c.logger.Error("the peers' listener failed", "error", err)
 			}
 		})
 	}
 	var err error
-	a.joined, err = a.joiner.run(ctx)
+	c.joined, err = c.joiner.run(ctx)
 	return err
 }
 
 // openGossip starts Serf. Whom it finds is a hint; a node that can't be what it says is told about.
-func (a *Agent) openGossip(key []byte) (err error) {
-	self := describeSelf(a.identity.get(), a.self, hostPort(a.self), a.config.Version, a.node.BootstrapExpect)
-	a.gossip, err = membership.Open(membership.Options{
-		Node: a.node.NodeID, Bind: a.node.Gossip, Advertise: a.node.GossipAdvertise, Key: key, Self: self, Join: a.node.Join,
-		Logger: a.logger, Now: a.config.Now,
+func (c *contacts) openGossip(key []byte) (err error) {
+	self := describeSelf(c.identity.get(), c.self, hostPort(c.self), c.config.Version, c.node.BootstrapExpect)
+	c.gossip, err = membership.Open(membership.Options{
+		Node: c.node.NodeID, Bind: c.node.Gossip, Advertise: c.node.GossipAdvertise, Key: key, Self: self, Join: c.node.Join,
+		Logger: c.logger, Now: c.config.Now,
 		OnStranger: func(m membership.Member) {
-			if err := a.joiner.foreign(m, len(a.machine.Image().Nodes)); err != nil {
-				a.fail(err)
+			if err := c.joiner.foreign(m, len(c.machine.Image().Nodes)); err != nil {
+				c.fail(err)
 			}
 		},
 	})
@@ -90,20 +110,20 @@ func (a *Agent) openGossip(key []byte) (err error) {
 }
 
 // makePeers makes the network between the nodes. Some handlers stand for parts that are made later; until then they say so.
-func (a *Agent) makePeers(key []byte) {
-	a.peers = transport.NewPeers(transport.PeersOptions{
-		Node: a.node.NodeID, Directory: a.identity.get().Directory, Version: a.config.Version, Key: key,
-		Cluster: a.identity.clusterID, Resolve: a.resolve, Admit: a.admit, OnPeer: a.peerMoved, Logger: a.logger, Now: a.config.Now,
+func (c *contacts) makePeers(key []byte) {
+	c.peers = transport.NewPeers(transport.PeersOptions{
+		Node: c.node.NodeID, Directory: c.identity.get().Directory, Version: c.config.Version, Key: key,
+		Cluster: c.identity.clusterID, Resolve: c.resolve, Admit: c.admit, OnPeer: c.peerMoved, Logger: c.logger, Now: c.config.Now,
 	})
-	a.peers.Handle(leaders.PushCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
-		return a.table.HandlePush(ctx, from.Node, body)
+	c.peers.Handle(leaders.PushCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
+		return c.table.HandlePush(ctx, from.Node, body)
 	})
-	a.peers.Handle(controller.ProposeCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
-		return a.proposals.Load().HandlePropose(ctx, from.Node, body)
+	c.peers.Handle(controller.ProposeCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
+		return c.proposals.Load().HandlePropose(ctx, from.Node, body)
 	})
 	for _, name := range admin.CallNames() {
-		a.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
-			s := a.admin.Load()
+		c.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
+			s := c.admin.Load()
 			if s == nil {
 				return nil, errStarting
 			}
@@ -113,24 +133,24 @@ func (a *Agent) makePeers(key []byte) {
 }
 
 // network is what the Raft groups of this node speak through.
-func (a *Agent) network() transport.Network {
-	if a.peers == nil {
+func (c *contacts) network() transport.Network {
+	if c.peers == nil {
 		return transport.None{}
 	}
-	return a.peers
+	return c.peers
 }
 
 // resolve finds a node's address. Of a node that gossip sees alive, gossip has the newest one. Of one that it has lost, what the
 // metadata says may be newer: a node that is back somewhere else has registered there.
-func (a *Agent) resolve(id replication.NodeID) (addr string, ok bool) {
+func (c *contacts) resolve(id replication.NodeID) (addr string, ok bool) {
 	var gossiped string
-	if a.gossip != nil {
-		m, _ := a.gossip.Find(id)
+	if c.gossip != nil {
+		m, _ := c.gossip.Find(id)
 		if gossiped = m.Addr; gossiped != "" && m.Status == membership.Alive {
 			return gossiped, true
 		}
 	}
-	if n, ok := a.machine.Image().Nodes[id]; ok {
+	if n, ok := c.machine.Image().Nodes[id]; ok {
 		return hostPort(n), true
 	}
 	return gossiped, gossiped != ""
@@ -141,34 +161,54 @@ func hostPort(n replication.Node) string {
 }
 
 // admit refuses a peer that says it is this node.
-func (a *Agent) admit(p transport.PeerInfo) error {
-	if p.Node == a.node.NodeID && p.Directory != a.identity.get().Directory {
+func (c *contacts) admit(p transport.PeerInfo) error {
+	if p.Node == c.node.NodeID && p.Directory != c.identity.get().Directory {
 		return fmt.Errorf("%w: node %d", ErrDuplicateNode, p.Node)
 	}
 	return nil
 }
 
 // peerMoved follows the connections to other nodes.
-func (a *Agent) peerMoved(id replication.NodeID, up bool) {
+func (c *contacts) peerMoved(id replication.NodeID, up bool) {
 	if up {
-		a.table.PeerUp(id)
+		c.table.PeerUp(id)
 	} else {
-		a.table.PeerDown(id)
+		c.table.PeerDown(id)
 	}
 }
 
 // oldAlive reports whether a process with a node id and a directory is connected.
-func (a *Agent) oldAlive(id replication.NodeID, dir controller.DirectoryID) bool {
-	if id == a.node.NodeID {
-		return a.identity.get().Directory == directoryID(dir)
+func (c *contacts) oldAlive(id replication.NodeID, dir controller.DirectoryID) bool {
+	if id == c.node.NodeID {
+		return c.identity.get().Directory == directoryID(dir)
 	}
-	if a.peers == nil {
+	if c.peers == nil {
 		return false
 	}
-	for _, p := range a.peers.Peers() {
+	for _, p := range c.peers.Peers() {
 		if p.Node == id && p.Directory == dir {
 			return true
 		}
 	}
 	return false
+}
+
+// live lists the nodes that this one is in touch with, and itself.
+func (c *contacts) live() []replication.NodeID {
+	nodes := []replication.NodeID{c.node.NodeID}
+	if c.peers != nil {
+		for _, p := range c.peers.Peers() {
+			nodes = append(nodes, p.Node)
+		}
+	}
+	slices.Sort(nodes)
+	return slices.Compact(nodes)
+}
+
+// callPeer reaches another node.
+func (c *contacts) callPeer(ctx context.Context, to replication.NodeID, name string, body []byte) ([]byte, error) {
+	if c.peers == nil {
+		return nil, transport.ErrUnreachable
+	}
+	return c.peers.Call(ctx, to, name, body)
 }

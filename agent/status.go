@@ -1,15 +1,12 @@
 package agent
 
 import (
-	"context"
-	"slices"
 	"time"
 
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/leaders"
-	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // statusInterval is how often a node looks at what the others should know of it; they are told only what has changed.
@@ -52,24 +49,4 @@ func (a *Agent) draining() bool {
 // drained reports whether a node was asked to give its leaderships away.
 func drained(im *controller.Image, id replication.NodeID) bool {
 	return config.Layers{Broker: im.NodeConfig[id], BrokerDefault: im.BrokerConfig}.Bool("quorlog.drain")
-}
-
-// live lists the nodes that this one is in touch with, and itself.
-func (a *Agent) live() []replication.NodeID {
-	nodes := []replication.NodeID{a.node.NodeID}
-	if a.peers != nil {
-		for _, p := range a.peers.Peers() {
-			nodes = append(nodes, p.Node)
-		}
-	}
-	slices.Sort(nodes)
-	return slices.Compact(nodes)
-}
-
-// callPeer reaches another node.
-func (a *Agent) callPeer(ctx context.Context, to replication.NodeID, name string, body []byte) ([]byte, error) {
-	if a.peers == nil {
-		return nil, transport.ErrUnreachable
-	}
-	return a.peers.Call(ctx, to, name, body)
 }

@@ -27,9 +27,9 @@ const (
 	// tenseTime is how long a group stays as it is, with short timeouts, after something that may lead to an election.
 	tenseTime = time.Second
 	// patrolPause is how often the patrol looks.
-	patrolPause = 40 * time.Millisecond
+	patrolPause = 20 * time.Millisecond
 	// alarmStep keeps the followers of a dead leader from becoming candidates at the same moment, and splitting the vote.
-	alarmStep = 40 * time.Millisecond
+	alarmStep = 60 * time.Millisecond
 )
 
 // Patrol watches the leaders of many groups, with one goroutine. A group without one keeps Raft's own timers.
@@ -208,5 +208,7 @@ func (g *Group) gone(in *instance, node replication.NodeID, now int64) {
 	c := &in.calm
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.alarm = max(now, in.heard.Load()+int64(g.o.Timing.Lease)) + int64(rank)*int64(alarmStep)
+	// From now on, not from when the leader was last heard: the others hear this news at the same moment, but last heard the
+	// leader at different ones.
+	c.alarm = now + int64(g.o.Timing.Lease) + int64(rank)*int64(alarmStep)
 }

@@ -45,7 +45,6 @@ func (l *link) Receive(rpc raft.RPC) {
 		}
 		rpc.Command = l.group.filter(req)
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
-		l.group.alert(in, now)
 		if leaderIsStale(in.node.Load(), now-in.heard.Load(), l.group.o.Timing) {
 			campaign(in.requests)
 		}

@@ -71,6 +71,7 @@ type sim struct {
 	served   log.Offset                       // highest watermark of any leader; none begins below it
 	leaderMu sync.Mutex
 	values   int
+	patrol   *Patrol // of every second seed
 }
 
 // newSim starts a cluster of n voters.
@@ -83,6 +84,9 @@ func newSim(t testing.TB, n int, seed uint64) *sim {
 func (s *sim) begin(n int, seed uint64) {
 	s.net, s.rng = transport.NewMem(0), rand.New(rand.NewPCG(seed, 7))
 	s.segment = 2 << 10
+	if seed%2 == 1 {
+		s.patrol = NewPatrol(nil)
+	}
 	s.leaders = make(map[log.Epoch]replication.NodeID)
 	for i := range n {
 		s.voters = append(s.voters, replication.ReplicaID{Node: replication.NodeID(i + 1)})
@@ -142,6 +146,17 @@ func (c counting) Receive(rpc raft.RPC) {
 	c.Handler.Receive(rpc)
 }
 
+// Heartbeat implements transport.Beater.
+func (c counting) Heartbeat(leader raft.ServerID, term uint64) (uint64, bool) {
+	c.n.mu.Lock()
+	plain := c.n.refuse || c.n.lose != nil
+	c.n.mu.Unlock()
+	if plain {
+		return 0, false
+	}
+	return c.Handler.(transport.Beater).Heartbeat(leader, term)
+}
+
 // tryStart turns the machine on, on what its disk holds.
 func (n *simNode) tryStart() error {
 	var err error
@@ -156,7 +171,7 @@ func (n *simNode) tryStart() error {
 		return err
 	}
 	o := Options{
-		Name: simGroup, Self: n.id, Log: n.log, Stable: n.votes.Group("g-0.0"), Network: intercept{n.s.net, n}, Owner: n, Timing: n.s.timing,
+		Name: simGroup, Self: n.id, Log: n.log, Stable: n.votes.Group("g-0.0"), Network: intercept{n.s.net, n}, Owner: n, Timing: n.s.timing, Patrol: n.s.patrol,
 		Logger: n.s.logger().With("node", n.id.Node),
 	}
 	for _, v := range n.s.voters {
@@ -263,6 +278,9 @@ func (s *sim) close() {
 	s.net.Heal()
 	for _, n := range s.nodes {
 		n.stop()
+	}
+	if s.patrol != nil {
+		s.patrol.Close()
 	}
 }
 

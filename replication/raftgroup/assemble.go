@@ -37,7 +37,10 @@ func (g *Group) assemble(in *instance) {
 			there[r] = g.link.end.RequestPreVote(id, raft.ServerAddress(id), ask, &raft.RequestPreVoteResponse{}) == nil
 		}
 		if missing := len(g.o.Bootstrap) - trues(there); missing <= (len(g.o.Bootstrap)-1)/2 {
-			campaign(in.requests)
+			// The last answer may have taken a while, and the order to campaign would depose whoever was elected meanwhile.
+			if leader, _ := node.LeaderWithID(); leader == "" {
+				campaign(in.requests)
+			}
 			return
 		}
 	}

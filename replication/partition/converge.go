@@ -41,7 +41,7 @@ type member struct {
 	id       replication.ReplicaID
 	voter    bool
 	inSync   bool
-	caughtUp bool // close enough to the end of the leader's log to vote
+	caughtUp bool // there, and close enough to the end of the leader's log to vote
 }
 
 // nextStep finds the next step from what a group is to what it is to be. One step changes one replica: Raft's rule for single
@@ -120,9 +120,10 @@ func (p *Partition) members() []member {
 	last := p.log.LastIndex()
 	describe := func(ids []replication.ReplicaID, voter bool) {
 		for _, id := range ids {
-			match := p.group.Match(id)
+			match, contact, _ := p.group.Progress(id)
+			there := p.m.o.Now().Sub(contact) <= p.m.o.ReplicaLag
 			all = append(all, member{
-				id: id, voter: voter, inSync: slices.Contains(inSync, id), caughtUp: match > 0 && match+catchUpEntries >= last,
+				id: id, voter: voter, inSync: slices.Contains(inSync, id), caughtUp: match > 0 && there && match+catchUpEntries >= last,
 			})
 		}
 	}

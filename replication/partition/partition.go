@@ -70,6 +70,10 @@ func newPartition(m *Manager, id replication.PartitionID, topic string, self rep
 	return p
 }
 
+// errOlder: what lies on disk is of a later incarnation than the assignment, which is out of date. The earlier one must not run:
+// its votes are forgotten.
+var errOlder = errors.New("partition: the assignment is older than the replica on disk")
+
 // start opens the replica's files and runs its group.
 func (p *Partition) start(a replication.Assignment) error {
 	defer close(p.started)
@@ -81,7 +85,10 @@ func (p *Partition) start(a replication.Assignment) error {
 	if err != nil {
 		return err
 	}
-	if meta.Incarnation < p.self.Incarnation {
+	switch {
+	case meta.Incarnation > p.self.Incarnation:
+		return fmt.Errorf("%w: %d is stored, %d was asked for", errOlder, meta.Incarnation, p.self.Incarnation)
+	case meta.Incarnation < p.self.Incarnation:
 		if meta, err = p.reborn(want); err != nil {
 			return err
 		}

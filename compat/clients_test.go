@@ -85,8 +85,10 @@ func TestForeignClients(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			argv := client(t)
-			node := testcluster.Start(t, testcluster.Options{})
-			testForeignClient(t, node, argv)
+			t.Run("one node", func(t *testing.T) { testForeignClient(t, testcluster.Start(t, testcluster.Options{}), argv) })
+			t.Run("three nodes", func(t *testing.T) {
+				testForeignClient(t, testcluster.StartCluster(t, testcluster.ClusterOptions{}).Node(2), argv)
+			})
 		})
 	}
 }
@@ -184,7 +186,7 @@ func createTopic(t *testing.T, node *testcluster.Node, name string, partitions i
 		kv[k] = &v
 	}
 	adm := kadm.NewClient(newClient(t, node))
-	resp, err := adm.CreateTopic(t.Context(), partitions, 1, kv, name)
+	resp, err := adm.CreateTopic(t.Context(), partitions, -1, kv, name)
 	if err != nil {
 		t.Fatalf("create %s: %v (%s)", name, err, resp.ErrMessage)
 	}

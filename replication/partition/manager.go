@@ -40,6 +40,7 @@ type Manager struct {
 	scrub   scrub
 	changes changes
 	patrol  *raftgroup.Patrol // nil for a node without peers
+	herald  *raftgroup.Herald // the same
 	fatal   sync.Once
 	ctx     context.Context // ends with Close
 	cancel  context.CancelFunc
@@ -71,7 +72,7 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if _, alone := o.Network.(transport.None); !alone {
-		m.patrol = raftgroup.NewPatrol(o.Now)
+		m.patrol, m.herald = raftgroup.NewPatrol(o.Now), raftgroup.NewHerald()
 	}
 	m.space.look(m)
 	m.changes.start(o.OnLeader)
@@ -285,6 +286,7 @@ func (m *Manager) Close(context.Context) error {
 	m.changes.stop()
 	if m.patrol != nil {
 		m.patrol.Close()
+		m.herald.Close()
 	}
 	return errors.Join(err, m.votes.Close())
 }

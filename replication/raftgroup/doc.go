@@ -20,13 +20,18 @@
 //
 //	Group.install -> Group.mu -> Group.lead.mu
 //
+//	pipe.sending -> isr.mu
+//
 // Under mu and lead.mu nothing of Raft is called but getters that do not wait.
 //
 // # Goroutines
 //
 //   - those of hashicorp/raft: three for each group, two more for each peer while it leads, one for a metric while it leads.
 //   - announce: one for each election won, until the epoch entry is applied or the leadership is lost.
+//   - campaignCalm: one for each leadership that is handed to this replica; ends when Raft has the order.
+//   - Patrol: one for all groups that it watches; ends with Close.
 //   - install: one for each InstallSnapshot received, until it is answered.
+//   - Herald.run: one for each node; sleeps while nothing is committed; ends with Close.
 //   - MetaGroup.catchUp: one for each election won; ends with a barrier's answer or the instance.
 //   - MetaGroup.Propose starts one that waits for Raft's answer.
 //   - MetaGroup.tellFollowers: one at a time, from a committed proposal until the followers have heard of it.

@@ -90,6 +90,9 @@ type Options struct {
 	Timing    Timing
 	// Patrol watches the leader in Raft's place while it is heard; nil: Raft does. Close it after the group.
 	Patrol *Patrol
+	// Herald tells followers soon what is committed; nil: they hear of it with the next entry, or after Timing.Commit. Close it
+	// after the group.
+	Herald *Herald
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -127,6 +130,7 @@ type instance struct {
 	heard    atomic.Int64   // when the last AppendEntries came, ns
 	fed      atomic.Int64   // when Raft was last shown a heartbeat, ns
 	calm     calm           // with Options.Patrol
+	news     news           // for Options.Herald
 	closing  atomic.Bool    // set under Group.mu; no more proposals
 	open     sync.WaitGroup // proposals without an answer, and announcements
 }

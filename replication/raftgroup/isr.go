@@ -54,6 +54,16 @@ func (i *isr) matched(id raft.ServerID, index, last log.Index, now time.Time) {
 	p.end, p.at = last, now
 }
 
+// confirmed is the log position that a follower has confirmed in this term; 0 if none.
+func (i *isr) confirmed(id raft.ServerID) uint64 {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if p := i.peers[id]; p != nil {
+		return uint64(p.match)
+	}
+	return 0
+}
+
 // late reports whether a follower has been behind for longer than lag.
 func (i *isr) late(id raft.ServerID, now time.Time, lag time.Duration) bool {
 	i.mu.Lock()

@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"errors"
 	"io"
+	"sync"
 
 	"github.com/hashicorp/raft"
 
@@ -49,12 +50,20 @@ func (l *link) Receive(rpc raft.RPC) {
 			campaign(in.requests)
 		}
 	case *raft.TimeoutNowRequest:
-		l.group.alert(in, now)
+		if l.group.isCalm(in) {
+			go l.group.campaignCalm(in, rpc, req)
+			return
+		}
 	case *raft.InstallSnapshotRequest:
 		// Not here: this goroutine feeds the instance that is about to be stopped.
 		go l.group.installSnapshot(rpc, req)
 		return
 	}
+	in.queue(rpc)
+}
+
+// queue gives a request to Raft, unless too many wait.
+func (in *instance) queue(rpc raft.RPC) {
 	select {
 	case in.requests <- rpc:
 	default:
@@ -215,13 +224,21 @@ func (w *wire) AppendEntriesPipeline(id raft.ServerID, to raft.ServerAddress) (r
 	if err != nil {
 		return nil, err
 	}
-	return &pipe{AppendPipeline: p, wire: w}, nil
+	out := &pipe{AppendPipeline: p, wire: w, to: id}
+	w.in.news.opened(out)
+	w.link.group.o.Herald.mark(w.in)
+	return out, nil
 }
 
-// pipe is a pipeline that a dead replica sends nothing through.
+// pipe is a pipeline that a dead replica sends nothing through. The group's Herald sends through it too.
 type pipe struct {
 	raft.AppendPipeline
 	wire *wire
+	to   raft.ServerID
+
+	sending sync.Mutex // held over a send, which waits while the window is full
+	sent    uint64     // the position that an answer to the newest request will confirm
+	told    uint64     // the commit index that the follower will have accepted then
 }
 
 // AppendEntries implements raft.AppendPipeline.
@@ -229,7 +246,17 @@ func (p *pipe) AppendEntries(args *raft.AppendEntriesRequest, resp *raft.AppendE
 	if err := p.wire.link.group.dead(p.wire.in); err != nil {
 		return nil, err
 	}
+	p.sending.Lock()
+	defer p.sending.Unlock()
+	p.sent = max(p.sent, transport.Confirmed(args))
+	p.told = max(p.told, min(args.LeaderCommitIndex, transport.Confirmed(args)))
 	return p.AppendPipeline.AppendEntries(args, resp)
+}
+
+// Close implements raft.AppendPipeline.
+func (p *pipe) Close() error {
+	p.wire.in.news.closed(p)
+	return p.AppendPipeline.Close()
 }
 
 // AppendEntries implements raft.Transport.

@@ -55,6 +55,9 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		return answers
 	}
 	m.group.o.Owner.Applied()
+	if last := logs[len(logs)-1]; m.in.leading.Load() == last.Term && m.in.news.committed(last.Index, last.Term) {
+		m.group.o.Herald.mark(m.in)
+	}
 	if epoch >= 0 {
 		m.group.epochApplied(m.in, epoch, leader)
 	} else {

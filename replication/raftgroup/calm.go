@@ -145,11 +145,35 @@ func (g *Group) soothe(in *instance, now int64) bool {
 	return true
 }
 
+func (g *Group) isCalm(in *instance) bool {
+	in.calm.mu.Lock()
+	defer in.calm.mu.Unlock()
+	return in.calm.mood == moodCalm
+}
+
+// campaignCalm gives a calm Raft the leader's order to campaign. As a candidate it must have its own timeouts. But when they
+// come back it looks at once, and has not heard of the leader for longer; it would begin the usual campaign, with a vote before
+// the vote, which everybody refuses, and miss the order. So it is shown a heartbeat first. The order came from the leader: that
+// is one.
+func (g *Group) campaignCalm(in *instance, rpc raft.RPC, req *raft.TimeoutNowRequest) {
+	node := in.node.Load()
+	term := node.CurrentTerm() // before the leader: if the term moves on, the heartbeat is an old one
+	if _, leader := node.LeaderWithID(); leader != "" && leader == raft.ServerID(req.ID) {
+		got := make(chan raft.RPCResponse, 1)
+		in.queue(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: req.RPCHeader, Leader: req.Addr, Term: term}, RespChan: got})
+		timer := time.NewTimer(g.o.Timing.Heartbeat)
+		defer timer.Stop()
+		select {
+		case <-got:
+		case <-timer.C:
+		}
+	}
+	g.alert(in, g.o.Now().UnixNano())
+	in.queue(rpc)
+}
+
 // alert gives Raft its own timeouts back, before something that may lead to an election.
 func (g *Group) alert(in *instance, now int64) {
-	if g.o.Patrol == nil {
-		return
-	}
 	c := &in.calm
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -167,8 +191,10 @@ func (g *Group) look(in *instance, now int64) {
 	mood, patience, tense, alarm := c.mood, c.patience, c.tense, c.alarm
 	c.mu.Unlock()
 	switch {
-	case alarm != 0 && now >= alarm:
-		g.raise(in, now)
+	case alarm != 0:
+		if now >= alarm { // not before, or two followers may be at it together again
+			g.raise(in, now)
+		}
 	case mood == moodAlarmed && now >= tense:
 		g.alert(in, now)
 	case mood == moodCalm && (now-in.heard.Load() > patience || in.node.Load().State() != raft.Follower):

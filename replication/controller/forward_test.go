@@ -157,3 +157,29 @@ func TestForwardingErrors(t *testing.T) {
 		}
 	})
 }
+
+// A node that has lost its disk may register through one that has just started and knows nothing yet: that one must look
+// again, not refuse for ever.
+func TestRegisterThroughANodeThatIsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, f := newFar(t, Options{})
+		defer c.Close()
+		late := func(cmd *metapb.Command) {
+			data, err := encodeCommand(cmd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.index++
+			index := f.index
+			f.machine.Apply(index, data)
+			time.AfterFunc(time.Duration(index)*time.Millisecond, func() { f.here.Apply(index, data) }) // in order, before all that comes
+		}
+		late(&metapb.Command{Kind: &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: NewClusterID(), Nodes: 3}}})
+		before := replication.Node{ID: 3, Host: "h", Port: 1}
+		late(registerCommand(RegisterRequest{Node: before, Directory: DirectoryID{1}}))
+		got, err := c.Register(t.Context(), RegisterRequest{Node: before, Directory: DirectoryID{2}})
+		if err != nil || !got.Renewed {
+			t.Errorf("%+v, %v", got, err)
+		}
+	})
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"errors"
 
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller/metapb"
@@ -55,6 +56,10 @@ func (c *Controller) Register(ctx context.Context, q RegisterRequest) (Registere
 			cmd.GetRegisterNode().Renew, cmd.GetRegisterNode().KnownDirectory = true, r.Directory[:]
 		}
 		result, err := c.submitRepeatable(ctx, cmd)
+		if errors.Is(err, ErrDirectoryChanged) && !lost {
+			// The controller knows of a directory of which this node has not heard yet: it has just started. By now it has.
+			return errConflict
+		}
 		if err == nil {
 			out = Registered{Meta: result.Replica, ClusterID: result.ClusterID, Renewed: result.Renewed}
 		}

@@ -79,6 +79,7 @@ type Agent struct {
 
 	changed chan struct{} // wakes reconcile
 	offline sync.Map      // of PartitionID: why, as it was said last
+	low     atomic.Pointer[map[replication.NodeID]bool]
 }
 
 // New returns a node that is yet to Start.
@@ -136,7 +137,7 @@ func (a *Agent) openData(context.Context) (err error) {
 func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	a.partitions, err = partition.NewManager(partition.Options{
 		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Network: a.network(), Logger: a.logger, Now: a.config.Now,
-		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard,
+		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard, LowSpace: a.lowSpace,
 		ReplicaLag:      a.layers.Duration("replica.lag.time.max.ms"),
 		CheckpointBytes: a.layers.Int("log.checkpoint.bytes"), ProducerExpiry: a.layers.Duration("producer.id.expiration.ms"),
 	})

@@ -17,7 +17,8 @@ const (
 	balanceStep = 16
 )
 
-// moveLoop brings replicas and leaderships to where they are to be: reassignments, drained nodes, damaged replicas.
+// moveLoop brings replicas and leaderships to where they are to be: reassignments, nodes that are drained or whose disk is full,
+// damaged replicas.
 func (a *Agent) moveLoop() {
 	tick := time.NewTicker(convergeInterval)
 	defer tick.Stop()
@@ -28,7 +29,7 @@ func (a *Agent) moveLoop() {
 		case <-tick.C:
 		}
 		a.partitions.Converge(a.ctx, a.finishMove)
-		if a.draining() {
+		if a.draining() || a.partitions.Full() {
 			ctx, cancel := context.WithTimeout(a.ctx, handOverPatience)
 			a.partitions.HandOver(ctx, a.mayLead)
 			cancel()
@@ -87,7 +88,7 @@ func (a *Agent) balanceLoop() {
 			return
 		case <-tick.C:
 		}
-		if a.controller.Image().Layers().Bool("auto.leader.rebalance.enable") && !a.draining() {
+		if a.controller.Image().Layers().Bool("auto.leader.rebalance.enable") && !a.draining() && !a.partitions.Full() {
 			a.partitions.Balance(a.ctx, a.mayLead, balanceStep)
 		}
 	}

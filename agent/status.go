@@ -38,7 +38,21 @@ func (a *Agent) statusLoop() {
 func (a *Agent) tellStatus() {
 	a.table.UpdateStatus(func(s *leaders.NodeStatus) {
 		s.MetaApplied, s.Draining, s.Version = a.machine.Applied(), a.draining(), a.config.Version
+		s.LowSpace = a.partitions != nil && a.partitions.Full()
 	})
+	low := map[replication.NodeID]bool{}
+	for id := range a.machine.Image().Nodes {
+		if s, ok := a.table.Status(id); ok && s.LowSpace {
+			low[id] = true
+		}
+	}
+	a.low.Store(&low)
+}
+
+// lowSpace tells that a node's disk is nearly full, as far as it was connected and said so. It is asked for each batch.
+func (a *Agent) lowSpace(id replication.NodeID) bool {
+	low := a.low.Load()
+	return low != nil && (*low)[id]
 }
 
 // draining reports whether this node gives its leaderships away: it is asked to, or it stops.

@@ -111,12 +111,28 @@ func (p *Partition) acceptable(anyISR bool) error {
 	if p.m.space.full() {
 		return fmt.Errorf("%w: the disk is full", replication.ErrStorage)
 	}
+	if n, low := p.lowReplica(); low {
+		return fmt.Errorf("%w: the disk of node %d, which has a replica, is full", replication.ErrStorage, n)
+	}
 	if least := p.config.Load().MinInsyncReplicas; least > 1 && !anyISR {
 		if n := len(p.group.InSync(p.m.o.ReplicaLag)); n < least {
 			return fmt.Errorf("%w: %d of %d", replication.ErrNotEnoughReplicas, n, least)
 		}
 	}
 	return nil
+}
+
+// lowReplica finds a node with a replica whose disk is nearly full. All that a leader stores, its followers must.
+func (p *Partition) lowReplica() (replication.NodeID, bool) {
+	if p.m.o.LowSpace == nil {
+		return replication.NoNode, false
+	}
+	for _, r := range p.assignment.Load().Replicas {
+		if r.Node != p.self.Node && p.m.o.LowSpace(r.Node) {
+			return r.Node, true
+		}
+	}
+	return replication.NoNode, false
 }
 
 // minWeight is what a batch counts at least in the queue: a tiny one costs memory beside its bytes.

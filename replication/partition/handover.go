@@ -91,7 +91,7 @@ func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) boo
 					continue // Leading tells
 				}
 				if errors.Is(err, ErrNoHeir) {
-					p.logger.Info("the leadership stays: nobody can take it over")
+					p.logger.Debug("the leadership stays: nobody can take it over")
 					return nil
 				}
 				select {

@@ -118,6 +118,9 @@ func (m *Manager) CheckSpace() {
 	m.space.keepBallast(m)
 }
 
+// Full tells that this node's disk is nearly full, so that it takes no batches.
+func (m *Manager) Full() bool { return m.space.full() }
+
 func (m *Manager) softFree(total uint64) uint64 {
 	switch {
 	case m.o.SoftFree < 0:

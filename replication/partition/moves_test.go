@@ -51,7 +51,7 @@ func (w *world) start(nodes ...replication.NodeID) {
 		if w.disks[n] == nil {
 			w.disks[n] = vfs.NewMem()
 		}
-		w.nodes[n] = open(w.t, Options{DataDir: "/d", FS: w.disks[n], Node: n, Network: w.net, CheckpointBytes: 16 << 10})
+		w.nodes[n] = open(w.t, Options{DataDir: "/d", FS: w.disks[n], Node: n, Network: w.net, CheckpointBytes: 16 << 10, LowSpace: w.lowSpace})
 	}
 	w.assign(w.assignment())
 }
@@ -466,4 +466,33 @@ func TestLateFounders(t *testing.T) {
 			w.same()
 		})
 	}
+}
+
+// While the disk of a node with a replica is nearly full, its leaders take no batches; reads and retention go on.
+func TestLowSpaceElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, replication.Assignment{Replicas: rids(1, 2, 3)})
+		defer w.close()
+		w.start(1, 2, 3)
+		p := w.leader()
+		mustAppend(t, p, batch.BuildOptions{}, "before")
+		low := func(n replication.NodeID, yes bool) {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.mu.low[n] = yes
+		}
+		follower := 1 + p.self.Node%3
+		low(4, true) // no replica there
+		mustAppend(t, p, batch.BuildOptions{}, "other")
+		low(follower, true)
+		_, err := p.Append(frameOf(t, batch.BuildOptions{}, "refused")).Wait(ctx)
+		if !errors.Is(err, replication.ErrStorage) || !strings.Contains(err.Error(), fmt.Sprintf("node %d", follower)) {
+			t.Errorf("the answer is %v", err)
+		}
+		if got := readAll(t, p, 0); !slices.Equal(got, []string{"before", "other"}) {
+			t.Errorf("the log holds %v", got)
+		}
+		low(follower, false)
+		mustAppend(t, p, batch.BuildOptions{}, "after")
+	})
 }

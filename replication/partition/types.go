@@ -58,6 +58,9 @@ type Options struct {
 	// SoftFree is the free space, in bytes, below which batches are refused; negative: none are. The default is a fiftieth of
 	// the disk, within 64 MiB and 1 GiB.
 	SoftFree int64
+	// LowSpace tells that another node's disk is nearly full. What has a replica there takes no batches: it would have to store
+	// them too. It is asked for each batch; nil: no node's is.
+	LowSpace func(replication.NodeID) bool
 	// BallastBytes is the size of a file that is deleted when the disk is full nevertheless, so that elections and the
 	// advance of log starts still find room; negative: no such file.
 	BallastBytes int64

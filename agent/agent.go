@@ -33,6 +33,7 @@ import (
 	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/log/vfs"
+	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/leaders"
 	"github.com/quorlog/quorlog/replication/partition"

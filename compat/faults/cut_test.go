@@ -71,8 +71,9 @@ func TestCuts(t *testing.T) {
 		} else {
 			idle(time.Duration(1+rng.IntN(3)) * time.Second)
 		}
-		gap, _ := l.Probers[0].Gap()
 		c.Network.Heal(t)
+		awaitAcks(t, l.Probers[0], 3)
+		gap, _ := l.Probers[0].Gap()
 		awaitWhole(t, c, l.Topic, l.o.Partitions)
 		t.Logf("%s: %v without acknowledgement", cut.name, gap.Round(time.Millisecond))
 	}

@@ -182,10 +182,12 @@ func (p *Prober) understand(resp *kmsg.ProduceResponse) (int64, error) {
 	if err == nil {
 		return part.BaseOffset, nil
 	}
+	tried := p.leader
 	p.leader = ""
 	for _, b := range resp.Brokers {
-		if b.NodeID == part.CurrentLeader.LeaderID {
-			p.leader = net.JoinHostPort(b.Host, fmt.Sprint(b.Port))
+		// Whoever refuses and names itself does not know either.
+		if addr := net.JoinHostPort(b.Host, fmt.Sprint(b.Port)); b.NodeID == part.CurrentLeader.LeaderID && addr != tried {
+			p.leader = addr
 		}
 	}
 	return 0, err

@@ -78,7 +78,7 @@ func TestRefusedNodes(t *testing.T) {
 		if n.ExitError() == nil {
 			t.Error("the second node 2 ended with exit code 0")
 		}
-		if log := n.Log(); !strings.Contains(log, "node id") {
+		if log := n.Log(); !strings.Contains(log, "node's id") {
 			t.Errorf("the log does not say what is wrong:\n%s", log)
 		}
 	})

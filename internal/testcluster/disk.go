@@ -56,7 +56,7 @@ func NewDiskAt(t testing.TB, image string, megabytes int) *Disk {
 	if err := errors.Join(file.Truncate(int64(megabytes)<<20), file.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command("mkfs.ext4", "-q", "-F", image).CombinedOutput(); err != nil {
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-m", "0", image).CombinedOutput(); err != nil {
 		Missing(t, "mkfs.ext4", fmt.Errorf("%w: %s", err, out))
 	}
 	out, err := exec.Command("losetup", "--find", "--show", image).CombinedOutput()
@@ -99,7 +99,8 @@ func (d *Disk) Restore(t testing.TB) {
 	}
 }
 
-// Fill writes a file until the disk is full and then gives leave bytes back. Removing the file empties the disk again.
+// Fill writes a file until so many bytes are left, and not less at any moment: what meets the very end of a disk in the middle
+// of a write is another matter. Removing the file empties the disk again.
 func (d *Disk) Fill(t testing.TB, name string, leave int64) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(d.Dir, name))
@@ -108,15 +109,22 @@ func (d *Disk) Fill(t testing.TB, name string, leave int64) {
 	}
 	defer func() { _ = f.Close() }()
 	chunk := make([]byte, 1<<20)
-	size := int64(0)
-	for {
-		n, err := f.Write(chunk)
-		size += int64(n)
-		if err != nil {
-			break
+	for d.Free(t) > leave+int64(len(chunk)) {
+		if _, err := f.Write(chunk); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Sync(); err != nil { // space is taken when it is written, not before
+			t.Fatal(err)
 		}
 	}
-	if err := errors.Join(f.Truncate(max(0, size-leave)), f.Sync()); err != nil {
+}
+
+// Free is how many bytes are left.
+func (d *Disk) Free(t testing.TB) int64 {
+	t.Helper()
+	var s unix.Statfs_t
+	if err := unix.Statfs(d.Dir, &s); err != nil {
 		t.Fatal(err)
 	}
+	return int64(s.Bavail) * s.Bsize
 }

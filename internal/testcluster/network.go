@@ -26,14 +26,14 @@ const ClientHost = 0
 
 var networks atomic.Int32
 
-// NewNetwork makes namespaces for nodes 1..nodes that live as long as the test. It needs root, ip and nft, and skips the
+// NewNetwork makes namespaces for nodes 1..nodes that live as long as the test. It needs root, ip, nft and nsenter, and skips the
 // test where they are missing.
 func NewNetwork(t testing.TB, nodes int) *Network {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		Missing(t, "network namespaces", errors.New("not root"))
 	}
-	for _, tool := range []string{"ip", "nft"} {
+	for _, tool := range []string{"ip", "nft", "nsenter"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			Missing(t, tool, err)
 		}

@@ -56,7 +56,7 @@ func (g *Group) installState(data io.Reader, req *raft.InstallSnapshotRequest, r
 		return err
 	}
 	if !g.holds(state) {
-		g.logger.Info("resetting to the leader's first segment", "boundary", state.Index, "term", state.Term, "offset", state.Offset)
+		g.logger.Info("resetting to the leader's first segment", "boundary", state.Index, "term", state.Term, "offset", state.Offset, "bytes", req.Size)
 		if err := g.o.Log.Reset(state); err != nil {
 			in.store.Poison(err)
 			return err

@@ -1,14 +1,12 @@
 package raftgroup
 
 import (
+	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/quorlog/quorlog/replication"
 )
 
 // A follower that hears from its leader is calm. Raft's timers would wake the process several times in a second for each
@@ -79,7 +77,7 @@ func (p *Patrol) run() {
 		now := p.now().UnixNano()
 		for _, g := range groups {
 			if in := g.current(); in != nil {
-				g.look(in, now)
+				in.calm.look(now)
 			}
 		}
 		clear(groups)
@@ -110,6 +108,10 @@ const (
 
 // calm is a follower's mood. Its lock is held while Raft's timeouts are set, so that they agree.
 type calm struct {
+	in     *instance
+	timing Timing
+	logger *slog.Logger
+
 	mu       sync.Mutex
 	mood     mood
 	patience int64 // how long the leader may be silent, ns: drawn anew each time, as Raft does
@@ -118,18 +120,17 @@ type calm struct {
 }
 
 // setTimeouts sets Raft's timeouts. If one is lowered, Raft looks at once.
-func (g *Group) setTimeouts(in *instance, heartbeat, election time.Duration) {
-	node := in.node.Load()
-	c := node.ReloadableConfig()
-	c.HeartbeatTimeout, c.ElectionTimeout = heartbeat, election
-	if err := node.ReloadConfig(c); err != nil {
-		g.logger.Error("raft takes no new timeouts", "heartbeat", heartbeat, "err", err)
+func (c *calm) setTimeouts(heartbeat, election time.Duration) {
+	node := c.in.node.Load()
+	config := node.ReloadableConfig()
+	config.HeartbeatTimeout, config.ElectionTimeout = heartbeat, election
+	if err := node.ReloadConfig(config); err != nil {
+		c.logger.Error("raft takes no new timeouts", "heartbeat", heartbeat, "err", err)
 	}
 }
 
 // soothe makes a follower calm that has just heard from its leader. It reports whether it is.
-func (g *Group) soothe(in *instance, now int64) bool {
-	c := &in.calm
+func (c *calm) soothe(now int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.alarm = 0
@@ -139,102 +140,88 @@ func (g *Group) soothe(in *instance, now int64) bool {
 	if now < c.tense {
 		return false
 	}
-	t := g.o.Timing
+	t := c.timing
 	c.mood, c.patience = moodCalm, int64(t.Heartbeat)+rand.Int64N(int64(t.Heartbeat))
-	g.setTimeouts(in, calmFactor*t.Heartbeat, calmFactor*t.Election)
+	c.setTimeouts(calmFactor*t.Heartbeat, calmFactor*t.Election)
 	return true
 }
 
-func (g *Group) isCalm(in *instance) bool {
-	in.calm.mu.Lock()
-	defer in.calm.mu.Unlock()
-	return in.calm.mood == moodCalm
+func (c *calm) is(m mood) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.mood == m
 }
 
-// campaignCalm gives a calm Raft the leader's order to campaign. As a candidate it must have its own timeouts. But when they
+// campaign gives a calm Raft the leader's order to campaign. As a candidate it must have its own timeouts. But when they
 // come back it looks at once, and has not heard of the leader for longer; it would begin the usual campaign, with a vote before
 // the vote, which everybody refuses, and miss the order. So it is shown a heartbeat first. The order came from the leader: that
 // is one.
-func (g *Group) campaignCalm(in *instance, rpc raft.RPC, req *raft.TimeoutNowRequest) {
-	node := in.node.Load()
+func (c *calm) campaign(rpc raft.RPC, req *raft.TimeoutNowRequest, now func() time.Time) {
+	node := c.in.node.Load()
 	term := node.CurrentTerm() // before the leader: if the term moves on, the heartbeat is an old one
 	if _, leader := node.LeaderWithID(); leader != "" && leader == raft.ServerID(req.ID) {
 		got := make(chan raft.RPCResponse, 1)
-		in.queue(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: req.RPCHeader, Leader: req.Addr, Term: term}, RespChan: got})
-		timer := time.NewTimer(g.o.Timing.Heartbeat)
+		c.in.queue(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: req.RPCHeader, Term: term}, RespChan: got})
+		timer := time.NewTimer(c.timing.Heartbeat)
 		defer timer.Stop()
 		select {
 		case <-got:
 		case <-timer.C:
 		}
 	}
-	g.alert(in, g.o.Now().UnixNano())
-	in.queue(rpc)
+	c.alert(now().UnixNano())
+	c.in.queue(rpc)
 }
 
 // alert gives Raft its own timeouts back, before something that may lead to an election.
-func (g *Group) alert(in *instance, now int64) {
-	c := &in.calm
+func (c *calm) alert(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tense = now + int64(tenseTime)
 	if c.mood != moodPlain {
 		c.mood = moodPlain
-		g.setTimeouts(in, g.o.Timing.Heartbeat, g.o.Timing.Election)
+		c.setTimeouts(c.timing.Heartbeat, c.timing.Election)
 	}
 }
 
 // look is the patrol's.
-func (g *Group) look(in *instance, now int64) {
-	c := &in.calm
+func (c *calm) look(now int64) {
 	c.mu.Lock()
 	mood, patience, tense, alarm := c.mood, c.patience, c.tense, c.alarm
 	c.mu.Unlock()
 	switch {
 	case alarm != 0:
 		if now >= alarm { // not before, or two followers may be at it together again
-			g.raise(in, now)
+			c.raise(now)
 		}
 	case mood == moodAlarmed && now >= tense:
-		g.alert(in, now)
-	case mood == moodCalm && (now-in.heard.Load() > patience || in.node.Load().State() != raft.Follower):
-		g.alert(in, now)
+		c.alert(now)
+	case mood == moodCalm && (now-c.in.heard.Load() > patience || c.in.node.Load().State() != raft.Follower):
+		c.alert(now)
 	}
 }
 
 // raise has Raft look for its leader with the shortest patience that it allows, which is the leader's lease: a leader that
 // reached nobody for so long has stepped down.
-func (g *Group) raise(in *instance, now int64) {
-	c := &in.calm
+func (c *calm) raise(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.alarm == 0 {
 		return // the leader was heard meanwhile
 	}
-	t := g.o.Timing
+	t := c.timing
 	c.alarm, c.mood, c.tense = 0, moodAlarmed, now+int64(tenseTime)
-	g.setTimeouts(in, calmFactor*t.Heartbeat, calmFactor*t.Election) // so that what follows lowers it
-	g.setTimeouts(in, t.Lease, t.Election)
+	c.setTimeouts(calmFactor*t.Heartbeat, calmFactor*t.Election) // so that what follows lowers it
+	c.setTimeouts(t.Lease, t.Election)
 }
 
-// gone notes that a node's process is: the connections broke, and nobody listens at its address any more. If it led this
-// group, there is no need to wait until its silence is long enough. A leader that lives is not hurt: the others, which hear
-// it, refuse their votes before the vote.
-func (g *Group) gone(in *instance, node replication.NodeID, now int64) {
-	r := in.node.Load()
-	_, id := r.LeaderWithID()
-	if leader, ok := parseReplica(id); !ok || leader.Node != node || r.State() != raft.Follower {
-		return
-	}
-	others := slices.DeleteFunc(g.Voters(), func(v replication.ReplicaID) bool { return v.Node == node })
-	rank := slices.Index(others, g.o.Self)
-	if rank < 0 {
-		return // no voter
-	}
-	c := &in.calm
+// gone notes that the leader's process is: the connections broke, and nobody listens at its address any more. There is no need
+// to wait until its silence is long enough. A leader that lives is not hurt: the others, which hear it, refuse their votes
+// before the vote. rank is this replica's place among those that might follow, so that they do not split the vote.
+func (c *calm) gone(rank int, now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// From now on, not from when the leader was last heard: the others hear this news at the same moment, but last heard the
 	// leader at different ones.
-	c.alarm = now + int64(g.o.Timing.Lease) + int64(rank)*int64(alarmStep)
+	c.alarm = now + int64(c.timing.Lease) + int64(rank)*int64(alarmStep)
 }

@@ -225,6 +225,7 @@ func (g *Group) config() *raft.Config {
 // start runs a new instance over the log as it is.
 func (g *Group) start(preferred bool) error {
 	in := &instance{requests: make(chan raft.RPC, queueLength), floor: g.o.Log.AppliedIndex()}
+	in.calm.in, in.calm.timing, in.calm.logger = in, g.o.Timing, g.logger
 	in.store = raftlog.NewStore(g.o.Log, g.fail)
 	snapshots := raftlog.NewSnapshots(g.o.Log)
 	snapshots.Arm()

@@ -47,7 +47,7 @@ func TestIdleNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	in := bufio.NewScanner(os.Stdin)
-	fmt.Println("listening", l.Addr())
+	report("listening", l.Addr())
 	in.Scan()
 	addrs := strings.Fields(in.Text())
 	peers := transport.NewPeers(transport.PeersOptions{
@@ -57,7 +57,7 @@ func TestIdleNode(t *testing.T) {
 	served := make(chan error, 1)
 	go func() { served <- peers.Serve(l) }()
 	host := newIdleHost(t, node, groups, peers)
-	fmt.Println("open")
+	report("open")
 	for in.Scan() && in.Text() != "end" {
 		if path, ok := strings.CutPrefix(in.Text(), "profile "); ok {
 			f, err := os.Create(path)
@@ -70,9 +70,12 @@ func TestIdleNode(t *testing.T) {
 			defer pprof.StopCPUProfile()
 		}
 		s := peers.Stats()
-		fmt.Println("state", host.leading.Load(), host.moves.Load(), usage(t).Microseconds(), s.BeatFrames, s.Beats, s.BytesSent)
+		report("state", host.leading.Load(), host.moves.Load(), usage(t).Microseconds(), s.BeatFrames, s.Beats, s.BytesSent)
 	}
 }
+
+// report writes a line to the process that started this one.
+func report(words ...any) { _, _ = fmt.Fprintln(os.Stdout, words...) }
 
 func usage(t *testing.T) time.Duration {
 	var u syscall.Rusage
@@ -95,14 +98,11 @@ type idleOwner struct {
 }
 
 func (o *idleOwner) Applied()         {}
-func (o *idleOwner) Failed(err error) { fmt.Println("failed", err) }
+func (o *idleOwner) Failed(err error) { report("failed", err) }
 func (o *idleOwner) Led(_ replication.Leader, local bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.host.moves.Add(1)
-	if os.Getenv("IDLE_TRACE") != "" {
-		fmt.Println(time.Now().Format("05.000"), "led", local)
-	}
 	if local != o.is {
 		o.is = local
 		if local {

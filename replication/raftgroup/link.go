@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"errors"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -50,8 +51,8 @@ func (l *link) Receive(rpc raft.RPC) {
 			campaign(in.requests)
 		}
 	case *raft.TimeoutNowRequest:
-		if l.group.isCalm(in) {
-			go l.group.campaignCalm(in, rpc, req)
+		if in.calm.is(moodCalm) {
+			go in.calm.campaign(rpc, req, l.group.o.Now)
 			return
 		}
 	case *raft.InstallSnapshotRequest:
@@ -86,7 +87,7 @@ func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok boo
 	}
 	now := g.o.Now().UnixNano()
 	in.heard.Store(now)
-	if !g.soothe(in, now) {
+	if !in.calm.soothe(now) {
 		return 0, false
 	}
 	if fed := in.fed.Load(); now-fed >= int64(feedFactor*g.o.Timing.Heartbeat) {
@@ -98,8 +99,19 @@ func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok boo
 
 // Gone implements transport.Witness.
 func (l *link) Gone(node replication.NodeID) {
-	if in := l.group.current(); in != nil && l.group.o.Patrol != nil {
-		l.group.gone(in, node, l.group.o.Now().UnixNano())
+	g := l.group
+	in := g.current()
+	if in == nil || g.o.Patrol == nil {
+		return
+	}
+	r := in.node.Load()
+	_, id := r.LeaderWithID()
+	if leader, ok := parseReplica(id); !ok || leader.Node != node || r.State() != raft.Follower {
+		return
+	}
+	others := slices.DeleteFunc(g.Voters(), func(v replication.ReplicaID) bool { return v.Node == node })
+	if rank := slices.Index(others, g.o.Self); rank >= 0 {
+		in.calm.gone(rank, g.o.Now().UnixNano())
 	}
 }
 

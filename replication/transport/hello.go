@@ -105,8 +105,8 @@ func readHello(r io.Reader) (h hello, raw []byte, err error) {
 }
 
 // prove is the MAC of one side ("dialled" or "accepted") over both hellos.
-func (p *Peers) prove(side string, dialled, accepted []byte) []byte {
-	m := hmac.New(sha256.New, p.key)
+func prove(key []byte, side string, dialled, accepted []byte) []byte {
+	m := hmac.New(sha256.New, key)
 	m.Write([]byte(side))
 	m.Write(dialled)
 	m.Write(accepted)
@@ -147,7 +147,7 @@ func (p *Peers) greet(nc net.Conn, r *bufio.Reader, l lane, wanted replication.N
 		return PeerInfo{}, err
 	}
 	theirs.info.Addr = nc.RemoteAddr().String()
-	if _, err := nc.Write(p.prove("dialled", said, heard)); err != nil {
+	if _, err := nc.Write(prove(p.key, "dialled", said, heard)); err != nil {
 		return theirs.info, err
 	}
 	verdict, err := r.ReadByte()
@@ -161,7 +161,7 @@ func (p *Peers) greet(nc net.Conn, r *bufio.Reader, l lane, wanted replication.N
 	if _, err := io.ReadFull(r, proof); err != nil {
 		return theirs.info, err
 	}
-	if !hmac.Equal(proof, p.prove("accepted", said, heard)) {
+	if !hmac.Equal(proof, prove(p.key, "accepted", said, heard)) {
 		return theirs.info, fmt.Errorf("%w: %w", ErrRefused, errKey)
 	}
 	if err := p.judge(mine, theirs, false); err != nil {
@@ -206,13 +206,13 @@ func (p *Peers) receive(nc net.Conn, r *bufio.Reader) (PeerInfo, lane, error) {
 		return theirs.info, theirs.lane, err
 	}
 	err = errKey
-	if hmac.Equal(proof, p.prove("dialled", heard, said)) {
+	if hmac.Equal(proof, prove(p.key, "dialled", heard, said)) {
 		err = p.judge(mine, theirs, true)
 	}
 	if err != nil {
 		return theirs.info, theirs.lane, errors.Join(err, refuse(nc, err))
 	}
-	_, err = nc.Write(append([]byte{0}, p.prove("accepted", heard, said)...))
+	_, err = nc.Write(append([]byte{0}, prove(p.key, "accepted", heard, said)...))
 	return theirs.info, theirs.lane, err
 }
 

@@ -94,7 +94,7 @@ func (c *inConn) handle(message []byte) error {
 			return err
 		}
 		return c.request(id, channel, len(message), nil, func(h raft.RPCHeader) any {
-			req.RPCHeader, req.Leader = h, h.Addr
+			req.RPCHeader = h
 			return req
 		})
 	case kindSnapshot:
@@ -103,7 +103,7 @@ func (c *inConn) handle(message []byte) error {
 			return err
 		}
 		return c.request(id, channel, len(message), data, func(h raft.RPCHeader) any {
-			req.RPCHeader, req.Leader = h, h.Addr
+			req.RPCHeader = h
 			return req
 		})
 	case kindVote, kindPreVote, kindCampaign:
@@ -238,7 +238,7 @@ func (c *inConn) vote(kind byte, message []byte) error {
 		req := &raft.RequestVoteRequest{Term: p.num(), LastLogIndex: p.num(), LastLogTerm: p.num()}
 		req.LeadershipTransfer = p.num()&flagTransfer != 0
 		build = func(h raft.RPCHeader) any {
-			req.RPCHeader, req.Candidate = h, h.Addr
+			req.RPCHeader = h
 			return req
 		}
 	case kindPreVote:
@@ -289,8 +289,7 @@ func (c *inConn) beats(message []byte) error {
 			}
 		}
 		got := make(chan raft.RPCResponse, 1)
-		h := header(r.from)
-		end.handler.Receive(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: h, Leader: h.Addr, Term: term}, RespChan: got})
+		end.handler.Receive(raft.RPC{Command: &raft.AppendEntriesRequest{RPCHeader: header(r.from), Term: term}, RespChan: got})
 		late = append(late, lateBeat{at, got})
 	}
 	if err := p.end(kindBeats); err != nil {

@@ -3,6 +3,7 @@ package raftgroup
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/raftlog"
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
@@ -147,4 +149,53 @@ func RecoverMeta(o MetaOptions, voters []replication.ReplicaID) error {
 		err = fmt.Errorf("metadata: %w", err)
 	}
 	return errors.Join(err, g.store.Close())
+}
+
+// VotersOfMeta are the voters of a stopped replica of the metadata group, by the newest configuration in its files.
+func VotersOfMeta(dir string) ([]replication.ReplicaID, error) {
+	if _, err := os.Stat(filepath.Join(dir, metaLogFile)); err != nil {
+		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	bolt, err := openBolt(dir)
+	if err != nil {
+		return nil, err
+	}
+	c, err := configurationOf(bolt, dir)
+	var voters []replication.ReplicaID
+	for _, s := range c.Servers {
+		if r, ok := parseReplica(s.ID); ok && s.Suffrage == raft.Voter {
+			voters = append(voters, r)
+		}
+	}
+	return voters, errors.Join(err, bolt.Close())
+}
+
+// configurationOf looks through the log from its end, and then at the newest snapshot.
+func configurationOf(bolt *raftboltdb.BoltStore, dir string) (raft.Configuration, error) {
+	first, err := bolt.FirstIndex()
+	if err != nil {
+		return raft.Configuration{}, err
+	}
+	last, err := bolt.LastIndex()
+	if err != nil {
+		return raft.Configuration{}, err
+	}
+	for i := last; i >= max(first, 1); i-- {
+		var l raft.Log
+		if err := bolt.GetLog(i, &l); err != nil {
+			return raft.Configuration{}, err
+		}
+		if l.Type == raft.LogConfiguration {
+			return raftlog.DecodeConfiguration(l.Data)
+		}
+	}
+	snapshots, err := raft.NewFileSnapshotStoreWithLogger(dir, metaSnapshots, newRaftLogger(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return raft.Configuration{}, err
+	}
+	all, err := snapshots.List()
+	if err != nil || len(all) == 0 {
+		return raft.Configuration{}, err
+	}
+	return all[0].Configuration, nil
 }

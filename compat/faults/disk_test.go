@@ -3,13 +3,18 @@ package faults
 import (
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
@@ -98,11 +103,52 @@ func TestBehindTheLogStart(t *testing.T) {
 			}
 			return ""
 		})
+		before := len(snapshots(c.Node(victim)))
 		c.StartAll(victim)
 		awaitWhole(t, c, l.Topic, 1)
+		await(t, func() string { return caughtUp(c, victim, l.Topic, ends[0]) })
+		got := snapshots(c.Node(victim))[before:]
+		if len(got) != 1 || got[0] > 16<<10 {
+			t.Errorf("the follower got %d snapshots, of %v bytes; want one of a few KiB", len(got), got)
+		}
+		t.Logf("snapshots, in bytes: %v", got)
 	}
 	l.Check()
 	compareFiles(t, c, l.Topic, 0)
+}
+
+// snapshots are the sizes of the snapshots that a node says it has taken, in bytes.
+func snapshots(n *testcluster.Node) (sizes []int) {
+	for line := range strings.Lines(n.Log()) {
+		var entry struct {
+			Message string `json:"msg"`
+			Bytes   int    `json:"bytes"`
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && strings.HasPrefix(entry.Message, "resetting to the leader's") {
+			sizes = append(sizes, entry.Bytes)
+		}
+	}
+	return sizes
+}
+
+// caughtUp asks a follower for a record that was written while it was down.
+func caughtUp(c *testcluster.Cluster, node int, topic string, beyond int64) string {
+	w, err := dialWire(context.Background(), c.Node(node).Addr)
+	if err != nil {
+		return err.Error()
+	}
+	defer w.close()
+	frames, err := w.fetch(topic, 0, beyond)
+	if errors.Is(err, kerr.OffsetOutOfRange) { // the log start has moved on meanwhile, and the follower knows it
+		return ""
+	}
+	if err == nil && len(frames) == 0 {
+		return "the follower has nothing yet"
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 // compareFiles stops the cluster and compares the bytes of a partition's segments, from the highest start of the files to

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 
@@ -33,6 +34,9 @@ var ErrPartlyRecovered = errors.New("some groups were not recovered")
 func Recover(c RecoverConfig) (err error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if _, err := os.Stat(filepath.Join(c.DataDir, identityFile)); err != nil {
+		return fmt.Errorf("no node's data directory: %w", err)
 	}
 	id, err := openIdentity(vfs.OS{}, c.DataDir, c.Node) // which locks the directory
 	if err != nil {

@@ -88,7 +88,7 @@ Without a subcommand it serves (the same as "quorlog serve").`,
 	root.AddCommand(
 		serve,
 		newTopic(client), newProduce(client), newConsume(client), newGroup(client),
-		newCluster(), newLog(), newBench(client), newVersion(),
+		newNode(client), newCluster(client), newRaft(client), newLog(), newBench(client), newVersion(),
 	)
 	return root
 }

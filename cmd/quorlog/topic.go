@@ -14,7 +14,8 @@ import (
 func newTopic(c *client) *cobra.Command {
 	cmd := &cobra.Command{Use: "topic", Aliases: []string{"topics"}, Short: "Create, list, describe, alter and delete topics"}
 	c.flags(cmd)
-	cmd.AddCommand(newTopicCreate(c), newTopicList(c), newTopicDescribe(c), newTopicDelete(c), newTopicAlter(c))
+	cmd.AddCommand(newTopicCreate(c), newTopicList(c), newTopicDescribe(c), newTopicDelete(c), newTopicAlter(c),
+		newTopicReassign(c), newTopicElectLeaders(c))
 	return cmd
 }
 

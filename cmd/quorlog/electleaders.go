@@ -1,0 +1,93 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+)
+
+func newTopicElectLeaders(c *client) *cobra.Command {
+	var partition int32
+	cmd := &cobra.Command{
+		Use:   "elect-leaders [TOPIC...]",
+		Short: "Give partitions back to their preferred leaders",
+		Long: `Elect-leaders has the preferred replica of each partition lead it, if it is in sync: of the topics named, or of all.
+The preferred replica is the first of a partition's replicas. The balancer does the same slowly by itself, unless
+auto.leader.rebalance.enable is false.
+
+There are no unclean elections: a partition that has lost a majority of its replicas is recovered with
+"quorlog raft recover", knowingly.`,
+		Example: "  quorlog topic elect-leaders\n  quorlog topic elect-leaders orders --partition 3",
+		RunE: func(cmd *cobra.Command, topics []string) error {
+			if partition >= 0 && len(topics) != 1 {
+				return withCode(exitUsage, errors.New("--partition needs one topic"))
+			}
+			s, err := c.open(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			items, err := s.electLeaders(cmd.Context(), topics, partition)
+			if err != nil {
+				return err
+			}
+			if len(items) == 0 && !c.json() {
+				fmt.Fprintln(cmd.OutOrStdout(), "every partition is led by its preferred replica")
+				return nil
+			}
+			return c.report(cmd.OutOrStdout(), "elected", items)
+		},
+	}
+	cmd.Flags().Int32Var(&partition, "partition", -1, "only this partition")
+	return cmd
+}
+
+// electLeaders asks for the elections that are needed and tells what came of them.
+func (s *session) electLeaders(ctx context.Context, topics []string, partition int32) ([]item, error) {
+	v, err := s.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	chosen, err := v.choose(topics, partition)
+	if err != nil {
+		return nil, err
+	}
+	wanted, preferred := make(kadm.TopicsSet), map[string]int32{}
+	for _, p := range chosen {
+		if target := p.target(); len(target) > 0 && p.Leader != target[0] {
+			wanted.Add(p.Topic, p.Partition)
+			preferred[p.name()] = target[0]
+		}
+	}
+	items := []item{}
+	if len(wanted) == 0 {
+		return items, nil // an empty list would ask for all
+	}
+	results, err := s.ElectLeaders(ctx, kadm.ElectPreferredReplica, wanted)
+	if err != nil {
+		return nil, err
+	}
+	for topic, partitions := range results {
+		for p, r := range partitions {
+			name := partitionName(topic, p)
+			items = append(items, item{name + ": node " + strconv.Itoa(int(preferred[name])), electionText(r)})
+		}
+	}
+	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.Name, b.Name) })
+	return items, nil
+}
+
+// electionText is an election's error. One that turned out not to be needed is none: the balancer was faster.
+func electionText(r kadm.ElectLeadersResult) string {
+	if errors.Is(r.Err, kerr.ElectionNotNeeded) {
+		return ""
+	}
+	return errorText(r.Err, r.ErrMessage)
+}

@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -35,12 +34,16 @@ func TestRecoverLoneSurvivor(t *testing.T) {
 	// Node 3 must have all: a majority may be the two that are lost.
 	last := c.Nodes()[2]
 	for _, p := range last.partitions.All() {
-		for {
-			if p.Status().Offsets.HighWatermark == leaderOf(ctx, t, c, p.ID()) {
-				break
+		moved := make(chan struct{}, 1)
+		stop := p.Watch(moved)
+		for p.Status().Offsets.HighWatermark < 10 {
+			select {
+			case <-moved:
+			case <-ctx.Done():
+				t.Fatalf("%s has not all: %+v", p.ID(), p.Status())
 			}
-			time.Sleep(10 * time.Millisecond)
 		}
+		stop()
 	}
 	nodes := c.nodes
 	c.nodes = nil // what runs at the test's end
@@ -95,21 +98,6 @@ func TestRecoverLoneSurvivor(t *testing.T) {
 	if created, err := kadm.NewClient(cl2).CreateTopic(ctx, 1, 1, nil, "new"); err != nil {
 		t.Fatal(err, created.Err)
 	}
-}
-
-// leaderOf is the high watermark of a partition's leader.
-func leaderOf(ctx context.Context, t *testing.T, c *Cluster, id replication.PartitionID) batch.Offset {
-	t.Helper()
-	for ctx.Err() == nil {
-		for _, n := range c.Nodes() {
-			if p, ok := n.partitions.Get(id); ok && p.Leading() {
-				return p.Status().Offsets.HighWatermark
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("no leader")
-	return 0
 }
 
 // A directory whose node runs, or that is none, is refused.

@@ -111,7 +111,7 @@ func (p *Partition) acceptable(anyISR bool) error {
 	if p.m.space.full() {
 		return fmt.Errorf("%w: the disk is full", replication.ErrStorage)
 	}
-	if n, low := p.lowReplica(); low {
+	if n, low := p.m.lowReplica(p.assignment.Load()); low {
 		return fmt.Errorf("%w: the disk of node %d, which has a replica, is full", replication.ErrStorage, n)
 	}
 	if least := p.config.Load().MinInsyncReplicas; least > 1 && !anyISR {
@@ -122,13 +122,13 @@ func (p *Partition) acceptable(anyISR bool) error {
 	return nil
 }
 
-// lowReplica finds a node with a replica whose disk is nearly full. All that a leader stores, its followers must.
-func (p *Partition) lowReplica() (replication.NodeID, bool) {
-	if p.m.o.LowSpace == nil {
+// lowReplica finds another node with a replica whose disk is nearly full. All that a leader stores, its followers must.
+func (m *Manager) lowReplica(a *replication.Assignment) (replication.NodeID, bool) {
+	if m.o.LowSpace == nil {
 		return replication.NoNode, false
 	}
-	for _, r := range p.assignment.Load().Replicas {
-		if r.Node != p.self.Node && p.m.o.LowSpace(r.Node) {
+	for _, r := range a.Replicas {
+		if r.Node != m.o.Node && m.o.LowSpace(r.Node) {
 			return r.Node, true
 		}
 	}
@@ -152,18 +152,18 @@ func (p *Partition) reserve(pd *Pending) error {
 	ctx, cancel := context.WithTimeout(p.m.ctx, p.m.o.QueueWait)
 	defer cancel()
 	if err := p.queue.Acquire(ctx, w); err != nil {
-		return p.noRoom()
+		return p.m.noRoom()
 	}
 	if err := p.m.queue.Acquire(ctx, w); err != nil {
 		p.queue.Release(w)
-		return p.noRoom()
+		return p.m.noRoom()
 	}
 	pd.weight = w
 	return nil
 }
 
-func (p *Partition) noRoom() error {
-	if p.m.ctx.Err() != nil {
+func (m *Manager) noRoom() error {
+	if m.ctx.Err() != nil {
 		return ErrClosed
 	}
 	return replication.ErrOverloaded

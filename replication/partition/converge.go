@@ -113,8 +113,11 @@ func rank(m member, self replication.ReplicaID) int {
 	return 0
 }
 
+// mover brings the replicas of a partition that this node leads, and its leadership, to where they are to be.
+type mover struct{ *Partition }
+
 // members describes the group of a partition that this replica leads.
-func (p *Partition) members() []member {
+func (p mover) members() []member {
 	var all []member
 	inSync := p.group.InSync(p.m.o.ReplicaLag)
 	last := p.log.LastIndex()
@@ -133,7 +136,7 @@ func (p *Partition) members() []member {
 }
 
 // converge takes steps until the group is what it is to be, or has to wait. Moved tells that it is the former.
-func (p *Partition) converge(ctx context.Context) (done bool, err error) {
+func (p mover) converge(ctx context.Context) (done bool, err error) {
 	for ctx.Err() == nil && p.Leading() {
 		s := nextStep(p.self, p.members(), p.Assignment().Target())
 		if s.kind == stepAddLearner && p.m.feeding() >= catchingUp {
@@ -181,7 +184,8 @@ func (m *Manager) feeding() (n int) {
 func (m *Manager) Converge(ctx context.Context, reached func(id replication.PartitionID, voters []replication.ReplicaID)) {
 	var g errgroup.Group
 	g.SetLimit(convergeParallel)
-	for _, p := range m.All() {
+	for _, part := range m.All() {
+		p := mover{part}
 		if !p.Leading() || p.offlineErr() != nil || p.settled() {
 			continue
 		}
@@ -200,13 +204,13 @@ func (m *Manager) Converge(ctx context.Context, reached func(id replication.Part
 }
 
 // moving tells that the assignment names replicas that come or go.
-func (p *Partition) moving() bool {
+func (p mover) moving() bool {
 	a := p.assignment.Load()
 	return len(a.Adding)+len(a.Removing) > 0
 }
 
 // settled tells, cheaply, that there is nothing to converge.
-func (p *Partition) settled() bool {
+func (p mover) settled() bool {
 	if p.moving() {
 		return false
 	}

@@ -34,13 +34,13 @@ func (p *Partition) TransferLeadership(ctx context.Context, to replication.NodeI
 	}
 	for _, r := range p.group.Voters() {
 		if r.Node == to {
-			return p.transfer(ctx, r)
+			return mover{p}.transfer(ctx, r)
 		}
 	}
 	return fmt.Errorf("%w: node %d has no vote", ErrNoHeir, to)
 }
 
-func (p *Partition) transfer(ctx context.Context, to replication.ReplicaID) error {
+func (p mover) transfer(ctx context.Context, to replication.ReplicaID) error {
 	done := make(chan error, 1)
 	go func() { done <- p.group.TransferLeadership(to) }() // ends within an election timeout
 	select {
@@ -52,7 +52,7 @@ func (p *Partition) transfer(ctx context.Context, to replication.ReplicaID) erro
 }
 
 // heirs are the voters that could lead, the most advanced first.
-func (p *Partition) heirs(may func(replication.NodeID) bool) []replication.ReplicaID {
+func (p mover) heirs(may func(replication.NodeID) bool) []replication.ReplicaID {
 	inSync := p.group.InSync(p.m.o.ReplicaLag)
 	target := p.Assignment().Target()
 	heirs := slices.DeleteFunc(p.group.Voters(), func(r replication.ReplicaID) bool {
@@ -65,7 +65,7 @@ func (p *Partition) heirs(may func(replication.NodeID) bool) []replication.Repli
 }
 
 // handOver gives the leadership to the most advanced replica that may have it.
-func (p *Partition) handOver(ctx context.Context, may func(replication.NodeID) bool) error {
+func (p mover) handOver(ctx context.Context, may func(replication.NodeID) bool) error {
 	err := ErrNoHeir
 	for _, r := range p.heirs(may) {
 		if err = p.transfer(ctx, r); err == nil || ctx.Err() != nil {
@@ -80,7 +80,8 @@ func (p *Partition) handOver(ctx context.Context, may func(replication.NodeID) b
 func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) bool) {
 	var g errgroup.Group
 	g.SetLimit(handOverParallel)
-	for _, p := range m.All() {
+	for _, part := range m.All() {
+		p := mover{part}
 		if !p.Leading() || p.offlineErr() != nil || len(p.group.Voters()) < 2 {
 			continue
 		}
@@ -108,7 +109,8 @@ func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) boo
 // Balance hands leaderships to the preferred replicas of their partitions, where these are in sync and may lead, at most limit
 // of them. It returns how many it handed over.
 func (m *Manager) Balance(ctx context.Context, may func(replication.NodeID) bool, limit int) (moved int) {
-	for _, p := range m.All() {
+	for _, part := range m.All() {
+		p := mover{part}
 		if moved >= limit || ctx.Err() != nil {
 			return moved
 		}

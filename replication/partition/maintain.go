@@ -28,7 +28,7 @@ func (m *Manager) Maintain(ctx context.Context) {
 		if p.offlineErr() != nil || p.group == nil {
 			continue
 		}
-		if err := p.maintain(ctx); err != nil && !p.maintenanceFailed(err) {
+		if err := (upkeep{p}).maintain(ctx); err != nil && !p.maintenanceFailed(err) {
 			p.logger.Warn("maintenance", "err", err)
 		}
 	}
@@ -47,7 +47,10 @@ func (p *Partition) maintenanceFailed(err error) bool {
 	return false
 }
 
-func (p *Partition) maintain(ctx context.Context) error {
+// upkeep is what is done with a partition now and then.
+type upkeep struct{ *Partition }
+
+func (p upkeep) maintain(ctx context.Context) error {
 	if _, err := p.log.Roll(p.m.o.Now()); err != nil {
 		return err
 	}
@@ -64,7 +67,7 @@ func (p *Partition) maintain(ctx context.Context) error {
 }
 
 // retain advances the log start past what may go.
-func (p *Partition) retain(ctx context.Context, cfg *replication.TopicConfig) error {
+func (p upkeep) retain(ctx context.Context, cfg *replication.TopicConfig) error {
 	start, ok := p.log.RetentionStart(p.m.o.Now(), cfg.RetentionTime, cfg.RetentionBytes)
 	if !ok {
 		return nil

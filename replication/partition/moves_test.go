@@ -1,5 +1,7 @@
 package partition
 
+//quorlog:bubble every test of this file runs in one
+
 import (
 	"errors"
 	"fmt"
@@ -486,8 +488,11 @@ func TestLowSpaceElsewhere(t *testing.T) {
 		mustAppend(t, p, batch.BuildOptions{}, "other")
 		low(follower, true)
 		_, err := p.Append(frameOf(t, batch.BuildOptions{}, "refused")).Wait(ctx)
-		if !errors.Is(err, replication.ErrStorage) || !strings.Contains(err.Error(), fmt.Sprintf("node %d", follower)) {
+		if !errors.Is(err, replication.ErrStorage) {
 			t.Errorf("the answer is %v", err)
+		}
+		if n, is := p.m.lowReplica(p.assignment.Load()); !is || n != follower {
+			t.Errorf("node %d is low: %v", n, is)
 		}
 		if got := readAll(t, p, 0); !slices.Equal(got, []string{"before", "other"}) {
 			t.Errorf("the log holds %v", got)

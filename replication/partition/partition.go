@@ -89,7 +89,7 @@ func (p *Partition) start(a replication.Assignment) error {
 	case meta.Incarnation > p.self.Incarnation:
 		return fmt.Errorf("%w: %d is stored, %d was asked for", errOlder, meta.Incarnation, p.self.Incarnation)
 	case meta.Incarnation < p.self.Incarnation:
-		if meta, err = p.reborn(want); err != nil {
+		if meta, err = p.m.reborn(p, want); err != nil {
 			return err
 		}
 	}
@@ -117,13 +117,13 @@ func (p *Partition) start(a replication.Assignment) error {
 }
 
 // reborn replaces what an earlier incarnation left on this node. The new one has no vote until the group gives it one.
-func (p *Partition) reborn(want metaFile) (metaFile, error) {
+func (m *Manager) reborn(p *Partition, want metaFile) (metaFile, error) {
 	p.logger.Info("a new incarnation begins; its predecessor's files are removed", "incarnation", p.self.Incarnation)
-	if err := p.m.removeDir(p.id.String()); err != nil {
+	if err := m.removeDir(p.id.String()); err != nil {
 		return metaFile{}, err
 	}
 	want.Voters = nil
-	return openMeta(p.m.o.FS, p.dir, want)
+	return openMeta(m.o.FS, p.dir, want)
 }
 
 // ID names the partition.

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
@@ -112,12 +110,12 @@ func forceVoters(r *Recovered, l *log.Log, stable *raftlog.Stable, o RecoverOpti
 	if index == 0 {
 		return fmt.Errorf("%w: its log is empty", ErrNotRecovered)
 	}
-	c, err := raftlog.DecodeConfiguration(data)
+	members, err := raftgroup.MembersOf(data)
 	if err != nil {
 		return err
 	}
 	var forced []replication.ReplicaID
-	r.Voters, forced = leftOf(c, o.Left)
+	r.Voters, forced = leftOf(members, o.Left)
 	left := 0
 	for _, v := range r.Voters {
 		if slices.Contains(forced, v) {
@@ -138,14 +136,11 @@ func forceVoters(r *Recovered, l *log.Log, stable *raftlog.Stable, o RecoverOpti
 }
 
 // leftOf lists a group's voters, and its members on the nodes that are left: of each the newest.
-func leftOf(c raft.Configuration, nodes []replication.NodeID) (voters, left []replication.ReplicaID) {
+func leftOf(members []raftgroup.Member, nodes []replication.NodeID) (voters, left []replication.ReplicaID) {
 	newest := map[replication.NodeID]replication.ReplicaID{}
-	for _, s := range c.Servers {
-		r, ok := raftgroup.ParseReplica(s.ID)
-		if !ok {
-			continue
-		}
-		if s.Suffrage == raft.Voter {
+	for _, m := range members {
+		r := m.Replica
+		if m.Voter {
 			voters = append(voters, r)
 		}
 		if n, ok := newest[r.Node]; slices.Contains(nodes, r.Node) && (!ok || n.Incarnation < r.Incarnation) {

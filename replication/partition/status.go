@@ -37,7 +37,7 @@ func (p *Partition) Status() Status {
 		for _, id := range ids {
 			r := ReplicaStatus{ID: id, Voter: voter, LogEnd: -1}
 			if match, contact, caughtUp := p.group.Progress(id); match > 0 {
-				r.LogEnd, r.Contact, r.CaughtUp = p.endAt(match), contact, caughtUp
+				r.LogEnd, r.Contact, r.CaughtUp = endAt(p.log, match), contact, caughtUp
 			}
 			s.Replicas = append(s.Replicas, r)
 		}
@@ -47,12 +47,12 @@ func (p *Partition) Status() Status {
 	return s
 }
 
-// endAt is the log end offset of a log that ends with an entry; -1 if that entry is gone.
-func (p *Partition) endAt(i log.Index) batch.Offset {
-	if i >= p.log.LastIndex() {
-		return p.log.Offsets().LogEnd
+// endAt is the log end offset of a log that ends with one of its entries; -1 if that entry is gone.
+func endAt(l *log.Log, i log.Index) batch.Offset {
+	if i >= l.LastIndex() {
+		return l.Offsets().LogEnd
 	}
-	e, err := p.log.Entry(i)
+	e, err := l.Entry(i)
 	if err != nil || len(e.Frame) < batch.HeaderSize {
 		return -1
 	}

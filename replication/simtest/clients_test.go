@@ -17,11 +17,14 @@ import (
 const window = 3
 
 // startClients lets one idempotent and one plain producer write to each partition. What readers see, look reads.
-func (w *world) startClients() {
+func (w *world) startClients(plainOnly bool) {
 	w.clients.stop = make(chan struct{})
 	for i := range w.truths {
-		w.clients.Add(2)
-		go w.idempotent(&client{w: w, t: w.truths[i], rng: w.newRand()})
+		if !plainOnly {
+			w.clients.Add(1)
+			go w.idempotent(&client{w: w, t: w.truths[i], rng: w.newRand()})
+		}
+		w.clients.Add(1)
 		go w.plain(&client{w: w, t: w.truths[i], rng: w.newRand()})
 	}
 }

@@ -280,11 +280,11 @@ func failingDisk(w *world) {
 
 // retention advances log starts and drops segments, on some machines.
 func retention(w *world) {
-	w.trim(func(*machine) bool { return w.rng.IntN(3) > 0 })
+	w.trim(w.rng.IntN(10), func(*machine) bool { return w.rng.IntN(3) > 0 })
 }
 
-// trim advances the log start of all partitions near to the watermark, and drops segments on some machines.
-func (w *world) trim(on func(*machine) bool) {
+// trim advances the log start of all partitions, so that few records are kept, and drops segments on some machines.
+func (w *world) trim(keep int, on func(*machine) bool) {
 	for i := range w.truths {
 		l := w.leaderOf(i)
 		if l == nil || l.slow {
@@ -295,7 +295,7 @@ func (w *world) trim(on func(*machine) bool) {
 		if err != nil || o.HighWatermark == o.LogStart {
 			continue
 		}
-		start := o.HighWatermark - batch.Offset(w.rng.IntN(10))
+		start := o.HighWatermark - batch.Offset(keep)
 		if start <= o.LogStart {
 			continue
 		}
@@ -327,11 +327,16 @@ func laggard(w *world) {
 	}
 	w.pass(1500*time.Millisecond + w.upTo(3*time.Second))
 	for range 2 {
-		w.trim(func(o *machine) bool { return o != m })
+		w.trim(w.rng.IntN(10), func(o *machine) bool { return o != m })
 	}
 	m.back = time.Now()
 	w.calm()
-	w.pass(w.upTo(2 * time.Second))
+	for _, o := range w.machines {
+		if o != m {
+			w.weather.set(o.node, m.node, climate{echo: true})
+		}
+	}
+	w.pass(w.upTo(4 * time.Second))
 }
 
 // lostAnswers is a follower whose answers are lost while its leader drops what it believes the follower lacks.
@@ -344,10 +349,10 @@ func lostAnswers(w *world) {
 		return
 	}
 	w.separate(m, l, true)
-	w.pass(1500*time.Millisecond + w.upTo(2*time.Second))
-	w.trim(func(o *machine) bool { return o != m })
+	w.pass(100*time.Millisecond + w.upTo(time.Second)) // at first, what it gets is what fits into a pipeline's window
+	w.trim(w.rng.IntN(50), func(o *machine) bool { return o != m })
 	w.calm()
-	w.pass(w.upTo(2 * time.Second))
+	w.pass(4*time.Second + w.upTo(4*time.Second)) // the leader tries again after ever longer pauses
 }
 
 // restlessVoter is a machine that decides elections and is killed again and again, while the two candidates don't see each
@@ -395,15 +400,16 @@ func slowStart(w *world) {
 		w.weather.set(m.node, old.node, climate{refuse: true})
 		w.separate(m, old, false)
 		if m.up && !m.slow {
-			m.brake(2*time.Second + w.upTo(4*time.Second))
+			m.brake(0)
 		}
 	}
-	w.pass(2*time.Second + w.upTo(8*time.Second))
+	// The longer this takes, the later does the new leader's next try come: it was begun before the write ended.
+	w.pass(time.Second << w.rng.IntN(6))
 	w.calm()
-	w.pass(w.upTo(6 * time.Second))
 	for _, m := range w.machines {
 		if m.slow {
 			m.mend()
 		}
 	}
+	w.pass(w.upTo(10 * time.Second))
 }

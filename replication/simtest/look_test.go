@@ -57,17 +57,28 @@ func (w *world) lookAtLeader(m *machine, t *truth, p *partition.Partition) {
 
 // offsetsOf asks a replica, leader or not, where it stands; false while it does not say.
 func offsetsOf(p *partition.Partition) (partition.Offsets, bool) {
+	o, err := ask(p)
+	return o, err == nil
+}
+
+func ask(p *partition.Partition) (partition.Offsets, error) {
 	res, err := p.Read(partition.ReadRequest{Offset: -1, MaxBytes: 1, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch, AnyReplica: true})
 	if err == nil {
 		res.Range.Release()
 	}
-	return res.Offsets, errors.Is(err, replication.ErrOffsetOutOfRange)
+	if errors.Is(err, replication.ErrOffsetOutOfRange) { // below the log start, as wanted
+		err = nil
+	}
+	return res.Offsets, err
 }
 
 // read reads what is new below a replica's watermark and holds it against the truth.
 func (m *machine) read(t *truth, p *partition.Partition) {
-	o, ok := offsetsOf(p)
-	if !ok {
+	o, err := ask(p)
+	if err != nil {
+		if errors.Is(err, replication.ErrStorage) && !m.faulty && m.fatal.Load() == nil {
+			m.w.book.violate(storageHolds, "node %d, partition %d: %v", m.node, t.n, err)
+		}
 		return
 	}
 	m.mu.Lock()

@@ -3,9 +3,9 @@ package simtest
 //quorlog:bubble a world lives in one
 
 import (
-	"maps"
+	"bytes"
+	"io"
 	"math/rand/v2"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -37,6 +37,7 @@ type climate struct {
 	loss, twice   int // percent
 	delay, jitter time.Duration
 	appendsOnly   bool // the delay is for AppendEntries
+	echo          bool // an InstallSnapshot comes once more, a second later
 	refuse        bool // an error at once, as from a port that nobody listens on
 }
 
@@ -98,6 +99,9 @@ func (r *receiver) Receive(rpc raft.RPC) {
 		delay += time.Duration(w.mu.rng.Int64N(int64(c.jitter)))
 	}
 	w.mu.Unlock()
+	if c.echo && rpc.Reader != nil {
+		rpc = w.repeat(rt, r.key, rpc)
+	}
 	_, appends := rpc.Command.(*raft.AppendEntriesRequest)
 	switch {
 	case c.refuse:
@@ -112,6 +116,19 @@ func (r *receiver) Receive(rpc raft.RPC) {
 			r.Handler.Receive(rpc)
 		}
 	}
+}
+
+// repeat sends a message with data a second time, later, and returns the first.
+func (w *weather) repeat(rt route, end string, rpc raft.RPC) raft.RPC {
+	data, err := io.ReadAll(rpc.Reader)
+	if err != nil {
+		return rpc
+	}
+	again := rpc
+	rpc.Reader, again.Reader = bytes.NewReader(data), bytes.NewReader(data)
+	again.RespChan = make(chan raft.RPCResponse, 1)
+	w.hold(rt, delayed{time.Now().Add(time.Second), end, again})
+	return rpc
 }
 
 func (w *weather) hold(rt route, d delayed) {
@@ -152,6 +169,18 @@ func (w *weather) deliver(l *line) {
 	}
 }
 
+// idle reports whether nothing is on its way late.
+func (w *weather) idle() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, l := range w.mu.lines {
+		if l.running {
+			return false
+		}
+	}
+	return true
+}
+
 // set makes a route's climate; the zero value is fair.
 func (w *weather) set(from, to replication.NodeID, c climate) {
 	w.mu.Lock()
@@ -168,12 +197,6 @@ func (w *weather) clear() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.mu.links)
-}
-
-func (w *weather) describe() []route {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.Collect(maps.Keys(w.mu.links))
 }
 
 // sender is the node that a request comes from.

@@ -60,6 +60,7 @@ type plan struct {
 	events int
 	only   []string // names of events; nil: all
 	lies   []vfs.Rule
+	plain  bool // no idempotent producers
 }
 
 // runRound lives through one cluster.
@@ -80,7 +81,7 @@ func runRound(t *testing.T, b *book, seed uint64, p plan) {
 			m.start()
 		}
 		began := time.Now()
-		w.startClients()
+		w.startClients(p.plain)
 		w.live(p)
 		if !b.broken() {
 			w.settle()
@@ -124,6 +125,9 @@ func (w *world) end() {
 			m.bury()
 		}
 		m.stop()
+	}
+	for !w.weather.idle() {
+		time.Sleep(tick)
 	}
 }
 

@@ -316,10 +316,11 @@ func voteGroup(name string, i replication.Incarnation) string { return fmt.Sprin
 // the rename. Recovery: sweep goes on with the second step.
 func (m *Manager) removeDir(name string) error {
 	dir := path.Join(m.root(), name)
-	if err := m.o.FS.Rename(dir, dir+deletedSuffix); err != nil {
-		if isNotExist(err) {
-			return nil
-		}
+	// What an interrupted removal left would be in the way.
+	if err := m.o.FS.RemoveAll(dir + deletedSuffix); err != nil {
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	if err := m.o.FS.Rename(dir, dir+deletedSuffix); err != nil && !isNotExist(err) {
 		return fmt.Errorf("delete %s: %w", name, err)
 	}
 	if err := m.o.FS.SyncDir(m.root()); err != nil {

@@ -20,8 +20,12 @@ const (
 	deletedSuffix = ".deleted"
 )
 
-// errMeta: a directory's partition.meta is missing, damaged, or speaks of another partition.
-var errMeta = errors.New("partition: partition.meta does not fit")
+var (
+	// errMeta: a directory's partition.meta is missing, damaged, or speaks of another partition.
+	errMeta = errors.New("partition: partition.meta does not fit")
+	// errUnreadable is the errMeta of a file that says nothing: whose replica it was is not known.
+	errUnreadable = fmt.Errorf("%w: it can't be read", errMeta)
+)
 
 // metaFile is partition.meta: whose replica a directory holds.
 type metaFile struct {
@@ -64,7 +68,7 @@ func openMeta(fsys vfs.FS, dir string, want metaFile) (metaFile, error) {
 	}
 	var got metaFile
 	if err := json.Unmarshal(b, &got); err != nil {
-		return metaFile{}, fmt.Errorf("%w: %s: %w", errMeta, dir, err)
+		return metaFile{}, fmt.Errorf("%w: %s: %w", errUnreadable, dir, err)
 	}
 	if got.Version != metaVersion {
 		return metaFile{}, fmt.Errorf("%w: %s has version %d; this build knows version %d", errMeta, path.Join(dir, metaName), got.Version, metaVersion)
@@ -84,7 +88,7 @@ func createMeta(fsys vfs.FS, dir string, m metaFile) (metaFile, error) {
 	}
 	for _, name := range names {
 		if name != metaName+".tmp" {
-			return metaFile{}, fmt.Errorf("%w: %s holds %s, but no %s", errMeta, dir, name, metaName)
+			return metaFile{}, fmt.Errorf("%w: %s holds %s, but no %s", errUnreadable, dir, name, metaName)
 		}
 	}
 	if err := vfs.MkdirDurable(fsys, dir); err != nil {

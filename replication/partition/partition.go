@@ -70,10 +70,6 @@ func newPartition(m *Manager, id replication.PartitionID, topic string, self rep
 	return p
 }
 
-// errOlder: what lies on disk is of a later incarnation than the assignment, which is out of date. The earlier one must not run:
-// its votes are forgotten.
-var errOlder = errors.New("partition: the assignment is older than the replica on disk")
-
 // start opens the replica's files and runs its group.
 func (p *Partition) start(a replication.Assignment) error {
 	defer close(p.started)
@@ -81,17 +77,9 @@ func (p *Partition) start(a replication.Assignment) error {
 	if founders := a.Founders(); slices.Contains(founders, p.self) {
 		want.Voters = founders // anybody else waits to be added
 	}
-	meta, err := openMeta(p.m.o.FS, p.dir, want)
+	meta, err := p.m.identify(p, want)
 	if err != nil {
 		return err
-	}
-	switch {
-	case meta.Incarnation > p.self.Incarnation:
-		return fmt.Errorf("%w: %d is stored, %d was asked for", errOlder, meta.Incarnation, p.self.Incarnation)
-	case meta.Incarnation < p.self.Incarnation:
-		if meta, err = p.m.reborn(p, want); err != nil {
-			return err
-		}
 	}
 	cfg := p.config.Load()
 	p.log, err = log.Open(log.Options{
@@ -114,16 +102,6 @@ func (p *Partition) start(a replication.Assignment) error {
 		return errors.Join(err, p.log.Close())
 	}
 	return nil
-}
-
-// reborn replaces what an earlier incarnation left on this node. The new one has no vote until the group gives it one.
-func (m *Manager) reborn(p *Partition, want metaFile) (metaFile, error) {
-	p.logger.Info("a new incarnation begins; its predecessor's files are removed", "incarnation", p.self.Incarnation)
-	if err := m.removeDir(p.id.String()); err != nil {
-		return metaFile{}, err
-	}
-	want.Voters = nil
-	return openMeta(m.o.FS, p.dir, want)
 }
 
 // ID names the partition.

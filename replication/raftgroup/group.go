@@ -171,7 +171,7 @@ func Open(o Options) (*Group, error) {
 // bootstrap writes the first entry of a new group: its configuration, the same on all replicas. Raft's own function stores
 // the term first and takes a crash in between for a group that exists.
 func (g *Group) bootstrap() (fresh bool, err error) {
-	if g.o.Log.LastIndex() > 0 || len(g.o.Bootstrap) == 0 {
+	if g.o.Log.LastIndex() > 0 {
 		return false, nil
 	}
 	term, err := number(g.o.Stable, raftlog.KeyCurrentTerm)
@@ -182,8 +182,11 @@ func (g *Group) bootstrap() (fresh bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if term > 1 || vote > 0 {
+	// A replica that was added has heard of a term before it has an entry; but only a voter is asked for its vote, and that had all.
+	if founder := len(g.o.Bootstrap) > 0; vote > 0 || founder && term > 1 {
 		return false, fmt.Errorf("%w: %s in term %d", ErrLostLog, g.o.Name, max(term, vote))
+	} else if !founder {
+		return false, nil
 	}
 	if err := g.o.Stable.Save(raftlog.KeyCurrentTerm, 1); err != nil {
 		return false, err

@@ -98,6 +98,7 @@ func TestMatchingFollowerKeepsItsLog(t *testing.T) {
 		s.converge(5 * time.Second)
 		f := s.follower()
 		s.trim(l, l)
+		s.converge(5 * time.Second) // the new log start is an entry too
 		in := f.group.current()
 		last, k := f.log.LastIndex(), boundaryOf(f)
 		state, err := l.log.StartState()

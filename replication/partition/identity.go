@@ -1,0 +1,78 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/raftgroup"
+	"github.com/quorlog/quorlog/replication/raftlog"
+)
+
+// errOlder: what lies on disk is of a later incarnation than the assignment, which is out of date. The earlier one must not run:
+// its votes are forgotten.
+var errOlder = errors.New("partition: the assignment is older than the replica on disk")
+
+// identify finds out whose files a replica's directory holds and returns what its partition.meta says. Where there is nothing, or
+// what an earlier incarnation left, the replica begins.
+//
+// A replica may begin once. Its votes tell that it did: they lie elsewhere, and are removed after its directory. One that
+// has run but whose files are gone, or those of an earlier time, has forgotten what it confirmed to its leaders; as a voter it
+// could help to elect one that lacks it. It is damaged, and has to come back as another incarnation.
+func (m *Manager) identify(p *Partition, want metaFile) (metaFile, error) {
+	_, err := m.o.FS.Stat(path.Join(p.dir, metaName))
+	if err != nil && !isNotExist(err) {
+		return metaFile{}, err
+	}
+	missing := err != nil
+	ran := m.ran(p.id, want.Incarnation)
+	if missing && ran {
+		return metaFile{}, fmt.Errorf("%w: %s has no %s", raftgroup.ErrLostLog, p.dir, metaName)
+	}
+	meta, err := openMeta(m.o.FS, p.dir, want)
+	switch {
+	case errors.Is(err, errUnreadable) && !ran && m.ranEarlier(p.id, want.Incarnation):
+		// Whatever lies there is of an earlier incarnation.
+		p.logger.Warn("whose files these were is not known; a new incarnation takes their place", "dir", p.dir, "err", err)
+		return m.begin(p, want)
+	case err != nil:
+		return metaFile{}, err
+	case meta.Incarnation > want.Incarnation:
+		return metaFile{}, fmt.Errorf("%w: %d is stored, %d was asked for", errOlder, meta.Incarnation, want.Incarnation)
+	case meta.Incarnation < want.Incarnation && ran:
+		return metaFile{}, fmt.Errorf("%w: %s is of incarnation %d, but %d has run", raftgroup.ErrLostLog, p.dir, meta.Incarnation, want.Incarnation)
+	case meta.Incarnation < want.Incarnation:
+		p.logger.Info("a new incarnation begins; its predecessor's files are removed", "incarnation", want.Incarnation)
+		return m.begin(p, want)
+	}
+	return meta, nil
+}
+
+// begin replaces what an earlier incarnation left on this node. The new one has no vote until the group gives it one.
+func (m *Manager) begin(p *Partition, want metaFile) (metaFile, error) {
+	if err := m.removeDir(p.id.String()); err != nil {
+		return metaFile{}, err
+	}
+	want.Voters = nil
+	return openMeta(m.o.FS, p.dir, want)
+}
+
+// ran tells whether a replica has had a term: whether it heard of its group, or founded it.
+func (m *Manager) ran(id replication.PartitionID, i replication.Incarnation) bool {
+	_, err := m.votes.Group(voteGroup(id.String(), i)).Get(raftlog.KeyCurrentTerm)
+	return err == nil
+}
+
+// ranEarlier tells whether an earlier incarnation of a replica has.
+func (m *Manager) ranEarlier(id replication.PartitionID, i replication.Incarnation) bool {
+	prefix := id.String() + "."
+	return slices.ContainsFunc(m.votes.Groups(), func(group string) bool {
+		text, ours := strings.CutPrefix(group, prefix)
+		n, err := strconv.ParseUint(text, 10, 32)
+		return ours && err == nil && replication.Incarnation(n) < i
+	})
+}

@@ -87,7 +87,7 @@ Without a subcommand it serves (the same as "quorlog serve").`,
 	client := &client{}
 	root.AddCommand(
 		serve,
-		newTopic(client), newProduce(client), newConsume(client), newGroup(client),
+		newDev(), newDemo(), newTopic(client), newProduce(client), newConsume(client), newGroup(client),
 		newNode(client), newCluster(client), newRaft(client), newLog(), newBench(client), newVersion(),
 	)
 	return root

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -17,6 +19,10 @@ const (
 	convergeParallel = 8
 	// catchingUp bounds the partitions of which this node feeds new replicas at the same time.
 	catchingUp = 16
+	// catchUpTime is how long ago a learner may last have had all that its leader had. Under load it is always some entries behind.
+	catchUpTime = time.Second
+	// inTouch is for how long a learner counts as fed without a word from it: Raft asks again after 10 s at the latest.
+	inTouch = 15 * time.Second
 )
 
 // stepKind is what a leader does next to bring its group in line with the assignment.
@@ -123,10 +129,11 @@ func (p mover) members() []member {
 	last := p.log.LastIndex()
 	describe := func(ids []replication.ReplicaID, voter bool) {
 		for _, id := range ids {
-			match, contact, _ := p.group.Progress(id)
-			there := p.m.o.Now().Sub(contact) <= p.m.o.ReplicaLag
+			match, contact, whole := p.group.Progress(id)
+			now := p.m.o.Now()
+			near := match+catchUpEntries >= last || now.Sub(whole) <= catchUpTime
 			all = append(all, member{
-				id: id, voter: voter, inSync: slices.Contains(inSync, id), caughtUp: match > 0 && there && match+catchUpEntries >= last,
+				id: id, voter: voter, inSync: slices.Contains(inSync, id), caughtUp: match > 0 && now.Sub(contact) <= inTouch && near,
 			})
 		}
 	}
@@ -135,11 +142,12 @@ func (p mover) members() []member {
 	return all
 }
 
-// converge takes steps until the group is what it is to be, or has to wait. Moved tells that it is the former.
-func (p mover) converge(ctx context.Context) (done bool, err error) {
+// converge takes steps until the group is what it is to be, or has to wait. Done tells that it is the former. Each new learner takes
+// one from room.
+func (p mover) converge(ctx context.Context, room *atomic.Int32) (done bool, err error) {
 	for ctx.Err() == nil && p.Leading() {
 		s := nextStep(p.self, p.members(), p.Assignment().Target())
-		if s.kind == stepAddLearner && p.m.feeding() >= catchingUp {
+		if s.kind == stepAddLearner && room.Add(-1) < 0 {
 			return false, nil
 		}
 		switch s.kind {
@@ -169,10 +177,17 @@ var stepNames = map[stepKind]string{stepAddLearner: "learner added", stepPromote
 // String names what a step has done.
 func (k stepKind) String() string { return stepNames[k] }
 
-// feeding is the number of partitions whose new replicas this node is bringing up to date.
-func (m *Manager) feeding() (n int) {
+// feeding is the number of partitions whose new replicas this node is bringing up to date. Replicas on nodes that are down do not
+// count: they would keep others waiting for as long as they are.
+func (m *Manager) feeding() (n int32) {
 	for _, p := range m.All() {
-		if p.Leading() && len(p.group.Learners()) > 0 {
+		if !p.Leading() || p.offlineErr() != nil {
+			continue
+		}
+		if slices.ContainsFunc(p.group.Learners(), func(r replication.ReplicaID) bool {
+			_, contact, _ := p.group.Progress(r)
+			return m.o.Now().Sub(contact) <= inTouch
+		}) {
 			n++
 		}
 	}
@@ -184,13 +199,19 @@ func (m *Manager) feeding() (n int) {
 func (m *Manager) Converge(ctx context.Context, reached func(id replication.PartitionID, voters []replication.ReplicaID)) {
 	var g errgroup.Group
 	g.SetLimit(convergeParallel)
+	var room atomic.Int32
+	counted := false
 	for _, part := range m.All() {
 		p := mover{part}
 		if !p.Leading() || p.offlineErr() != nil || p.settled() {
 			continue
 		}
+		if !counted {
+			counted = true
+			room.Store(catchingUp - m.feeding())
+		}
 		g.Go(func() error {
-			done, err := p.converge(ctx)
+			done, err := p.converge(ctx, &room)
 			switch {
 			case err != nil && ctx.Err() == nil:
 				p.logger.Info("the group's replicas were not changed; it is tried again", "err", err)

@@ -501,3 +501,55 @@ func TestLowSpaceElsewhere(t *testing.T) {
 		mustAppend(t, p, batch.BuildOptions{}, "after")
 	})
 }
+
+// New replicas on nodes that are down keep no others waiting.
+func TestDeadLearnersTakeNoRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		net := transport.NewMem(0)
+		nodes := map[replication.NodeID]*node{}
+		for _, n := range []replication.NodeID{1, 2, 3, 5} { // node 4 is down
+			nodes[n] = open(t, Options{DataDir: "/d", FS: vfs.NewMem(), Node: n, Network: net})
+			defer nodes[n].Close(ctx)
+		}
+		const partitions = 2 * catchingUp
+		ensure := func(i int32, a replication.Assignment) {
+			for _, r := range a.Replicas {
+				if n := nodes[r.Node]; n != nil {
+					if _, err := n.Ensure(ctx, testID(i), "topic", a, testConfig()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+		wanted := map[replication.PartitionID]bool{}
+		for i := range int32(partitions) {
+			ensure(i, replication.Assignment{Replicas: rids(1, 2, 3)})
+		}
+		time.Sleep(3 * time.Second)
+		var mu sync.Mutex
+		converge := func(passes int) {
+			for range passes {
+				for _, n := range nodes {
+					n.Converge(ctx, func(id replication.PartitionID, _ []replication.ReplicaID) {
+						mu.Lock()
+						defer mu.Unlock()
+						delete(wanted, id)
+					})
+				}
+				time.Sleep(500 * time.Millisecond)
+			}
+		}
+		for i := range int32(partitions - 4) {
+			ensure(i, reassign(replication.Assignment{Replicas: rids(1, 2, 3)}, rids(1, 2, 4)...))
+		}
+		converge(10)
+		for i := int32(partitions - 4); i < partitions; i++ {
+			wanted[testID(i)] = true
+			ensure(i, reassign(replication.Assignment{Replicas: rids(1, 2, 3)}, rids(1, 2, 5)...))
+		}
+		converge(10)
+		if len(wanted) > 0 {
+			t.Errorf("%d partitions wait for a node that is down", len(wanted))
+		}
+	})
+}

@@ -72,8 +72,9 @@ func (in *instance) queue(rpc raft.RPC) {
 	}
 }
 
-// Heartbeat implements transport.Beater: it answers in Raft's place while this replica is calm (calm.go). The answer is as true
-// as Raft's would have been a moment before: it follows that leader, in that term.
+// Heartbeat implements transport.Beater: it answers in Raft's place, and at once, even while Raft's main goroutine is busy with
+// what the leader has sent before. The answer is as true as Raft's would have been a moment ago: this replica follows that
+// leader, in that term. Raft is shown the heartbeat too, because of its timers; seldom while this replica is calm (calm.go).
 func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok bool) {
 	g := l.group
 	in := g.current()
@@ -87,12 +88,15 @@ func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok boo
 	}
 	now := g.o.Now().UnixNano()
 	in.heard.Store(now)
-	if !in.calm.soothe(now) {
-		return 0, false
-	}
-	if fed := in.fed.Load(); now-fed >= int64(feedFactor*g.o.Timing.Heartbeat) {
+	if !in.calm.soothe(now) || now-in.fed.Load() >= int64(feedFactor*g.o.Timing.Heartbeat) {
 		in.fed.Store(now)
-		return 0, false // to Receive, and on to Raft
+		name := []byte(leader)
+		in.queue(raft.RPC{
+			Command: &raft.AppendEntriesRequest{
+				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: name, Addr: name}, Term: term,
+			},
+			RespChan: make(chan raft.RPCResponse, 1), // nobody waits for the answer
+		})
 	}
 	return node.LastIndex(), true
 }

@@ -225,15 +225,12 @@ type endTracker struct {
 }
 
 func newEndTracker(ctx context.Context, adm *kadm.Client, topics []string, partitions []int32) (*endTracker, error) {
-	starts, err := adm.ListStartOffsets(ctx, topics...)
+	starts, err := offsetsOf(ctx, adm.ListStartOffsets, topics)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := adm.ListCommittedOffsets(ctx, topics...)
+	ends, err := offsetsOf(ctx, adm.ListCommittedOffsets, topics)
 	if err != nil {
-		return nil, err
-	}
-	if err := ends.Error(); err != nil {
 		return nil, err
 	}
 	only := map[int32]bool{}

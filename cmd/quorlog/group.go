@@ -198,11 +198,11 @@ func resolveOffsets(ctx context.Context, adm *kadm.Client, to string, topics []s
 	if err != nil {
 		return nil, err
 	}
-	starts, err := adm.ListStartOffsets(ctx, topics...)
+	starts, err := offsetsOf(ctx, adm.ListStartOffsets, topics)
 	if err != nil {
 		return nil, err
 	}
-	ends, err := adm.ListEndOffsets(ctx, topics...)
+	ends, err := offsetsOf(ctx, adm.ListEndOffsets, topics)
 	if err != nil {
 		return nil, err
 	}

@@ -167,11 +167,11 @@ func topicID(detail kadm.TopicDetail) string {
 
 func describePartitions(cmd *cobra.Command, adm *kadm.Client, detail kadm.TopicDetail) ([]partitionRow, error) {
 	starts, err := adm.ListStartOffsets(cmd.Context(), detail.Topic)
-	if err != nil {
+	if err != nil && !leaderless(err) { // those show -1
 		return nil, err
 	}
 	ends, err := adm.ListEndOffsets(cmd.Context(), detail.Topic)
-	if err != nil {
+	if err != nil && !leaderless(err) { // those show -1
 		return nil, err
 	}
 	rows := []partitionRow{}

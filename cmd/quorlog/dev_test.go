@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// asQuorlog makes the test's binary be quorlog: nodes in processes of their own are this binary.
+const asQuorlog = "TEST_RUN_AS_QUORLOG"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asQuorlog) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// devCluster is `quorlog dev` running in the background.
+type devCluster struct {
+	*broker
+	lines *bufio.Scanner
+	stop  func() // as ^C does; it waits for the end
+}
+
+func startDev(t *testing.T, args ...string) *devCluster {
+	t.Helper()
+	t.Setenv(asQuorlog, "1")
+	ctx, cancel := context.WithCancel(t.Context())
+	out, in := io.Pipe()
+	var errs bytes.Buffer
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, append([]string{"dev", "--port", "0"}, args...), strings.NewReader(""), in, &errs)
+		in.Close()
+	}()
+	d := &devCluster{broker: &broker{t: t}, lines: bufio.NewScanner(out)}
+	stopped := false
+	d.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		for d.lines.Scan() {
+			t.Log(d.lines.Text())
+		}
+		if got := <-code; got != 0 {
+			t.Errorf("dev: exit code %d\n%s", got, errs.String())
+		}
+	}
+	t.Cleanup(d.stop)
+	d.addr = strings.TrimPrefix(d.until("-b "), "-b ")
+	return d
+}
+
+// until reads what dev prints until a line has the text, and returns the line from the text on.
+func (d *devCluster) until(text string) string {
+	d.t.Helper()
+	for d.lines.Scan() {
+		if _, after, ok := strings.Cut(d.lines.Text(), text); ok {
+			return text + after
+		}
+	}
+	d.t.Fatalf("dev has ended without %q", text)
+	return ""
+}
+
+func TestDevCommand(t *testing.T) {
+	dir := t.TempDir()
+	d := startDev(t, "--dir", dir)
+	d.quorlog(0, "a\nb\n", "produce", "words")
+	d.has(d.quorlog(0, "", "cluster", "status"), "is healthy")
+	go func() { // what else it prints must not hold it up
+		for d.lines.Scan() {
+		}
+	}()
+	d.quorlog(exitFailed, "", "dev", "kill", "1", "--dir", dir) // it is not a process of its own
+	d.quorlog(exitUsage, "", "dev", "--dir", dir, "--nodes", "1", "--port", "0")
+	d.quorlog(exitUsage, "", "dev", "--nodes", "2")
+	d.quorlog(exitUsage, "", "dev", "--port", "65500")
+	d.quorlog(exitUsage, "", "dev", "kill", "first")
+}
+
+func TestDevProcessesCommand(t *testing.T) {
+	dir := t.TempDir()
+	d := startDev(t, "--dir", dir, "--procs", "--restart-after", "1ms")
+	d.quorlog(0, "a\nb\n", "produce", "words")
+	pid, err := os.ReadFile(filepath.Join(dir, "node-2.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.has(d.quorlog(0, "", "dev", "kill", "2", "--dir", dir), "killed node 2 (process "+strings.TrimSpace(string(pid)))
+	d.until("node 2 has ended (signal: killed)")
+	d.until("node 2 starts again")
+	if got := d.quorlog(0, "", "consume", "words", "--exit"); got != "a\nb\n" {
+		t.Errorf("consumed %q", got)
+	}
+	d.stop()
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.pid")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
+func TestDemoCommand(t *testing.T) {
+	t.Setenv(asQuorlog, "1")
+	t.Setenv("TMPDIR", t.TempDir())
+	b := &broker{t: t}
+	var r demoResult
+	out := b.quorlog(0, "", "demo", "--rounds", "1", "--pause", "0s", "--rate", "200", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Rounds) != 1 || r.Rounds[0].Killed == r.Rounds[0].Leader || r.Rounds[0].FailOverMS <= 0 || r.Acked == 0 || r.Consumed < r.Acked {
+		t.Errorf("%+v", r)
+	}
+	if left, _ := filepath.Glob(filepath.Join(os.Getenv("TMPDIR"), "*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+	b.quorlog(exitUsage, "", "demo", "--rounds", "0")
+	b.quorlog(exitUsage, "", "demo", "-o", "xml")
+}
+
+// TestDemoVerdict: what the demo is there to find makes it fail.
+func TestDemoVerdict(t *testing.T) {
+	l := &demoLoad{acks: []bool{true, true, true, false}, ackCount: 3, failed: 1, seen: map[uint64]int{0: 2, 2: 1, 3: 1}}
+	r := l.count()
+	if r.Lost != 1 || r.Duplicated != 1 || r.Acked != 3 || r.Consumed != 4 || r.Failed != 1 {
+		t.Errorf("%+v", r)
+	}
+	for _, bad := range []demoResult{{Lost: 1}, {Duplicated: 1}, {Reordered: 1}, {Failed: 1}} {
+		if bad.verdict() == nil {
+			t.Errorf("%+v passes", bad)
+		}
+	}
+	if err := (&demoResult{Acked: 1, Consumed: 1}).verdict(); err != nil {
+		t.Error(err)
+	}
+}

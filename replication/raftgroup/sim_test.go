@@ -72,6 +72,7 @@ type sim struct {
 	leaderMu sync.Mutex
 	values   int
 	patrol   *Patrol // of every second seed
+	herald   *Herald // of two seeds in four
 }
 
 // newSim starts a cluster of n voters.
@@ -86,6 +87,9 @@ func (s *sim) begin(n int, seed uint64) {
 	s.segment = 2 << 10
 	if seed%2 == 1 {
 		s.patrol = NewPatrol(nil)
+	}
+	if seed%4 >= 2 {
+		s.herald = NewHerald()
 	}
 	s.leaders = make(map[log.Epoch]replication.NodeID)
 	for i := range n {
@@ -172,6 +176,7 @@ func (n *simNode) tryStart() error {
 	}
 	o := Options{
 		Name: simGroup, Self: n.id, Log: n.log, Stable: n.votes.Group("g-0.0"), Network: intercept{n.s.net, n}, Owner: n, Timing: n.s.timing, Patrol: n.s.patrol,
+		Herald: n.s.herald,
 		Logger: n.s.logger().With("node", n.id.Node),
 	}
 	for _, v := range n.s.voters {
@@ -278,6 +283,9 @@ func (s *sim) close() {
 	s.net.Heal()
 	for _, n := range s.nodes {
 		n.stop()
+	}
+	if s.herald != nil {
+		s.herald.Close()
 	}
 	if s.patrol != nil {
 		s.patrol.Close()

@@ -165,7 +165,7 @@ func (st *clusterStatus) printUnwell(w io.Writer) error {
 		if u.Leader >= 0 {
 			leader = strconv.Itoa(int(u.Leader))
 		}
-		rows = append(rows, []string{u.name(), leader, strconv.Itoa(int(u.Epoch)), join32(u.Replicas), join32(u.ISR), join32(u.Lacking), u.Lag})
+		rows = append(rows, []string{u.name(), leader, strconv.Itoa(int(u.Epoch)), join32(u.Replicas), join32(u.inSync()), join32(u.Lacking), u.Lag})
 	}
 	err := table(w, []string{"NOT WELL", "LEADER", "TERM", "REPLICAS", "IN SYNC", "LACKING", "LAG (RECORDS)"}, rows)
 	if more := len(st.Unwell) - shownPartitions; more > 0 {

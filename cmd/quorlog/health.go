@@ -44,8 +44,8 @@ func (v *clusterView) assess() health {
 		worse(down, "no controller is known: topics and settings can't be changed")
 	}
 	for _, n := range v.Nodes {
-		if n.Gone {
-			worse(degraded, "node %d is gone; it has %s", n.ID, plural(n.Replicas, "replica"))
+		if !n.there() {
+			worse(degraded, "node %d is %s; it has %s", n.ID, n.state(), plural(n.Replicas, "replica"))
 		}
 	}
 	if len(lacking) > 0 {
@@ -82,14 +82,14 @@ func (v *clusterView) hints() (hints []string) {
 		if len(p.Replicas) == 1 {
 			single++
 		}
-		if target := p.target(); p.Leader >= 0 && len(target) > 0 && p.Leader != target[0] && slices.Contains(p.ISR, target[0]) {
+		if target := p.target(); p.Leader >= 0 && len(target) > 0 && p.Leader != target[0] && slices.Contains(p.inSync(), target[0]) {
 			if n, _ := v.node(target[0]); !n.Draining {
 				strayed++
 			}
 		}
 	}
 	for _, n := range v.Nodes {
-		if n.Draining && !n.Gone {
+		if n.Draining && n.there() {
 			hints = append(hints, fmt.Sprintf("node %d is %s; `quorlog node undrain %[1]d` ends that", n.ID, n.state()))
 		}
 	}

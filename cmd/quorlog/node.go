@@ -49,7 +49,8 @@ func newNodeList(c *client) *cobra.Command {
 	return &cobra.Command{
 		Use: "list", Aliases: []string{"ls"},
 		Short: "List the nodes, what they lead and what they hold",
-		Long: `List the nodes that the cluster knows, those that are gone too.
+		Long: `List the nodes that the cluster knows, those that are gone too. A node is silent as soon as the others do not hear it any
+more, and gone some seconds later.
 
 LEADS counts the partitions that a node leads, PREFERRED those that it is to lead, REPLICAS those that it holds, and
 IN SYNC those of its replicas that have all that was acknowledged.`,
@@ -156,8 +157,8 @@ func (s *session) setDrain(ctx context.Context, id int32, op kadm.IncrementalOp)
 	switch n, known := v.node(id); {
 	case !known:
 		return fmt.Errorf("node %d: %w", id, errNoSuchNode)
-	case n.Gone:
-		return fmt.Errorf("node %d is gone: it leads nothing", id)
+	case !n.there():
+		return fmt.Errorf("node %d is %s: it leads nothing", id, n.state())
 	}
 	alter := kadm.AlterConfig{Op: op, Name: drainSetting}
 	if op == kadm.SetConfig {
@@ -211,9 +212,9 @@ func (v *clusterView) ledBy(id int32) (led, stuck []partitionView) {
 		if p.Leader != id {
 			continue
 		}
-		others := slices.DeleteFunc(without(p.ISR, []int32{id}), func(other int32) bool {
+		others := slices.DeleteFunc(without(p.inSync(), []int32{id}), func(other int32) bool {
 			n, known := v.node(other)
-			return !known || n.Gone || n.Draining
+			return !known || !n.there() || n.Draining
 		})
 		if len(others) > 0 {
 			led = append(led, p)
@@ -282,7 +283,7 @@ func (s *session) removeNode(ctx context.Context, id int32) error {
 		return fmt.Errorf("node %d is %s and holds %s (%s): move them with `quorlog topic reassign --from %[1]d --wait` first",
 			id, n.state(), plural(len(held), "replica"), namesOf(held))
 	} else if !n.Gone {
-		return fmt.Errorf("node %d is alive: stop it first", id)
+		return fmt.Errorf("node %d is there, or was until some seconds ago: stop it, and try again a little later", id)
 	}
 	req := kmsg.NewPtrUnregisterBrokerRequest()
 	req.BrokerID = id

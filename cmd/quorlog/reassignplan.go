@@ -21,7 +21,7 @@ func (v *clusterView) plan(f reassignFlags, topics []string) ([]move, error) {
 		}
 	}
 	for _, id := range slices.Concat(explicit, []int32{f.to}) {
-		if n, known := v.node(id); id >= 0 && (!known || n.Gone) {
+		if n, known := v.node(id); id >= 0 && (!known || !n.there()) {
 			return nil, fmt.Errorf("node %d is not there", id)
 		}
 	}
@@ -88,7 +88,7 @@ func (v *clusterView) load() *nodeLoad {
 	l := &nodeLoad{replicas: map[int32]int{}, rack: map[int32]string{}}
 	for _, n := range v.Nodes {
 		l.rack[n.ID], l.replicas[n.ID] = n.Rack, n.Replicas
-		if !n.Gone && !n.Draining {
+		if n.there() && !n.Draining {
 			l.nodes = append(l.nodes, n)
 		}
 	}

@@ -33,6 +33,7 @@ type nodeView struct {
 	Address   string `json:"address,omitempty"`
 	Rack      string `json:"rack,omitempty"`
 	Gone      bool   `json:"gone"`
+	Silent    bool   `json:"silent"` // the others do not hear from it; after a few seconds of that it counts as gone
 	Draining  bool   `json:"draining"`
 	Leads     int    `json:"leads"`     // partitions that it leads
 	Preferred int    `json:"preferred"` // partitions that it is the preferred leader of
@@ -45,6 +46,8 @@ func (n nodeView) state() string {
 	switch {
 	case n.Gone:
 		return "gone"
+	case n.Silent:
+		return "silent"
 	case n.Draining && n.Leads == 0:
 		return "drained"
 	case n.Draining:
@@ -52,6 +55,9 @@ func (n nodeView) state() string {
 	}
 	return "alive"
 }
+
+// there tells whether a node can be used.
+func (n nodeView) there() bool { return !n.Gone && !n.Silent }
 
 // partitionView is one partition.
 type partitionView struct {
@@ -61,7 +67,8 @@ type partitionView struct {
 	Epoch     int32   `json:"epoch"`
 	Replicas  []int32 `json:"replicas"`
 	ISR       []int32 `json:"isr"`
-	Adding    []int32 `json:"adding,omitempty"` // by a reassignment under way
+	Offline   []int32 `json:"offline,omitempty"` // replicas on nodes that are not there
+	Adding    []int32 `json:"adding,omitempty"`  // by a reassignment under way
 	Removing  []int32 `json:"removing,omitempty"`
 }
 
@@ -77,8 +84,11 @@ func (p partitionView) moving() bool { return len(p.Adding)+len(p.Removing) > 0 
 // target are the replicas that are to be, the preferred leader first.
 func (p partitionView) target() []int32 { return without(p.Replicas, p.Removing) }
 
+// inSync are the replicas in sync that are there: a leader takes a while to strike a lost one from its list.
+func (p partitionView) inSync() []int32 { return without(p.ISR, p.Offline) }
+
 // lacking are the replicas that should be in sync and are not. One that a reassignment brings is not expected to be yet.
-func (p partitionView) lacking() []int32 { return without(without(p.target(), p.ISR), p.Adding) }
+func (p partitionView) lacking() []int32 { return without(without(p.target(), p.inSync()), p.Adding) }
 
 func without(ids, remove []int32) []int32 {
 	return slices.DeleteFunc(slices.Clone(ids), func(id int32) bool { return slices.Contains(remove, id) })
@@ -116,6 +126,7 @@ func (s *session) view(ctx context.Context, topics ...string) (*clusterView, err
 		for _, p := range d.Partitions.Sorted() {
 			v.Partitions = append(v.Partitions, partitionView{
 				Topic: d.Topic, Partition: p.Partition, Leader: p.Leader, Epoch: p.LeaderEpoch, Replicas: p.Replicas, ISR: p.ISR,
+				Offline: p.OfflineReplicas,
 			})
 		}
 	}
@@ -215,8 +226,11 @@ func (v *clusterView) count() {
 		}
 		for _, id := range p.Replicas {
 			at(id).Replicas++
-			if slices.Contains(p.ISR, id) {
+			if slices.Contains(p.inSync(), id) {
 				at(id).InSync++
+			}
+			if slices.Contains(p.Offline, id) {
+				at(id).Silent = true
 			}
 		}
 	}

@@ -40,6 +40,10 @@ func TestHealth(t *testing.T) {
 				v.Partitions[i].ISR = []int32{1, 2}
 			}
 		}, degraded, []string{"node 3 is gone; it has 2 replicas", "2 of 2 partitions lack replicas in sync: t-0, t-1"}},
+		{"a node was just lost", func(v *clusterView) {
+			v.Partitions[0].Offline, v.Partitions[1].Offline = []int32{3}, []int32{3} // and still in the lists of those in sync
+			v.count()
+		}, degraded, []string{"node 3 is silent; it has", "2 of 2 partitions lack replicas in sync: t-0, t-1"}},
 		{"no leader", func(v *clusterView) { v.Partitions[1].Leader = -1 }, down, []string{"1 of 2 partitions have no leader: t-1"}},
 		{"no controller", func(v *clusterView) { v.Controller = -1 }, down, []string{"no controller"}},
 		{"what comes need not be in sync", func(v *clusterView) {

@@ -66,6 +66,7 @@ type base struct {
 	cancel   context.CancelFunc
 	loops    sync.WaitGroup
 	stopping atomic.Bool // the node gives its leaderships away and then ends
+	closed   atomic.Bool
 	fatal    sync.Once
 }
 
@@ -158,7 +159,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := a.checkStored(a.controller.Image()); err != nil {
+	if err := a.checkStored(ctx, a.controller.Image()); err != nil {
 		return err
 	}
 	a.reconcile(ctx, a.controller.Image())
@@ -252,9 +253,12 @@ const (
 )
 
 // Close stops the node: it hands over what it leads, takes no new requests, answers those that were read, and writes
-// checkpoints. It never makes the cluster forget the node.
+// checkpoints. It never makes the cluster forget the node. Only the first call does anything.
 func (a *Agent) Close(ctx context.Context) error {
 	var errs []error
+	if a.closed.Swap(true) {
+		return nil
+	}
 	a.handOver(ctx)
 	a.cancel()
 	if a.mux != nil {

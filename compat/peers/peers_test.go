@@ -24,6 +24,12 @@ func TestCompare(t *testing.T) {
 			testcluster.Missing(t, name, err)
 		}
 	}
+	if _, err := fetchKafka(t.Context()); err != nil {
+		testcluster.Missing(t, "Kafka", err)
+	}
+	if _, _, err := buildNATS(t.Context()); err != nil {
+		testcluster.Missing(t, "NATS", err)
+	}
 	t.Setenv("QUORLOG_BINARY", testcluster.Binary(t))
 	args := []string{"-dir", t.TempDir()}
 	if !*full {

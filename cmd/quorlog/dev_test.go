@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 // devCluster is `quorlog dev` running in the background.
 type devCluster struct {
 	*broker
-	lines *bufio.Scanner
+	lines <-chan string // what it prints, which never holds it up
 	stop  func() // as ^C does; it waits for the end
 }
 
@@ -40,7 +40,7 @@ func startDev(t *testing.T, args ...string) *devCluster {
 		code <- run(ctx, append([]string{"dev", "--port", "0"}, args...), strings.NewReader(""), in, &errs)
 		in.Close()
 	}()
-	d := &devCluster{broker: &broker{t: t}, lines: bufio.NewScanner(out)}
+	d := &devCluster{broker: &broker{t: t}, lines: linesOf(out)}
 	stopped := false
 	d.stop = func() {
 		if stopped {
@@ -48,8 +48,8 @@ func startDev(t *testing.T, args ...string) *devCluster {
 		}
 		stopped = true
 		cancel()
-		for d.lines.Scan() {
-			t.Log(d.lines.Text())
+		for line := range d.lines {
+			t.Log(line)
 		}
 		if got := <-code; got != 0 {
 			t.Errorf("dev: exit code %d\n%s", got, errs.String())
@@ -60,11 +60,22 @@ func startDev(t *testing.T, args ...string) *devCluster {
 	return d
 }
 
+func linesOf(r io.Reader) <-chan string {
+	lines := make(chan string, 1000)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	return lines
+}
+
 // until reads what dev prints until a line has the text, and returns the line from the text on.
 func (d *devCluster) until(text string) string {
 	d.t.Helper()
-	for d.lines.Scan() {
-		if _, after, ok := strings.Cut(d.lines.Text(), text); ok {
+	for line := range d.lines {
+		if _, after, ok := strings.Cut(line, text); ok {
 			return text + after
 		}
 	}
@@ -77,10 +88,6 @@ func TestDevCommand(t *testing.T) {
 	d := startDev(t, "--dir", dir)
 	d.quorlog(0, "a\nb\n", "produce", "words")
 	d.has(d.quorlog(0, "", "cluster", "status"), "is healthy")
-	go func() { // what else it prints must not hold it up
-		for d.lines.Scan() {
-		}
-	}()
 	d.quorlog(exitFailed, "", "dev", "kill", "1", "--dir", dir) // it is not a process of its own
 	d.quorlog(exitUsage, "", "dev", "--dir", dir, "--nodes", "1", "--port", "0")
 	d.quorlog(exitUsage, "", "dev", "--nodes", "2")

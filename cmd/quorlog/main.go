@@ -1,5 +1,9 @@
 // Command quorlog is the broker and its tools in one binary: `quorlog` alone serves, the other subcommands speak plain
 // Kafka and so work against any Kafka-compatible cluster.
+//
+// Goroutines: one for each child process of `dev --procs` and `demo` waits for its end (owner: proc; ends with the process, and
+// stopAll and killAll wait for it); `demo` has a sender (owner: demoLoad; wakes by a ticker, stops by finish or close) and a
+// consumer (owner: demoLoad; wakes by fetched records, stops by finish or close). demoLoad.mu is the only lock.
 package main
 
 import (

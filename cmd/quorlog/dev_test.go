@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 type devCluster struct {
 	*broker
 	lines <-chan string // what it prints, which never holds it up
-	stop  func() // as ^C does; it waits for the end
+	stop  func()        // as ^C does; it waits for the end
 }
 
 func startDev(t *testing.T, args ...string) *devCluster {

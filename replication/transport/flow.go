@@ -12,6 +12,11 @@ import (
 const (
 	// windowBytes is how many bytes of entries of one pipeline may be unanswered: two full messages.
 	windowBytes = 2 * maxAppend
+	// smallWindow is how many requests of a pipeline may be unanswered unless they are full, which one of so many entries or
+	// bytes is.
+	smallWindow = 2
+	fullEntries = 128
+	fullBytes   = 512 << 10
 	// maxLanded is how many answers Raft may leave lying. It takes them as they come.
 	maxLanded = 8 * window
 )
@@ -156,11 +161,20 @@ func (f *flow) abort() {
 	f.cancel()
 }
 
+// limit is how many requests may be unanswered with this one: more if it is full. While a few are under way, Raft collects what
+// comes, and the next is larger; that is worth more than sending each of the small ones at once.
+func (f *flow) limit(a *flight) int {
+	if len(a.req.Entries) >= fullEntries || a.size >= fullBytes {
+		return window
+	}
+	return smallWindow
+}
+
 // enter takes a request in if the window has room.
 func (f *flow) enter(a *flight) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.broken || f.ctx.Err() != nil || len(f.flying) >= window || len(f.flying) > 0 && f.bytes+a.size > windowBytes {
+	if f.broken || f.ctx.Err() != nil || len(f.flying) >= f.limit(a) || len(f.flying) > 0 && f.bytes+a.size > windowBytes {
 		return false
 	}
 	f.flying = append(f.flying, a)

@@ -161,8 +161,8 @@ func (d *dialer) connect(ctx context.Context) error {
 	conn, err := d.open(ctx)
 	if err != nil {
 		d.set(nil, err)
-		if gone(err) && t.seen.CompareAndSwap(true, false) {
-			p.gone(t)
+		if gone(err) && t.seen.Load() && p.gone(t) {
+			t.seen.Store(false)
 		}
 		if ctx.Err() == nil {
 			p.quiet.log(fmt.Sprint("dial ", t.node), "no connection to a node", "node", int32(t.node), "lane", d.lane.String(), "error", reason(err))

@@ -292,21 +292,21 @@ func (p *Peers) tell() {
 	}
 }
 
-// gone tells the replicas here that a node's process is gone.
-func (p *Peers) gone(t *peer) {
-	p.mu.RLock()
+// gone tells the replicas here that a node's process is gone; false if a connection with it has not ended yet.
+func (p *Peers) gone(t *peer) bool {
 	var witnesses []Witness
-	if p.mu.links[t.node] == nil {
-		for _, e := range p.mu.ends {
-			if w, ok := e.handler.(Witness); ok {
-				witnesses = append(witnesses, w)
-			}
+	p.mu.RLock()
+	connected := p.mu.links[t.node] != nil
+	for _, e := range p.mu.ends {
+		if w, ok := e.handler.(Witness); ok && !connected {
+			witnesses = append(witnesses, w)
 		}
 	}
 	p.mu.RUnlock()
 	for _, w := range witnesses {
 		w.Gone(t.node)
 	}
+	return !connected
 }
 
 // doppelganger refuses a peer while one with the same id and another data directory is connected.

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -315,24 +316,24 @@ func TestLargeAppendIsSplit(t *testing.T) {
 
 func TestFlowKeepsTheOrder(t *testing.T) {
 	_, a, b, end := twoNodes(t)
-	waiting := make(chan raft.RPC, 2*window)
+	waiting := make(chan raft.RPC, 2*smallWindow)
 	b.answer = func(rpc raft.RPC) { waiting <- rpc }
 	p, err := end.AppendEntriesPipeline("2.8", "2.8")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i := range uint64(window) {
+	for i := range uint64(smallWindow) {
 		if _, err := p.AppendEntries(&raft.AppendEntriesRequest{PrevLogEntry: i, Term: 1}, &raft.AppendEntriesResponse{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	more := make(chan error)
 	go func() {
-		_, err := p.AppendEntries(&raft.AppendEntriesRequest{PrevLogEntry: window, Term: 1}, &raft.AppendEntriesResponse{})
+		_, err := p.AppendEntries(&raft.AppendEntriesRequest{PrevLogEntry: smallWindow, Term: 1}, &raft.AppendEntriesResponse{})
 		more <- err
 	}()
 	var rpcs []raft.RPC
-	for i := range window {
+	for i := range smallWindow {
 		rpc := <-waiting
 		if got := rpc.Command.(*raft.AppendEntriesRequest).PrevLogEntry; got != uint64(i) {
 			t.Errorf("request %d came as number %d", got, i)
@@ -347,7 +348,7 @@ func TestFlowKeepsTheOrder(t *testing.T) {
 	for _, rpc := range slices.Backward(rpcs) { // the answers come in any order
 		rpc.Respond(&raft.AppendEntriesResponse{Success: true}, nil)
 	}
-	for i := range uint64(window) {
+	for i := range uint64(smallWindow) {
 		f := <-p.Consumer()
 		if err := f.Error(); err != nil || f.Request().PrevLogEntry != i || !f.Response().Success || f.Start().IsZero() {
 			t.Errorf("answer %d: %+v, %v", i, f.Request(), err)
@@ -356,7 +357,7 @@ func TestFlowKeepsTheOrder(t *testing.T) {
 	if err := <-more; err != nil {
 		t.Error(err)
 	}
-	if m := a.confirmed(); len(m) != window {
+	if m := a.confirmed(); len(m) != smallWindow {
 		t.Errorf("confirmed: %v", m)
 	}
 	if err := errors.Join(p.Close(), p.Close()); err != nil {
@@ -531,5 +532,180 @@ func TestPeersKnowEachOther(t *testing.T) {
 	c.add(2, nil)
 	if e := <-a.events; e != "2 true" {
 		t.Error(e)
+	}
+}
+
+// answering is a replica that also answers heartbeats at once, and hears of deaths.
+type answering struct {
+	safeEcho
+	yes  atomic.Bool
+	asks atomic.Int64
+	gone chan replication.NodeID
+}
+
+func (a *answering) Heartbeat(_ raft.ServerID, term uint64) (uint64, bool) {
+	a.asks.Add(1)
+	return 77, a.yes.Load()
+}
+
+func (a *answering) Gone(n replication.NodeID) { a.gone <- n }
+
+// received counts the requests that reached the replica itself.
+func (e *safeEcho) counting() (received func() int) {
+	n := 0
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.answer = func(rpc raft.RPC) {
+		n++
+		req := rpc.Command.(*raft.AppendEntriesRequest)
+		rpc.Respond(&raft.AppendEntriesResponse{Term: req.Term, Success: true}, nil)
+	}
+	return func() int {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return n
+	}
+}
+
+// While a pipeline lives, a heartbeat stands: it is sent again and again, and what Raft learns, it learns from the pipeline.
+func TestHeartbeatsStand(t *testing.T) {
+	c := newCluster(t)
+	faster := func(o *PeersOptions) { o.Beat, o.Tick = 5*time.Millisecond, time.Millisecond }
+	n1, n2 := c.add(1, faster), c.add(2, faster)
+	a, b := &safeEcho{}, &answering{}
+	b.yes.Store(true)
+	received := b.counting()
+	end := attach(t, n1, "g", "1.1", a)
+	attach(t, n2, "g", "2.1", b)
+	p, err := end.AppendEntriesPipeline("2.1", "2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	beat := func() (*raft.AppendEntriesResponse, error) {
+		resp := &raft.AppendEntriesResponse{}
+		return resp, end.AppendEntries("2.1", "2.1", &raft.AppendEntriesRequest{Term: 3}, resp)
+	}
+	// Not before it is known whose pipeline it is.
+	if resp, err := beat(); err != nil || !resp.Success || resp.LastLog != 77 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	said := &raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 5, PrevLogTerm: 2, LeaderCommitIndex: 4}
+	again := func() {
+		t.Helper()
+		r := *said
+		if _, err := p.AppendEntries(&r, &raft.AppendEntriesResponse{}); err != nil {
+			t.Fatal(err)
+		}
+		for f := range p.Consumer() {
+			if f.Request() == &r {
+				if !f.Response().Success {
+					t.Error("no success")
+				}
+				return
+			}
+		}
+	}
+	again()
+	returned := make(chan error, 1)
+	var last *raft.AppendEntriesResponse
+	go func() {
+		var err error
+		last, err = beat()
+		returned <- err
+	}()
+	for range 5 {
+		if f := <-p.Consumer(); f.Request().Term != 3 || len(f.Request().Entries) > 0 || !f.Response().Success || f.Response().Term != 3 {
+			t.Errorf("%+v %+v", f.Request(), f.Response())
+		}
+	}
+	select {
+	case err := <-returned:
+		t.Errorf("the heartbeat returned: %v", err)
+	default:
+	}
+	// What the follower knows already is not said again.
+	before := received()
+	for range 5 {
+		again()
+	}
+	if n := received(); n != before {
+		t.Errorf("%d requests for nothing", n-before)
+	}
+	said.LeaderCommitIndex = 5
+	again()
+	if n := received(); n != before+1 {
+		t.Errorf("%d requests for one commit index", n-before)
+	}
+	// An answer that is not yes goes to Raft.
+	b.mu.Lock()
+	b.answer = func(rpc raft.RPC) { rpc.Respond(&raft.AppendEntriesResponse{Term: 9}, nil) }
+	b.mu.Unlock()
+	b.yes.Store(false)
+	if err := <-returned; err != nil || last.Success || last.Term != 9 {
+		t.Errorf("%+v, %v", last, err)
+	}
+	// And when the pipeline ends, it stands no longer.
+	b.yes.Store(true)
+	go func() {
+		_, err := beat()
+		returned <- err
+	}()
+	<-p.Consumer()
+	if err := p.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-returned; err != nil {
+		t.Error(err)
+	}
+}
+
+// The heartbeats of many groups go in few frames.
+func TestHeartbeatsGoTogether(t *testing.T) {
+	c := newCluster(t)
+	n1, n2 := c.add(1, nil), c.add(2, nil)
+	const groups = 200
+	var wg sync.WaitGroup
+	for g := range groups {
+		b := &answering{}
+		b.yes.Store(g%2 == 0) // the others are Raft's to answer
+		attach(t, n2, fmt.Sprint(g), "2.1", b)
+		end := attach(t, n1, fmt.Sprint(g), "1.1", &safeEcho{})
+		wg.Go(func() {
+			for range 3 {
+				resp := &raft.AppendEntriesResponse{}
+				if err := end.AppendEntries("2.1", "2.1", &raft.AppendEntriesRequest{Term: 1}, resp); err != nil || !resp.Success {
+					t.Errorf("group %d: %+v, %v", g, resp, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if s := n1.Stats(); s.Beats != 3*groups || s.BeatFrames > groups {
+		t.Errorf("%+v", s)
+	}
+}
+
+// The replicas here hear that a node's process is gone, once.
+func TestGone(t *testing.T) {
+	c := newCluster(t)
+	n1 := c.add(1, nil)
+	c.add(2, nil)
+	a := &answering{gone: make(chan replication.NodeID, 10)}
+	attach(t, n1, "g", "1.1", a)
+	n1.Keep([]replication.NodeID{2})
+	for range 2 {
+		wait(t, "the node to be up", func() bool { return n1.Up(2) })
+		if _, err := n1.Call(t.Context(), 2, "echo", nil); err != nil {
+			t.Fatal(err)
+		}
+		n2 := c.nodes[2]
+		n2.stop(t)
+		if n := <-a.gone; n != 2 {
+			t.Errorf("node %d is gone", n)
+		}
+		c.add(2, nil)
+	}
+	if len(a.gone) > 0 {
+		t.Error("it is gone twice")
 	}
 }

@@ -1,13 +1,52 @@
-// Package transport carries the Raft messages of all groups between nodes. It declares what a network must do; [Mem] is a
-// network in memory for tests and for clusters within one process, and [None] that of a node without peers.
+// Package transport is the network between nodes. [Peers] carries the Raft messages of all groups, and calls, over few TCP
+// connections; [Mem] is a network in memory for simulations, and [None] that of a node without peers.
 //
 // A network knows nothing of partitions: it delivers requests for (group, replica) to the [Handler] that was attached for
 // it, and tells that handler which log positions its peers have confirmed. What must happen to a request before Raft may
 // see it is the handler's affair (package raftgroup).
 //
+// # Connections
+//
+// A node dials each other node twice; what it asks goes over these, and the answers come back over them. One is for control
+// (heartbeats, votes, calls), one for bulk (entries, snapshots): 4 MiB of entries never delay a heartbeat. Both sides prove
+// the cluster's key (hello.go), and a peer may speak for its own replicas only. The proof is of the connection's beginning:
+// whoever can change what others send needs TLS in his way, not this. Then frames follow (frame.go, messages.go), with
+// lengths that are bounded and checksums. The pair of replicas that a message is for is named once on a connection and has a
+// number from then on.
+//
+// What is dead is noticed by the silence of a connection whose other side answers a ping every moment; every read, write and
+// handshake has a deadline. A connection that breaks fails what was asked over it, and is dialled again, with pauses.
+//
+// # Heartbeats
+//
+// See beats.go and package raftgroup (calm.go): they are what a group without work costs.
+//
+// # Back-pressure
+//
+// Entries on their way to one node are bounded in bytes (maxFlying), and so are those of one pipeline; beyond, the group's
+// replication waits, and nothing else does. A receiver reads no further while as much waits for its Raft (maxTaken).
+//
 // # Goroutines
 //
-// Mem: one for each open pipeline, which hands answers to Raft in order; Raft closes it, or Detach does.
+//	Mem            one for each open pipeline, which hands answers to Raft in order; Raft closes it, or Detach does
+//	Serve          the caller's; ends with its listener
+//	dialer.run     two for each known node (control, bulk); they dial and are their connection's reader; end with Close, or
+//	               when the node has had no address for a minute
+//	stream.write   one for each connection; ends with it
+//	accepted       one for each accepted connection, its reader; ends with it
+//	inConn         one for each request that Raft has not answered yet, and for each call; ends with the answer, the
+//	               connection, or its time
+//	beats.flush    a timer's, for each peer, when heartbeats are due
+//	tell           one; calls OnPeer; ends with Close
+//
+// # Locks
+//
+//	route.mu -> stream.mu
+//	Peers.mu -> beats.mu
+//	flow.handing -> flow.mu
+//	flight.mu -> outConn.wait
+//
+// Handlers are called without any but flow.handing.
 package transport
 
 import (

@@ -199,7 +199,7 @@ func (g *Gossip) config() (*serf.Config, error) {
 	if g.o.tune != nil {
 		g.o.tune(list)
 	}
-	logs := &logWriter{logger: g.logger, now: g.o.Now}
+	logs := &logWriter{logger: g.logger, now: g.o.Now, ended: g.ctx.Done()}
 	list.LogOutput = logs
 	config := serf.DefaultConfig()
 	config.NodeName = strconv.Itoa(int(g.o.Node))

@@ -13,6 +13,7 @@ import (
 type logWriter struct {
 	logger *slog.Logger
 	now    func() time.Time
+	ended  <-chan struct{} // memberlist's goroutines go on for a moment after its end; nobody wants to hear of them
 	mu     struct {
 		sync.Mutex
 		refused time.Time // when another key was last told of
@@ -31,6 +32,11 @@ var otherKey = []byte("no installed keys could decrypt")
 
 // Write takes one line, as package log hands it over.
 func (w *logWriter) Write(line []byte) (int, error) {
+	select {
+	case <-w.ended:
+		return len(line), nil
+	default:
+	}
 	text, level := bytes.TrimSpace(line), slog.LevelDebug
 	for _, l := range serfLevels {
 		if i := bytes.Index(text, []byte(l.mark)); i >= 0 {

@@ -43,7 +43,11 @@ func (m *metadata) openMetadata(ctx context.Context) error {
 			return err
 		}
 		if registered.Meta == m.joined.Meta {
-			return m.awaitRegistration(ctx)
+			if err := m.awaitRegistration(ctx); err != nil {
+				return err
+			}
+			// Its registration may be from an earlier start, and what this node has applied as well.
+			return m.awaiting(ctx, "the newest metadata", m.controller.Sync)
 		}
 		m.logger.Warn("the cluster gives this node another replica of the metadata", "old", m.joined.Meta.String(), "new", registered.Meta.String())
 		m.joined = membershipResult{ClusterID: registered.ClusterID, Meta: registered.Meta}

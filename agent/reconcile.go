@@ -23,9 +23,10 @@ func exitProcess(error) { os.Exit(exitDisk) }
 // ErrMetadataLost: there are partitions, but no metadata that would know them. Missing metadata never means "delete".
 var ErrMetadataLost = errors.New("the data directory holds partitions but has lost its metadata")
 
-// checkStored compares what lies on disk with what the cluster knows. Replicas that it does not know are left alone and
-// named: a topic that was deleted just before a crash, or metadata that is older than the data.
-func (a *Agent) checkStored(im *controller.Image) error {
+// checkStored compares what lies on disk with what the cluster knows. Replicas of partitions that were moved away while this node
+// was down are removed: others hold their data. Replicas of topics that the cluster does not know are left alone and named: a
+// topic that was deleted just before a crash, or metadata that is older than the data.
+func (a *Agent) checkStored(ctx context.Context, im *controller.Image) error {
 	stored, err := a.partitions.Stored()
 	if err != nil {
 		return err
@@ -34,8 +35,15 @@ func (a *Agent) checkStored(im *controller.Image) error {
 		return fmt.Errorf("%w: %d partitions in %s; restore its metadata directory", ErrMetadataLost, len(stored), a.node.DataDir)
 	}
 	for _, id := range stored {
-		if t := im.ByID[id.Topic]; t == nil || int(id.Partition) >= len(t.Partitions) {
+		t := im.ByID[id.Topic]
+		switch {
+		case t == nil || int(id.Partition) >= len(t.Partitions):
 			a.logger.Warn("a stored partition belongs to no topic; its files are left alone", "directory", id.String())
+		case !a.hosts(t.Partitions[id.Partition]):
+			a.logger.Info("a partition was moved away; its files are removed", "topic", t.Name, "partition", id.Partition)
+			if err := a.partitions.Delete(ctx, id); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

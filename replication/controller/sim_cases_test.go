@@ -282,3 +282,61 @@ func TestSimRecover(t *testing.T) {
 		c.until("there are three again", c.formed)
 	})
 }
+
+// A node that has just started knows what the cluster knows only after a Sync: what it reads from its own log is from earlier.
+func TestSimSync(t *testing.T) {
+	simulate(t, func(t *testing.T, c *cluster) {
+		c.found(4)
+		for i := range 20 {
+			late := c.present()[i%4]
+			late.stop()
+			c.until("the others have a controller", func() bool { return c.leader() != nil })
+			name := fmt.Sprint("missed-", i)
+			if r := c.leader().ctl.CreateTopics(t.Context(), oneTopic(name), false); r[0].Err != nil {
+				t.Fatal(r[0].Err)
+			}
+			if err := late.start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if err := late.ctl.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if im := late.ctl.Image(); im.Topics[name] == nil {
+				t.Fatalf("node %d has only %d topics of %d", late.id, len(im.Topics), i+1)
+			}
+		}
+		for _, m := range c.present() {
+			if err := m.ctl.Sync(t.Context()); err != nil {
+				t.Error(err)
+			}
+			if im := m.ctl.Image(); im.ClusterID != "cluster" || im.FoundedNodes != 3 {
+				t.Errorf("node %d is in cluster %q of %d", m.id, im.ClusterID, im.FoundedNodes)
+			}
+		}
+		// Without a majority nobody knows.
+		for _, m := range c.present()[1:] {
+			m.stop()
+		}
+		alone := c.present()[0]
+		c.until("it leads no more", func() bool { return !alone.group.IsLeader() })
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if err := alone.ctl.Sync(ctx); err == nil {
+			t.Error("it knows without the others")
+		}
+	})
+}
+
+// A node without others knows everything once it leads.
+func TestSyncAlone(t *testing.T) {
+	c, g := newTestController(t, nil)
+	if err := c.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.follows = true
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := c.Sync(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+}

@@ -21,8 +21,8 @@ func (w *world) audit(i int) {
 		}
 	}
 	w.book.checked(majorityHolds, 1)
-	if holders <= machineCount/2 {
-		w.book.violate(majorityHolds, "partition %d: %d of %d disks hold what is committed, up to %d", i, holders, machineCount, high)
+	if holders <= replicaCount/2 {
+		w.book.violate(majorityHolds, "partition %d: %d of %d disks hold what is committed, up to %d", i, holders, replicaCount, high)
 	}
 }
 

@@ -42,6 +42,9 @@ var events = []event{
 	{"answers of a follower are lost", lostAnswers},
 	{"restless voter", restlessVoter},
 	{"slow start of a leader", slowStart},
+	{"a replica moves", replicaMoves}, {"a replica moves", replicaMoves},
+	{"disk is wiped", diskWiped},
+	{"leaderships are handed over", drain},
 	{"time passes", func(w *world) { w.pass(w.upTo(3 * time.Second)) }},
 }
 
@@ -210,8 +213,9 @@ func storm(w *world) {
 // transfer hands leaderships to replicas of this test's choice.
 func transfer(w *world) {
 	for i := range w.truths {
-		l, to := w.leaderOf(i), w.anyMachine()
-		if l == nil || l == to || w.rng.IntN(2) == 0 {
+		l, to := w.leaderOf(i), w.someHost(i)
+		replica, ok := to.replica(i)
+		if l == nil || l == to || !ok || w.rng.IntN(2) == 0 {
 			continue
 		}
 		p := l.parts[i].Load()
@@ -219,10 +223,10 @@ func transfer(w *world) {
 			continue
 		}
 		group := p.Group()
-		w.clients.Add(1)
+		w.helpers.Add(1)
 		go func() {
-			defer w.clients.Done()
-			if group.TransferLeadership(to.replica()) == nil {
+			defer w.helpers.Done()
+			if group.TransferLeadership(replica) == nil {
 				w.book.count("transfers", 1)
 			}
 		}()
@@ -344,7 +348,7 @@ func lostAnswers(w *world) {
 	w.calm()
 	w.await("leaders", w.allLed)
 	i, l := w.someLeader()
-	m := w.anyMachine()
+	m := w.someHost(i)
 	if l == m || !l.up || w.leaderOf(i) != l {
 		return
 	}
@@ -359,11 +363,12 @@ func lostAnswers(w *world) {
 // other and their first entries are late. If it forgot its vote, both would win the same term.
 func restlessVoter(w *world) {
 	w.calm()
-	voter := w.anyMachine()
+	hosts := w.hosts(w.rng.IntN(len(w.truths)))
+	voter := hosts[w.rng.IntN(len(hosts))]
 	var ends []*machine
 	for _, m := range w.machines {
 		w.isolate(m)
-		if m != voter {
+		if m != voter && slices.Contains(hosts, m) {
 			ends = append(ends, m)
 			w.weather.set(m.node, voter.node, climate{delay: 150 * time.Millisecond, appendsOnly: true})
 		}

@@ -5,6 +5,7 @@ package simtest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -196,6 +197,9 @@ func (w *world) settle() {
 	}) {
 		return
 	}
+	if !w.await("reassignments that end", func() bool { return !slices.ContainsFunc(w.places, place.moving) }) {
+		return
+	}
 	w.stopClients()
 	if !w.await("replicas that agree", w.agree) {
 		return
@@ -220,7 +224,7 @@ func (w *world) heal() {
 func (w *world) agree() bool {
 	for i := range w.truths {
 		var all []partition.Offsets
-		for _, m := range w.machines {
+		for _, m := range w.hosts(i) {
 			p := m.parts[i].Load()
 			if !m.up || p == nil {
 				return false
@@ -243,7 +247,7 @@ func (w *world) agree() bool {
 // compare reads all of a partition on all machines.
 func (w *world) compare(i int, t *truth) {
 	var o partition.Offsets
-	for _, m := range w.machines {
+	for _, m := range w.hosts(i) {
 		p := m.parts[i].Load()
 		var ok bool
 		if o, ok = offsetsOf(p); !ok {

@@ -35,6 +35,10 @@ type machine struct {
 	faulty bool          // its storage may fail
 	alone  time.Time     // since when it reaches nobody; zero while it does
 
+	incarnations atomic.Int32 // of its replicas, so far
+	versions     []int        // of the places that its replicas follow
+	converging   atomic.Bool  // a pass of Converge is under way
+
 	held  atomic.Int64            // calls that a slow or hung disk keeps waiting
 	gone  atomic.Bool             // cut off by a crash that the events have not noticed yet
 	image atomic.Pointer[vfs.Mem] // what the disk holds after a crash in the middle of something
@@ -48,6 +52,7 @@ type machine struct {
 
 // view is what was seen of a replica in this life of its machine.
 type view struct {
+	muted bool // the replica is about to be another one
 	epoch batch.Epoch
 	high  batch.Offset
 	next  batch.Offset // read up to here
@@ -59,9 +64,23 @@ func newMachine(w *world, node int) *machine {
 	return m
 }
 
-func (m *machine) replica() replication.ReplicaID { return replication.ReplicaID{Node: m.node} }
+// addrs are the addresses of all replicas that the machine ever had.
+func (m *machine) addrs() (out []raft.ServerAddress) {
+	for i := range m.incarnations.Load() + 1 {
+		out = append(out, raft.ServerAddress(replication.ReplicaID{Node: m.node, Incarnation: replication.Incarnation(i)}.String()))
+	}
+	return out
+}
 
-func (m *machine) addr() raft.ServerAddress { return raft.ServerAddress(m.replica().String()) }
+// replica is the machine's replica of a partition in its current place.
+func (m *machine) replica(i int) (found replication.ReplicaID, ok bool) {
+	for _, r := range m.w.places[i].Target() {
+		if r.Node == m.node {
+			return r, true
+		}
+	}
+	return found, false
+}
 
 // start turns the machine on. What a planted fault breaks at once ends it again.
 func (m *machine) start() {
@@ -89,13 +108,9 @@ func (m *machine) start() {
 		m.up = false
 		return
 	}
-	for i, t := range m.w.truths {
-		p, err := m.mgr.Ensure(ctx, t.id, "topic", m.w.assignment(i), m.w.config())
-		if err != nil {
-			m.w.book.violate(storageHolds, "node %d, partition %d: %v", m.node, i, err)
-			continue
-		}
-		m.parts[i].Store(p)
+	m.versions = make([]int, len(m.w.truths))
+	for i := range m.w.truths {
+		m.apply(i)
 	}
 }
 
@@ -103,6 +118,10 @@ func (m *machine) start() {
 func (m *machine) led(c partition.LeaderChange) {
 	i := int(c.ID.Partition)
 	m.mu.Lock()
+	if m.mu.views[i].muted {
+		m.mu.Unlock()
+		return
+	}
 	was := m.mu.views[i].epoch
 	m.mu.views[i].epoch = max(was, c.Leader.Epoch)
 	m.mu.Unlock()

@@ -64,7 +64,7 @@ var plants = []plant{
 	},
 	{name: "uncommitted data served", code: mutation.DirtyRead, by: []string{committedStays}},
 	{name: "sequences not looked at", code: mutation.NoDedup, by: []string{noDuplicates, orderStays}},
-	{name: "unknown outcome acknowledged", code: mutation.AckUnknown, by: []string{ackedStays, servedRises}},
+	{name: "unknown outcome acknowledged", code: mutation.AckUnknown, by: []string{ackedStays, servedRises, majorityHolds}},
 	{name: "unknown outcome refused", code: mutation.RefuseUnknown, by: []string{refusedIsNowhere}},
 	{
 		name: "missing entries reported in another way", code: mutation.NotFoundWrapped, only: []string{"laggard behind the log start"},

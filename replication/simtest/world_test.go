@@ -29,7 +29,8 @@ var (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const (
-	machineCount   = 3
+	machineCount   = 4
+	replicaCount   = 3
 	partitionCount = 4
 	// tick is how often the events' goroutine looks at everything, in virtual time.
 	tick = 50 * time.Millisecond
@@ -44,6 +45,10 @@ type world struct {
 	machines []*machine
 	truths   []*truth
 	lies     []vfs.Rule // what every disk does wrong, planted
+
+	places  []place
+	reached chan finished
+	helpers sync.WaitGroup // goroutines that end by themselves, at the latest when the machines are off
 
 	cut struct {
 		sync.Mutex
@@ -74,6 +79,7 @@ func runRound(t *testing.T, b *book, seed uint64, p plan) {
 		for i := range partitionCount {
 			w.truths = append(w.truths, newTruth(b, i))
 		}
+		w.found()
 		for i := range machineCount {
 			w.machines = append(w.machines, newMachine(w, i+1))
 		}
@@ -126,6 +132,7 @@ func (w *world) end() {
 		}
 		m.stop()
 	}
+	w.helpers.Wait()
 	for !w.weather.idle() {
 		time.Sleep(tick)
 	}
@@ -135,6 +142,7 @@ func (w *world) end() {
 func (w *world) pass(d time.Duration) {
 	for end := time.Now().Add(d); ; {
 		w.reap()
+		w.follow()
 		w.look()
 		left := time.Until(end)
 		if left <= 0 || w.book.broken() {
@@ -181,13 +189,6 @@ func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng
 func (w *world) newRand() *rand.Rand { return rand.New(rand.NewPCG(w.rng.Uint64(), 5)) }
 
 func (w *world) anyMachine() *machine { return w.machines[w.rng.IntN(len(w.machines))] }
-
-func (w *world) assignment(i int) (a replication.Assignment) {
-	for k := range machineCount {
-		a.Replicas = append(a.Replicas, w.machines[(i+k)%machineCount].replica())
-	}
-	return a
-}
 
 func (w *world) config() replication.TopicConfig {
 	return replication.TopicConfig{
@@ -237,11 +238,7 @@ func (w *world) relink() {
 			}
 			cut := w.cut.routes[route{a.node, b.node}] || off(a) || off(b)
 			reaches = reaches || !cut && !w.cut.routes[route{b.node, a.node}]
-			if cut {
-				w.weather.net.Cut(a.addr(), b.addr())
-			} else {
-				w.weather.net.Join(a.addr(), b.addr())
-			}
+			w.link(a, b, cut)
 		}
 		switch {
 		case reaches:
@@ -252,10 +249,26 @@ func (w *world) relink() {
 	}
 }
 
+// link cuts or joins a route, for all replicas.
+func (w *world) link(a, b *machine, cut bool) {
+	for _, from := range a.addrs() {
+		for _, to := range b.addrs() {
+			if cut {
+				w.weather.net.Cut(from, to)
+			} else {
+				w.weather.net.Join(from, to)
+			}
+		}
+	}
+}
+
 // cutOff takes a machine off the network, from any goroutine.
 func (w *world) cutOff(m *machine) {
 	for _, o := range w.machines {
-		w.weather.net.Isolate(m.addr(), o.addr())
+		if o != m {
+			w.link(m, o, true)
+			w.link(o, m, true)
+		}
 	}
 }
 

@@ -15,7 +15,12 @@ import (
 //
 // It waits for a controller for as long as ctx lasts.
 func (c *Controller) Sync(ctx context.Context) error {
-	index, err := c.newest(ctx)
+	nothing := &metapb.Command{
+		TimeMs: c.now().UnixMilli(),
+		// A cluster that has an id keeps it.
+		Kind: &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: c.Image().ClusterID}},
+	}
+	index, err := c.router.newest(ctx, nothing)
 	if err != nil {
 		return err
 	}
@@ -33,14 +38,20 @@ func (c *Controller) Sync(ctx context.Context) error {
 
 // newest writes a command that changes nothing, and returns its place in the log: the only way to learn from the others what is
 // committed. A node without others knows it once it leads; then everything is applied.
-func (c *Controller) newest(ctx context.Context) (uint64, error) {
+func (rt *router) newest(ctx context.Context, nothing *metapb.Command) (uint64, error) {
+	data, err := encodeCommand(nothing)
+	if err != nil {
+		return 0, err
+	}
 	for {
-		if c.router.forward == nil {
-			if c.router.group.IsLeader() {
+		if rt.forward == nil {
+			if rt.group.IsLeader() {
 				return 0, nil
 			}
-		} else if index, err := c.writeNothing(ctx); err == nil || !errors.Is(err, ErrNotController) && !errors.Is(err, replication.ErrUnknownOutcome) {
-			return index, err
+		} else if r, err := rt.route(ctx, data); err == nil {
+			return r.Index, nil
+		} else if !errors.Is(err, ErrNotController) && !errors.Is(err, replication.ErrUnknownOutcome) {
+			return 0, err
 		}
 		select {
 		case <-ctx.Done():
@@ -48,21 +59,4 @@ func (c *Controller) newest(ctx context.Context) (uint64, error) {
 		case <-time.After(leaderPause):
 		}
 	}
-}
-
-func (c *Controller) writeNothing(ctx context.Context) (uint64, error) {
-	cmd := &metapb.Command{
-		TimeMs: c.now().UnixMilli(),
-		// A cluster that has an id keeps it.
-		Kind: &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: c.Image().ClusterID}},
-	}
-	data, err := encodeCommand(cmd)
-	if err != nil {
-		return 0, err
-	}
-	r, err := c.router.route(ctx, data)
-	if err != nil {
-		return 0, err
-	}
-	return r.Index, nil
 }

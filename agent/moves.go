@@ -12,9 +12,10 @@ const (
 	convergeInterval = 500 * time.Millisecond
 	// finishPatience bounds how long the controller may take to note that a reassignment is over; it is tried again.
 	finishPatience = 5 * time.Second
-	// balanceStep is how many leaderships go back to their preferred replicas in one pass: slowly, since each move costs its
-	// partition's clients some milliseconds.
-	balanceStep = 16
+	// balanceStep is how many leaderships go back to their preferred replicas before a pause: slowly, since each move costs its
+	// partition's clients some milliseconds, but a node that was restarted should not idle for hours.
+	balanceStep  = 16
+	balancePause = time.Second
 )
 
 // moveLoop brings replicas and leaderships to where they are to be: reassignments, nodes that are drained or whose disk is full,
@@ -88,8 +89,22 @@ func (a *Agent) balanceLoop() {
 			return
 		case <-tick.C:
 		}
-		if a.controller.Image().Layers().Bool("auto.leader.rebalance.enable") && !a.draining() && !a.partitions.Full() {
-			a.partitions.Balance(a.ctx, a.mayLead, balanceStep)
+		a.balance()
+	}
+}
+
+// balance hands leaderships over, some at a time, until all are where they are to be.
+func (a *Agent) balance() {
+	pause := time.NewTicker(balancePause)
+	defer pause.Stop()
+	for a.controller.Image().Layers().Bool("auto.leader.rebalance.enable") && !a.draining() && !a.partitions.Full() {
+		if a.partitions.Balance(a.ctx, a.mayLead, balanceStep) < balanceStep {
+			return
+		}
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-pause.C:
 		}
 	}
 }

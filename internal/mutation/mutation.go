@@ -31,4 +31,6 @@ const (
 	NotFoundWrapped Name = "not-found-wrapped"
 	// EpochForgotten: without a leader, a replica tells epoch 0.
 	EpochForgotten Name = "epoch-forgotten"
+	// VotesUnchecked: a replica goes on though its votes are older than its log.
+	VotesUnchecked Name = "votes-unchecked"
 )

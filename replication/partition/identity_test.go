@@ -5,10 +5,12 @@ package partition
 import (
 	"errors"
 	"path"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftgroup"
@@ -29,6 +31,7 @@ func TestLostFiles(t *testing.T) {
 		{"what tells who it is", func(t *testing.T, disk *vfs.Mem) {
 			must(t, vfs.WriteFileAtomic(disk, path.Join(testDir(), metaName), []byte("{]")))
 		}, errUnreadable},
+		{"the votes", func(t *testing.T, disk *vfs.Mem) { must(t, disk.Remove("/d/votes.db")) }, raftgroup.ErrLostVotes},
 		{"all but who it is", func(t *testing.T, disk *vfs.Mem) {
 			names, err := disk.List(testDir())
 			must(t, err)
@@ -123,6 +126,24 @@ func TestRemovalAfterRemoval(t *testing.T) {
 		}
 		if w.nodes[3].ran(testID(0), 0) {
 			t.Error("its votes are left")
+		}
+	})
+}
+
+// Who votes for nobody but itself does not need its votes: nobody else could take its place either.
+func TestLostVotesAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, single(1))
+		defer w.close()
+		w.start(1)
+		mustAppend(t, w.leader(), batch.BuildOptions{}, "before")
+		w.stop(1)
+		must(t, w.disks[1].Remove("/d/votes.db"))
+		w.start(1)
+		p := w.leader()
+		mustAppend(t, p, batch.BuildOptions{}, "after")
+		if got := readAll(t, p, 0); !slices.Equal(got, []string{"before", "after"}) {
+			t.Errorf("the log holds %v", got)
 		}
 	})
 }

@@ -350,7 +350,7 @@ func isFatal(err error) bool {
 
 // isDamage tells errors that say that a replica's files are not what they must be.
 func isDamage(err error) bool {
-	return slices.ContainsFunc([]error{log.ErrCorrupt, log.ErrDataLoss, log.ErrFormat, raftgroup.ErrLostLog, errMeta}, func(target error) bool {
+	return slices.ContainsFunc([]error{log.ErrCorrupt, log.ErrDataLoss, log.ErrFormat, raftgroup.ErrLostLog, raftgroup.ErrLostVotes, errMeta}, func(target error) bool {
 		return errors.Is(err, target)
 	})
 }

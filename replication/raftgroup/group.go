@@ -17,9 +17,6 @@ import (
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
-// ErrLostLog: the replica voted before, but its log is empty. It must come back as a new incarnation.
-var ErrLostLog = errors.New("raftgroup: the replica has voted, but its log is gone")
-
 // errStopped: the group was closed.
 var errStopped = fmt.Errorf("%w: group is closed", replication.ErrNotLeader)
 
@@ -149,6 +146,9 @@ func Open(o Options) (*Group, error) {
 	g.lead.leader = replication.Leader{Node: replication.NoNode, Epoch: o.Log.EpochOf(o.Log.Offsets().HighWatermark)}
 	g.isr.peers = make(map[raft.ServerID]*peer)
 	g.link = &link{group: g}
+	if err := g.checkVotes(); err != nil {
+		return nil, err
+	}
 	fresh, err := g.bootstrap()
 	if err != nil {
 		return nil, err
@@ -166,45 +166,6 @@ func Open(o Options) (*Group, error) {
 		o.Patrol.add(g)
 	}
 	return g, nil
-}
-
-// bootstrap writes the first entry of a new group: its configuration, the same on all replicas. Raft's own function stores
-// the term first and takes a crash in between for a group that exists.
-func (g *Group) bootstrap() (fresh bool, err error) {
-	if g.o.Log.LastIndex() > 0 {
-		return false, nil
-	}
-	term, err := number(g.o.Stable, raftlog.KeyCurrentTerm)
-	if err != nil {
-		return false, err
-	}
-	vote, err := number(g.o.Stable, raftlog.KeyVoteTerm)
-	if err != nil {
-		return false, err
-	}
-	// A replica that was added has heard of a term before it has an entry; but only a voter is asked for its vote, and that had all.
-	if founder := len(g.o.Bootstrap) > 0; vote > 0 || founder && term > 1 {
-		return false, fmt.Errorf("%w: %s in term %d", ErrLostLog, g.o.Name, max(term, vote))
-	} else if !founder {
-		return false, nil
-	}
-	if err := g.o.Stable.Save(raftlog.KeyCurrentTerm, 1); err != nil {
-		return false, err
-	}
-	var c raft.Configuration
-	for _, r := range g.o.Bootstrap {
-		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(r.String()), Address: raft.ServerAddress(r.String())})
-	}
-	frame := log.InternalFrame(log.KindConfiguration, raft.EncodeConfiguration(c))
-	return true, g.o.Log.Append([]log.Entry{{Index: 1, Term: 1, Kind: log.KindConfiguration, Frame: frame}})
-}
-
-// number reads a number that may not be there yet.
-func number(s *raftlog.Stable, key []byte) (uint64, error) {
-	if _, err := s.Get(key); err != nil {
-		return 0, nil
-	}
-	return s.GetUint64(key)
 }
 
 // config is Raft's configuration of this group.

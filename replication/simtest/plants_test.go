@@ -41,6 +41,11 @@ var plants = []plant{
 	},
 	{
 		name: "vote forgotten", lies: []vfs.Rule{{Op: vfs.OpRename, Path: "votes", Last: -1, Lie: true}},
+		only: []string{"restless voter"}, by: []string{storageHolds},
+	},
+	{
+		name: "vote forgotten, and not looked at", code: mutation.VotesUnchecked,
+		lies: []vfs.Rule{{Op: vfs.OpRename, Path: "votes", Last: -1, Lie: true}},
 		only: []string{"restless voter"}, by: []string{oneLeader},
 	},
 	{

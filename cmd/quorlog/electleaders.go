@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -34,7 +35,7 @@ There are no unclean elections: a partition that has lost a majority of its repl
 				return err
 			}
 			defer s.Close()
-			items, err := s.electLeaders(cmd.Context(), topics, partition)
+			items, err := s.electUntilLed(cmd.Context(), topics, partition)
 			if err != nil {
 				return err
 			}
@@ -49,15 +50,37 @@ There are no unclean elections: a partition that has lost a majority of its repl
 	return cmd
 }
 
-// electLeaders asks for the elections that are needed and tells what came of them.
-func (s *session) electLeaders(ctx context.Context, topics []string, partition int32) ([]item, error) {
+const (
+	// electPatience is how long partitions may be without a leader that could hand over: an election is under way.
+	electPatience = 10 * time.Second
+	electPause    = 250 * time.Millisecond
+)
+
+// electUntilLed is electLeaders, again while there is nobody to ask.
+func (s *session) electUntilLed(ctx context.Context, topics []string, partition int32) ([]item, error) {
+	for began := time.Now(); ; {
+		items, leaderless, err := s.electLeaders(ctx, topics, partition)
+		if err != nil || !leaderless || time.Since(began) > electPatience {
+			return items, err
+		}
+		select {
+		case <-ctx.Done():
+			return items, ctx.Err()
+		case <-time.After(electPause):
+		}
+	}
+}
+
+// electLeaders asks for the elections that are needed and tells what came of them, and whether a partition had no leader that
+// could have handed over.
+func (s *session) electLeaders(ctx context.Context, topics []string, partition int32) (items []item, leaderless bool, err error) {
 	v, err := s.view(ctx)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	chosen, err := v.choose(topics, partition)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	wanted, preferred := make(kadm.TopicsSet), map[string]int32{}
 	for _, p := range chosen {
@@ -66,22 +89,23 @@ func (s *session) electLeaders(ctx context.Context, topics []string, partition i
 			preferred[p.name()] = target[0]
 		}
 	}
-	items := []item{}
+	items = []item{}
 	if len(wanted) == 0 {
-		return items, nil // an empty list would ask for all
+		return items, false, nil // an empty list would ask for all
 	}
 	results, err := s.ElectLeaders(ctx, kadm.ElectPreferredReplica, wanted)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for topic, partitions := range results {
 		for p, r := range partitions {
 			name := partitionName(topic, p)
+			leaderless = leaderless || errors.Is(r.Err, kerr.PreferredLeaderNotAvailable) || errors.Is(r.Err, kerr.LeaderNotAvailable)
 			items = append(items, item{name + ": node " + strconv.Itoa(int(preferred[name])), electionText(r)})
 		}
 	}
 	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.Name, b.Name) })
-	return items, nil
+	return items, leaderless, nil
 }
 
 // electionText is an election's error. One that turned out not to be needed is none: the balancer was faster.

@@ -22,8 +22,8 @@ var (
 
 // checkVotes holds the votes against the log. Raft saves a term before it stores the first entry of it. A replica that is the
 // only voter of its group has nobody to vote for but itself, and goes on.
-func (g *Group) checkVotes() error {
-	l := g.o.Log
+func checkVotes(o *Options) error {
+	l := o.Log
 	last := l.LastIndex()
 	if boundary, _ := l.Boundary(); last <= boundary || mutation.On(mutation.VotesUnchecked) {
 		return nil // what is at the boundary came with a snapshot, before its term
@@ -32,7 +32,7 @@ func (g *Group) checkVotes() error {
 	if err != nil {
 		return err
 	}
-	term, err := number(g.o.Stable, raftlog.KeyCurrentTerm)
+	term, err := number(o.Stable, raftlog.KeyCurrentTerm)
 	if err != nil || term >= uint64(newest) {
 		return err
 	}
@@ -42,11 +42,11 @@ func (g *Group) checkVotes() error {
 		return err
 	}
 	for _, m := range members {
-		if m.Voter && m.Replica != g.o.Self {
-			return fmt.Errorf("%w: %s has entries of term %d, and votes up to %d", ErrLostVotes, g.o.Name, newest, term)
+		if m.Voter && m.Replica != o.Self {
+			return fmt.Errorf("%w: %s has entries of term %d, and votes up to %d", ErrLostVotes, o.Name, newest, term)
 		}
 	}
-	return g.o.Stable.Save(raftlog.KeyCurrentTerm, uint64(newest))
+	return o.Stable.Save(raftlog.KeyCurrentTerm, uint64(newest))
 }
 
 // bootstrap writes the first entry of a new group: its configuration, the same on all replicas. Raft's own function stores

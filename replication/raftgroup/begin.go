@@ -51,33 +51,33 @@ func checkVotes(o *Options) error {
 
 // bootstrap writes the first entry of a new group: its configuration, the same on all replicas. Raft's own function stores
 // the term first and takes a crash in between for a group that exists.
-func (g *Group) bootstrap() (fresh bool, err error) {
-	if g.o.Log.LastIndex() > 0 {
+func bootstrap(o *Options) (fresh bool, err error) {
+	if o.Log.LastIndex() > 0 {
 		return false, nil
 	}
-	term, err := number(g.o.Stable, raftlog.KeyCurrentTerm)
+	term, err := number(o.Stable, raftlog.KeyCurrentTerm)
 	if err != nil {
 		return false, err
 	}
-	vote, err := number(g.o.Stable, raftlog.KeyVoteTerm)
+	vote, err := number(o.Stable, raftlog.KeyVoteTerm)
 	if err != nil {
 		return false, err
 	}
 	// A replica that was added has heard of a term before it has an entry; but only a voter is asked for its vote, and that had all.
-	if founder := len(g.o.Bootstrap) > 0; vote > 0 || founder && term > 1 {
-		return false, fmt.Errorf("%w: %s in term %d", ErrLostLog, g.o.Name, max(term, vote))
+	if founder := len(o.Bootstrap) > 0; vote > 0 || founder && term > 1 {
+		return false, fmt.Errorf("%w: %s in term %d", ErrLostLog, o.Name, max(term, vote))
 	} else if !founder {
 		return false, nil
 	}
-	if err := g.o.Stable.Save(raftlog.KeyCurrentTerm, 1); err != nil {
+	if err := o.Stable.Save(raftlog.KeyCurrentTerm, 1); err != nil {
 		return false, err
 	}
 	var c raft.Configuration
-	for _, r := range g.o.Bootstrap {
+	for _, r := range o.Bootstrap {
 		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(r.String()), Address: raft.ServerAddress(r.String())})
 	}
 	frame := log.InternalFrame(log.KindConfiguration, raft.EncodeConfiguration(c))
-	return true, g.o.Log.Append([]log.Entry{{Index: 1, Term: 1, Kind: log.KindConfiguration, Frame: frame}})
+	return true, o.Log.Append([]log.Entry{{Index: 1, Term: 1, Kind: log.KindConfiguration, Frame: frame}})
 }
 
 // number reads a number that may not be there yet.

@@ -150,7 +150,7 @@ func Open(o Options) (*Group, error) {
 	if err := checkVotes(&o); err != nil {
 		return nil, err
 	}
-	fresh, err := g.bootstrap()
+	fresh, err := bootstrap(&o)
 	if err != nil {
 		return nil, err
 	}

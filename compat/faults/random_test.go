@@ -61,7 +61,7 @@ func electPreferred(m *mess, _ int) {
 func TestRandomFaults(t *testing.T) {
 	c, l, rng := cluster(t, testcluster.ClusterOptions{Netns: true, DiskMB: 1024}, LoadOptions{Probers: 2, Shots: 2, Plain: 1, Readers: 2})
 	m := &mess{t: t, c: c, l: l, rng: rng}
-	for end := time.Now().Add(time.Duration(scaled(40, 3600)) * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(length(40*time.Second, time.Hour)); time.Now().Before(end); {
 		a, b := rng.IntN(3)+1, rng.IntN(3)+1
 		first, second := faults[rng.IntN(len(faults))], faults[rng.IntN(len(faults))]
 		t.Logf("%s of node %d, %s of node %d", first.name, a, second.name, b)

@@ -36,7 +36,7 @@ func TestRollingRestart(t *testing.T) {
 	t.Logf("produce latency during %d restarts: p50 %v, p99 %v, max %v", len(stops), p50, p99, highest)
 	t.Logf("a stop takes: %s; one partition without acknowledgement: %s", quantiles(stops), quantiles(gaps))
 	t.Logf("the prober's answers: %v", l.Probers[0].Errors())
-	if p99 > 500*time.Millisecond {
+	if *full && p99 > 500*time.Millisecond {
 		t.Errorf("the 99th percentile of the produce latency is %v during a rolling restart, want less than 500 ms", p99)
 	}
 }

@@ -11,12 +11,24 @@ import (
 
 var (
 	full     = flag.Bool("full", false, "run the full counts (minutes to hours)")
+	lasting  = flag.Duration("for", 0, "how long the tests last that have a length instead of a count; 0: a default")
 	seedFlag = flag.Uint64("seed", 0, "repeat a run's random choices; 0: new ones")
 )
 
 // scaled picks a count.
 func scaled(byDefault, inFull int) int {
 	if *full {
+		return inFull
+	}
+	return byDefault
+}
+
+// length picks how long a test lasts.
+func length(byDefault, inFull time.Duration) time.Duration {
+	switch {
+	case *lasting > 0:
+		return *lasting
+	case *full:
 		return inFull
 	}
 	return byDefault

@@ -327,6 +327,9 @@ func (c *Cluster) end() {
 		}
 	}
 	c.Kill()
+	for _, n := range c.nodes {
+		n.checkLog()
+	}
 	if !c.t.Failed() {
 		return
 	}

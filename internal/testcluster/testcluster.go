@@ -105,6 +105,7 @@ func Start(t testing.TB, o Options) *Node {
 	n.Restart()
 	t.Cleanup(func() {
 		n.Kill()
+		n.checkLog()
 		if t.Failed() {
 			t.Logf("log of %s:\n%s", n.Addr, tail(n.Log(), 8<<10))
 		}
@@ -203,6 +204,17 @@ func (n *Node) Ready(key string) any {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.mu.ready[key]
+}
+
+// checkLog fails the test for what no log may hold: a crash of Go, or what the race detector found in a binary that was
+// built with it, which goes on all the same.
+func (n *Node) checkLog() {
+	log := n.Log()
+	for _, bad := range []string{"\npanic: ", "\nfatal error: ", "WARNING: DATA RACE"} {
+		if at := strings.Index(log, bad); at >= 0 {
+			n.t.Errorf("%s logged: %s", n.Addr, log[at:min(len(log), at+8<<10)])
+		}
+	}
 }
 
 // Pause stops the process's threads (SIGSTOP), as a machine does that swaps or whose hypervisor moves it: its connections stay

@@ -72,7 +72,7 @@ func NewManager(o Options) (*Manager, error) {
 	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	if _, alone := o.Network.(transport.None); !alone {
-		m.patrol, m.herald = raftgroup.NewPatrol(o.Now), raftgroup.NewHerald()
+		m.patrol, m.herald = raftgroup.NewPatrol(), raftgroup.NewHerald()
 	}
 	m.space.look(m)
 	m.changes.start(o.OnLeader)

@@ -115,7 +115,7 @@ func (o *idleOwner) Led(_ replication.Leader, local bool) {
 
 func newIdleHost(t *testing.T, node, groups int, network transport.Network) *idleHost {
 	h := &idleHost{}
-	patrol := NewPatrol(nil)
+	patrol := NewPatrol()
 	disk := vfs.NewMem()
 	if err := vfs.MkdirDurable(disk, "/data"); err != nil {
 		t.Fatal(err)

@@ -38,7 +38,7 @@ func (l *link) Receive(rpc raft.RPC) {
 		rpc.Respond(nil, err)
 		return
 	}
-	now := l.group.o.Now().UnixNano()
+	now := ticks()
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		in.heard.Store(now)
@@ -52,7 +52,7 @@ func (l *link) Receive(rpc raft.RPC) {
 		}
 	case *raft.TimeoutNowRequest:
 		if in.calm.is(moodCalm) {
-			go in.calm.campaign(rpc, req, l.group.o.Now)
+			go in.calm.campaign(rpc, req)
 			return
 		}
 	case *raft.InstallSnapshotRequest:
@@ -86,9 +86,9 @@ func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok boo
 	if node.State() != raft.Follower || node.CurrentTerm() != term || known != leader {
 		return 0, false
 	}
-	now := g.o.Now().UnixNano()
+	now := ticks()
 	in.heard.Store(now)
-	if !in.calm.soothe(now) || now-in.fed.Load() >= int64(feedFactor*g.o.Timing.Heartbeat) {
+	if !in.calm.soothe(func() int { return max(g.rank(leader), 0) }, now) || now-in.fed.Load() >= int64(feedFactor*g.o.Timing.Heartbeat) {
 		in.fed.Store(now)
 		name := []byte(leader)
 		in.queue(raft.RPC{
@@ -113,10 +113,15 @@ func (l *link) Gone(node replication.NodeID) {
 	if leader, ok := parseReplica(id); !ok || leader.Node != node || r.State() != raft.Follower {
 		return
 	}
-	others := slices.DeleteFunc(g.Voters(), func(v replication.ReplicaID) bool { return v.Node == node })
-	if rank := slices.Index(others, g.o.Self); rank >= 0 {
-		in.calm.gone(rank, g.o.Now().UnixNano())
+	if rank := g.rank(id); rank >= 0 {
+		in.calm.gone(rank, ticks())
 	}
+}
+
+// rank is this replica's place among the voters that may follow a leader; -1 if it has no vote.
+func (g *Group) rank(leader raft.ServerID) int {
+	others := slices.DeleteFunc(g.Voters(), func(v replication.ReplicaID) bool { return v.String() == string(leader) })
+	return slices.Index(others, g.o.Self)
 }
 
 // Matched implements transport.Handler.

@@ -86,7 +86,7 @@ func (s *sim) begin(n int, seed uint64) {
 	s.net, s.rng = transport.NewMem(0), rand.New(rand.NewPCG(seed, 7))
 	s.segment = 2 << 10
 	if seed%2 == 1 {
-		s.patrol = NewPatrol(nil)
+		s.patrol = NewPatrol()
 	}
 	if seed%4 >= 2 {
 		s.herald = NewHerald()

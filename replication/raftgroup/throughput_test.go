@@ -124,7 +124,7 @@ func newBenchNodes(b *testing.B, groups int, owner benchOwner) []*benchNode {
 		listeners = append(listeners, l)
 	}
 	for i := range nodes {
-		n := &benchNode{patrol: NewPatrol(nil)}
+		n := &benchNode{patrol: NewPatrol()}
 		nodes[i] = n
 		n.peers = transport.NewPeers(transport.PeersOptions{
 			Node: replication.NodeID(i), Directory: [16]byte{byte(i)}, Key: key, Cluster: func() string { return "bench" },

@@ -246,9 +246,16 @@ func (c *outConn) beatsSeen(p *parser) error {
 		}
 	}
 	if len(again) > 0 {
-		again[0].route.peer.beats.again(again, f.sent.Add(c.p.o.Beat), now)
+		again[0].route.peer.beats.again(again, c.p.nextTick(f.sent), now)
 	}
 	return p.end(kindBeatsSeen)
+}
+
+// nextTick is the next common moment of heartbeats after a time. All that stand leave at these, to all nodes: so the process
+// wakes once, and the followers of a leader last heard it at the same moment when it dies, which keeps them from becoming
+// candidates at the same moment (raftgroup, calm.go).
+func (p *Peers) nextTick(after time.Time) time.Time {
+	return after.Add(p.o.Beat - after.Sub(p.started)%p.o.Beat)
 }
 
 // again has heartbeats that stand sent once more.

@@ -128,6 +128,7 @@ type Stats struct {
 // Peers is the network between nodes. It implements Network.
 type Peers struct {
 	o         PeersOptions
+	started   time.Time
 	key       []byte // for handshakes
 	handlers  map[string]CallHandler
 	ctx       context.Context
@@ -164,7 +165,7 @@ type peerEvent struct {
 // NewPeers makes the node's end of the network. It connects to the nodes that Keep names, to those that groups and calls
 // want to reach, and back to those that connect here.
 func NewPeers(o PeersOptions) *Peers {
-	p := &Peers{o: o.withDefaults(), key: deriveKey(o.Key), handlers: make(map[string]CallHandler), events: make(chan struct{}, 1)}
+	p := &Peers{o: o.withDefaults(), started: time.Now(), key: deriveKey(o.Key), handlers: make(map[string]CallHandler), events: make(chan struct{}, 1)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.quiet.logger, p.quiet.now = p.o.Logger, p.o.Now
 	p.mu.peers = make(map[replication.NodeID]*peer)

@@ -28,6 +28,7 @@
 //
 //   - those of hashicorp/raft: three for each group, two more for each peer while it leads, one for a metric while it leads.
 //   - announce: one for each election won, until the epoch entry is applied or the leadership is lost.
+//   - transfer.run starts one for each order to campaign that it sends; ends with the answer, or the transport's timeout.
 //   - calm.campaign: one for each leadership that is handed to this replica; ends when Raft has the order.
 //   - Patrol: one for all groups that it watches; ends with Close.
 //   - install: one for each InstallSnapshot received, until it is answered.

@@ -51,11 +51,6 @@ func (g *MetaGroup) Remove(r replication.ReplicaID) error {
 	return outcomeOf(g.raft.RemoveServer(serverID(r), 0, 0))
 }
 
-// Transfer hands the leadership to a voter. Proposals are refused meanwhile with replication.ErrNotLeader.
-func (g *MetaGroup) Transfer(to replication.ReplicaID) error {
-	return outcomeOf(g.raft.LeadershipTransferToServer(serverID(to), raft.ServerAddress(to.String())))
-}
-
 // Behind is how many entries a replica lacks of what this leader has; unknown before it has confirmed any to it.
 func (g *MetaGroup) Behind(r replication.ReplicaID) (entries uint64, known bool) {
 	if r == g.o.Self {

@@ -28,6 +28,10 @@ func (g *Group) Propose(frame []byte) Proposal {
 		g.mu.RUnlock()
 		return Proposal{err: errStopped}
 	}
+	if in.handing.Load() {
+		g.mu.RUnlock()
+		return Proposal{err: errTransferring}
+	}
 	in.open.Add(1)
 	g.mu.RUnlock()
 	return Proposal{in: in, future: in.node.Load().ApplyLog(raft.Log{Data: frame, Extensions: raftlog.Local}, 0)}
@@ -63,19 +67,6 @@ func outcome(err error) error {
 	}
 	// ErrLeadershipLost, ErrRaftShutdown, ErrAbortedByRestore, and whatever StoreLogs failed with.
 	return fmt.Errorf("%w: %w", replication.ErrUnknownOutcome, err)
-}
-
-// TransferLeadership hands the leadership over: to one replica, or to the most advanced one.
-func (g *Group) TransferLeadership(to ...replication.ReplicaID) error {
-	r := g.running()
-	if r == nil {
-		return errStopped
-	}
-	if len(to) == 0 {
-		return r.LeadershipTransfer().Error()
-	}
-	id := to[0].String()
-	return r.LeadershipTransferToServer(raft.ServerID(id), raft.ServerAddress(id)).Error()
 }
 
 // AddReplica adds a replica to the group: as a learner, which gets the log but has no vote, or as a voter. Only the leader

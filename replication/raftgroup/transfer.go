@@ -82,7 +82,7 @@ func (g *Group) TransferLeadership(to ...replication.ReplicaID) error {
 	if term == 0 {
 		return replication.ErrNotLeader
 	}
-	heir, ok := g.heir(to)
+	heir, ok := heirOf(g, to)
 	if !ok {
 		return errNoHeir
 	}
@@ -101,8 +101,8 @@ func (g *Group) TransferLeadership(to ...replication.ReplicaID) error {
 	}.run()
 }
 
-// heir is the voter among those wanted, or among all, that has most of the log.
-func (g *Group) heir(wanted []replication.ReplicaID) (heir replication.ReplicaID, found bool) {
+// heirOf is the voter among those wanted, or among all, that has most of the log.
+func heirOf(g *Group, wanted []replication.ReplicaID) (heir replication.ReplicaID, found bool) {
 	var most log.Index
 	for _, v := range g.Voters() {
 		if v == g.o.Self || len(wanted) > 0 && v != wanted[0] {

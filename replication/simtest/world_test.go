@@ -20,7 +20,8 @@ import (
 
 var (
 	seedFlag   = flag.Uint64("sim.seed", 1, "first seed of the simulated clusters")
-	roundsFlag = flag.Int("sim.rounds", 0, "simulated clusters, one after the other; 0: as many as it takes for the fail-overs and power cuts wanted")
+	wantFlag   = flag.Int("sim.failovers", 60, "fail-overs that the simulated clusters are to live through, and a tenth as many power cuts of all machines")
+	roundsFlag = flag.Int("sim.rounds", 0, "simulated clusters, one after the other, whatever happens in them; 0: as many as -sim.failovers takes")
 	eventsFlag = flag.Int("sim.events", 60, "events in the life of a simulated cluster")
 	fullFlag   = flag.Bool("full", false, "run the full counts (minutes to hours)")
 	logFlag    = flag.Bool("sim.log", false, "print what happens")

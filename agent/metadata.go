@@ -15,6 +15,8 @@ const (
 	// alonePatience bounds how long a node without peers waits for its metadata group: it needs milliseconds. A node with peers
 	// waits for them, for as long as it takes.
 	alonePatience = 30 * time.Second
+	// leaderPatience is how long a node waits to hear of the metadata group's leader before it asks others.
+	leaderPatience = time.Second
 	// waitingSaid is how often a node says what it waits for.
 	waitingSaid = 10 * time.Second
 )
@@ -109,6 +111,10 @@ func (m *metadata) joinMetadata(ctx context.Context) (controller.Registered, err
 		}
 	}
 	m.joiner.serveRegistrations(m.controller.Register)
+	// A member hears of a leader soon; without one it registers through others.
+	soon, cancel := context.WithTimeout(ctx, leaderPatience)
+	_ = m.meta.WaitLeader(soon) // if there is none, registering says so
+	cancel()
 	var registered controller.Registered
 	err := m.awaiting(ctx, "the cluster's answer to this node's registration", func(ctx context.Context) (err error) {
 		registered, err = m.joiner.register(ctx, m.controller.Register)

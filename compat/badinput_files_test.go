@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,13 +61,12 @@ func jsonFile(field string) atVersion {
 	return func(t *testing.T, path string) {
 		t.Helper()
 		edit(t, path, func(b []byte) []byte {
-			for _, old := range []string{fmt.Sprintf("%q: 1", field), fmt.Sprintf("%q:1", field)} {
-				if bytes.Contains(b, []byte(old)) {
-					return bytes.Replace(b, []byte(old), fmt.Appendf(nil, "%q: %d", field, futureVersion), 1)
-				}
+			version := regexp.MustCompile(fmt.Sprintf(`%q: ?[0-9]+`, field))
+			at := version.FindIndex(b)
+			if at == nil {
+				t.Fatalf("no %s in %s", field, b)
 			}
-			t.Fatalf("no %s in %s", field, b)
-			return b
+			return slices.Concat(b[:at[0]], fmt.Appendf(nil, "%q: %d", field, futureVersion), b[at[1]:])
 		})
 	}
 }

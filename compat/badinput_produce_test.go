@@ -29,6 +29,9 @@ const (
 	codeUnsupportedVersion       = 35
 	codeTopicExists              = 36
 	codeInvalidPartitions        = 37
+	codeInvalidReplicas          = 39
+	codeElectionNotNeeded        = 84
+	codeNotRegistered            = 102
 	codeInvalidReplicationFactor = 38
 	codeInvalidReplicaAssignment = 39
 	codeInvalidConfig            = 40

@@ -60,6 +60,10 @@ var acceptable = map[kmsg.Key][]int16{
 	kmsg.OffsetDelete:     {codeInvalidGroup, codeGroupNotFound},
 	kmsg.DeleteTopics:     {codeUnknownPartition}, // the sample's own topic stays
 	kmsg.CreatePartitions: {codeInvalidPartitions},
+	// The preferred replica leads already, there is one node to move to, and nobody is to be forgotten.
+	kmsg.ElectLeaders:              {codeElectionNotNeeded},
+	kmsg.AlterPartitionAssignments: {codeInvalidReplicas},
+	kmsg.UnregisterBroker:          {codeNotRegistered},
 }
 
 // TestEveryVersionAnswers: a valid request of every key and version that is offered gets an answer that decodes, byte for

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 )
@@ -22,7 +23,10 @@ func newCluster(c *client) *cobra.Command {
 }
 
 func newClusterStatus(c *client) *cobra.Command {
-	var check bool
+	var (
+		check bool
+		wait  time.Duration
+	)
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Tell how the cluster does: nodes, leaders, replicas that lag, terms",
@@ -42,7 +46,7 @@ far a replica lags.`,
 				return err
 			}
 			defer s.Close()
-			status, err := s.status(cmd.Context())
+			status, err := s.statusWithin(cmd.Context(), wait)
 			if err != nil {
 				return err
 			}
@@ -59,7 +63,26 @@ far a replica lags.`,
 	}
 	c.flags(cmd)
 	cmd.Flags().BoolVar(&check, "check", false, "exit with 1 unless the cluster is healthy")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "look again for so long while it is not healthy: an election takes a second")
 	return cmd
+}
+
+// statusPause lies between two looks.
+const statusPause = 200 * time.Millisecond
+
+// statusWithin is the status once the cluster is healthy, or when the time is over.
+func (s *session) statusWithin(ctx context.Context, wait time.Duration) (*clusterStatus, error) {
+	for began := time.Now(); ; {
+		status, err := s.status(ctx)
+		if err != nil || status.Word == healthy || time.Since(began) >= wait {
+			return status, err
+		}
+		select {
+		case <-ctx.Done():
+			return status, ctx.Err()
+		case <-time.After(statusPause):
+		}
+	}
 }
 
 // clusterStatus is what `cluster status` tells.

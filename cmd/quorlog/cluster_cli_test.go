@@ -37,7 +37,7 @@ func TestClusterCommands(t *testing.T) {
 	b.has(b.quorlog(0, "", "cluster", "status"), "is healthy: all 3 nodes are there; there are no topics yet", "metadata on ")
 	b.quorlog(0, "", "topic", "create", "orders", "-p", "6")
 	b.quorlog(0, "", "topic", "create", "single", "-r", "1")
-	b.has(b.quorlog(0, "", "cluster", "status", "--check"), "all 7 partitions have a leader", "1 partition is on a single node only")
+	b.has(b.quorlog(0, "", "cluster", "status", "--check", "--wait", "30s"), "all 7 partitions have a leader", "1 partition is on a single node only")
 	var nodes []nodeView
 	b.parse(b.quorlog(0, "", "node", "list", "-o", "json"), &nodes)
 	if len(nodes) != 3 || nodes[0].Leads+nodes[1].Leads+nodes[2].Leads != 7 || nodes[1].Address != cluster.Nodes()[1].Addr() {

@@ -76,7 +76,7 @@ func (p *Peers) accepted(nc net.Conn) {
 	}
 	c := newInConn(p, nc, r, l, info)
 	if l == laneCall {
-		p.serveCall(c)
+		c.serveCall()
 		return
 	}
 	p.serve(c)
@@ -105,7 +105,8 @@ func (p *Peers) serve(c *inConn) {
 }
 
 // serveCall runs a connection for one call, if there are not too many.
-func (p *Peers) serveCall(c *inConn) {
+func (c *inConn) serveCall() {
+	p := c.p
 	if p.callConns.Add(1) <= maxCallConns {
 		_ = c.run(func() {}) // how it ends is the caller's to know
 	}

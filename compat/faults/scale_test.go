@@ -104,6 +104,9 @@ func residentMB(t *testing.T, pid int) int {
 
 // TestNoElections runs a load without faults on a busy machine: nobody may lose the leadership.
 func TestNoElections(t *testing.T) {
+	if !*ci && !*full {
+		t.Skip("other packages' tests may be using the machine; run with -ci or -full")
+	}
 	_, l, _ := cluster(t, testcluster.ClusterOptions{}, LoadOptions{Probers: 1, Writers: 3, Rate: 1000})
 	l.WaitAcked(500)
 	before := l.History.Elections()

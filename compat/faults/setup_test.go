@@ -11,27 +11,33 @@ import (
 
 var (
 	full     = flag.Bool("full", false, "run the full counts (minutes to hours)")
+	ci       = flag.Bool("ci", false, "run CI's counts (ten minutes); without, a fifth of them")
 	lasting  = flag.Duration("for", 0, "how long the tests last that have a length instead of a count; 0: a default")
 	seedFlag = flag.Uint64("seed", 0, "repeat a run's random choices; 0: new ones")
 )
 
-// scaled picks a count.
-func scaled(byDefault, inFull int) int {
-	if *full {
+// scaled picks a count: CI's, the full one, or, beside everything else of `go test ./...`, a fifth of CI's.
+func scaled(inCI, inFull int) int {
+	switch {
+	case *full:
 		return inFull
+	case *ci:
+		return inCI
 	}
-	return byDefault
+	return max(1, inCI/5)
 }
 
 // length picks how long a test lasts.
-func length(byDefault, inFull time.Duration) time.Duration {
+func length(inCI, inFull time.Duration) time.Duration {
 	switch {
 	case *lasting > 0:
 		return *lasting
 	case *full:
 		return inFull
+	case *ci:
+		return inCI
 	}
-	return byDefault
+	return inCI / 4
 }
 
 // chance is a test's source of random choices, whose seed is printed.

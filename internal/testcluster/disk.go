@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,12 +93,36 @@ func (d *Disk) Cut(t testing.TB) {
 	}
 }
 
-// Restore mounts the file system again, as after a reboot. Nobody may hold files of it.
+// restorePatience is how long Restore waits for others to let go of a disk.
+const restorePatience = 30 * time.Second
+
+// Restore mounts the file system again, as after a reboot. Nobody may hold files of it. While anything on the machine still has
+// it mounted in a namespace of its own (a test beside this one may start such a thing at any moment), the kernel gives back the
+// file system that was cut; so Restore looks whether it got a living one.
 func (d *Disk) Restore(t testing.TB) {
 	t.Helper()
-	if err := errors.Join(d.Unmount(), d.Mount()); err != nil {
-		t.Fatal(err)
+	for end := time.Now().Add(restorePatience); ; {
+		if err := errors.Join(d.Unmount(), d.Mount()); err != nil {
+			t.Fatal(err)
+		}
+		err := d.alive()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the disk stays cut: %v", err)
+		}
+		runtime.Gosched()
 	}
+}
+
+// alive tells whether the file system takes a write.
+func (d *Disk) alive() error {
+	f, err := os.CreateTemp(d.Dir, ".alive")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // Fill writes a file until so many bytes are left, and not less at any moment: what meets the very end of a disk in the middle

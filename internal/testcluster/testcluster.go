@@ -135,9 +135,7 @@ func (n *Node) TryStart() (time.Duration, error) {
 func (n *Node) launch() error {
 	args := append([]string{Binary(n.t), "serve", "--data-dir", n.DataDir, "--listen", n.Addr, "--log-format", "json"}, n.args...)
 	if n.netns != "" {
-		// nsenter replaces itself by the program, so the process id and the parent stay the same. "ip netns exec" would also give
-		// it mounts of its own, and a disk whose power was cut stays cut while any mount of it is left.
-		args = append([]string{"nsenter", "--net=/run/netns/" + n.netns}, args...)
+		args = inside(n.netns, args...)
 	}
 	n.cmd = exec.Command(args[0], args[1:]...)
 	n.cmd.Env = append(os.Environ(), n.env...)

@@ -59,7 +59,22 @@ func electPreferred(m *mess, _ int) {
 // node that is started while another is cut off, two that are down at once, a pause in the middle of an election. In the
 // end all is healed, and all must be well.
 func TestRandomFaults(t *testing.T) {
-	c, l, rng := cluster(t, testcluster.ClusterOptions{Netns: true, DiskMB: 1024}, LoadOptions{Probers: 2, Shots: 2, Plain: 1, Readers: 2})
+	randomFaults(t, testcluster.ClusterOptions{}, LoadOptions{Probers: 2, Shots: 2, Plain: 1, Readers: 2})
+}
+
+// TestRandomFaultsWithRetention is the same while the log start moves all the time: who was away for some seconds comes back
+// to a log that has gone on without it.
+func TestRandomFaultsWithRetention(t *testing.T) {
+	randomFaults(t, testcluster.ClusterOptions{Args: []string{"--set", "log.retention.check.interval.ms=500"}}, LoadOptions{
+		Partitions: 2, Probers: 1, Shots: 1, Readers: 1, Jumps: true, Size: 4 << 10,
+		Configs: []string{"segment.bytes=1048576", "retention.bytes=1048576"},
+	})
+}
+
+func randomFaults(t *testing.T, o testcluster.ClusterOptions, lo LoadOptions) {
+	t.Helper()
+	o.Netns, o.DiskMB = true, 1024
+	c, l, rng := cluster(t, o, lo)
 	m := &mess{t: t, c: c, l: l, rng: rng}
 	for end := time.Now().Add(length(40*time.Second, time.Hour)); time.Now().Before(end); {
 		a, b := rng.IntN(3)+1, rng.IntN(3)+1
@@ -91,7 +106,10 @@ func TestRandomFaults(t *testing.T) {
 	awaitWhole(t, c, l.Topic, l.o.Partitions)
 	l.WaitAcked(100)
 	l.Check()
-	t.Logf("%d changes of leaders; answers: %v; sent once: %v", l.History.Elections(), l.Probers[0].Errors(), l.Probers[2].Errors())
+	t.Logf("%d changes of leaders; answers: %v; sent once: %v", l.History.Elections(), l.Probers[0].Errors(), l.Probers[len(l.Probers)-1].Errors())
+	for _, id := range c.IDs() {
+		t.Logf("node %d took snapshots of %v bytes", id, snapshots(c.Node(id)))
+	}
 }
 
 // wait lets a fault last from hardly at all to longer than an election.

@@ -192,7 +192,7 @@ func (g *Group) config() *raft.Config {
 func (g *Group) start(preferred bool) error {
 	in := &instance{requests: make(chan raft.RPC, queueLength), floor: g.o.Log.AppliedIndex()}
 	in.calm.in, in.calm.timing, in.calm.logger = in, g.o.Timing, g.logger
-	in.store = raftlog.NewStore(g.o.Log, g.fail)
+	in.store = raftlog.NewStore(g.o.Log, g.o.Stable, g.fail)
 	snapshots := raftlog.NewSnapshots(g.o.Log)
 	snapshots.Arm()
 	r, err := raft.NewRaft(g.config(), &machine{group: g, in: in}, in.store, g.o.Stable, snapshots, &wire{link: g.link, in: in})

@@ -421,7 +421,7 @@ func TestStartReadsOnlyWhatLiesBehindTheCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer l.Close()
-		store, snaps := raftlog.NewStore(l, nil), raftlog.NewSnapshots(l)
+		store, snaps := raftlog.NewStore(l, nil, nil), raftlog.NewSnapshots(l)
 		snaps.Arm()
 		c := raft.DefaultConfig()
 		c.LocalID, c.NoSnapshotRestoreOnStart, c.Logger = "1.0", true, newRaftLogger(s.logger())

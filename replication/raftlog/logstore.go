@@ -39,8 +39,9 @@ type Counts struct {
 // Store is the LogStore of one Raft instance. Raft calls StoreLogs and DeleteRange from one goroutine. It does not
 // implement raft.MonotonicLogStore: that would let Raft empty the log.
 type Store struct {
-	log  *log.Log
-	fail func(error)
+	log   *log.Log
+	votes *Stable // nil: none
+	fail  func(error)
 
 	busy    atomic.Bool
 	failure atomic.Pointer[error]
@@ -51,9 +52,10 @@ type Store struct {
 	entries []log.Entry // of StoreLogs, kept between calls
 }
 
-// NewStore makes a store over a log. fail is called once, on the goroutine that met the first error.
-func NewStore(l *log.Log, fail func(error)) *Store {
-	return &Store{log: l, fail: fail}
+// NewStore makes a store over a log. fail is called once, on the goroutine that met the first error. Once votes could not be
+// saved, nothing is stored any more: Raft is not told that its term was not saved (see Stable), and would store entries of it.
+func NewStore(l *log.Log, votes *Stable, fail func(error)) *Store {
+	return &Store{log: l, votes: votes, fail: fail}
 }
 
 // Counts returns the counts so far.
@@ -171,6 +173,12 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 	}
 	s.busy.Store(true)
 	defer s.busy.Store(false)
+	if s.votes != nil {
+		if err := s.votes.Failed(); err != nil {
+			s.Poison(err)
+			return err
+		}
+	}
 	if err := s.store(logs); err != nil {
 		s.Poison(err)
 		return err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"syscall"
 	"testing"
 
 	"github.com/hashicorp/raft"
@@ -33,7 +34,7 @@ func newStore(t testing.TB, fsys vfs.FS) (*Store, *log.Log, *[]error) {
 	l := openLog(t, fsys)
 	t.Cleanup(func() { _ = l.Close() })
 	var failures []error
-	return NewStore(l, func(err error) { failures = append(failures, err) }), l, &failures
+	return NewStore(l, nil, func(err error) { failures = append(failures, err) }), l, &failures
 }
 
 // frame is a client's batch that was checked in an epoch.
@@ -228,6 +229,34 @@ func TestStoreLogsRefusesWhatDoesNotContinue(t *testing.T) {
 	}
 }
 
+// Raft is not told that its term was not saved, for it would panic. It must not store entries of that term either: after a
+// crash the node would be back in an older one, and could vote in this one again.
+func TestNothingIsStoredOnceVotesFailed(t *testing.T) {
+	fsys := vfs.Inject(vfs.NewMem(), vfs.Rule{Op: vfs.OpSync, Path: "votes.db", Nth: 3, Err: syscall.EIO})
+	v, err := OpenVotesFS(fsys, "/votes.db", VoteOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Close()
+	votes := v.Group("g")
+	l := openLog(t, vfs.NewMem())
+	defer l.Close()
+	var failures []error
+	s := NewStore(l, votes, func(err error) { failures = append(failures, err) })
+	fill(t, s, 5)
+	for term := uint64(2); votes.Failed() == nil; term++ {
+		if err := votes.SetUint64(KeyCurrentTerm, term); err != nil {
+			t.Fatalf("Raft would panic: %v", err)
+		}
+	}
+	if err := s.StoreLog(&raft.Log{Index: 7, Term: 9, Type: raft.LogNoop}); !errors.Is(err, syscall.EIO) {
+		t.Errorf("got %v", err)
+	}
+	if l.LastIndex() != 6 || len(failures) != 1 {
+		t.Errorf("log ends at %d, failures %v", l.LastIndex(), failures)
+	}
+}
+
 // A batch that does not fit when it is its turn is replaced where the state machine sees it.
 func TestRefusedFrameReplacesTheBatch(t *testing.T) {
 	s, _, _ := newStore(t, vfs.NewMem())
@@ -319,7 +348,7 @@ func TestStoreLogsIsOneSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	s := NewStore(l, nil)
+	s := NewStore(l, nil, nil)
 	fill(t, s, 1)
 	before, writes := counts.LogSyncs(), counts.OfClass(vfs.OpWrite, vfs.ClassLog)
 	var logs []*raft.Log

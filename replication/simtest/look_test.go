@@ -151,6 +151,9 @@ func (m *machine) take(t *truth, data []byte, from batch.Offset, o partition.Off
 		if h.BaseOffset > from && from > o.LogStart {
 			m.w.book.violate(noHoles, "node %d, partition %d: offset %d comes where %d must", m.node, t.n, h.BaseOffset, from)
 		}
+		if h.NextOffset() > o.HighWatermark {
+			return from, fmt.Errorf("offset %d is served, the watermark is %d", h.LastOffset(), o.HighWatermark)
+		}
 		t.learn(m.node, h, frame)
 		from = max(from, h.NextOffset())
 	}

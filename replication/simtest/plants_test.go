@@ -67,10 +67,7 @@ var plants = []plant{
 		name: "matching log emptied by a snapshot", code: mutation.ResetMatching, only: []string{"laggard behind the log start"},
 		by: []string{watermarkRises, majorityHolds},
 	},
-	{
-		name: "uncommitted data served", code: mutation.DirtyRead, only: []string{"leader is isolated", "leader crashes"},
-		by: []string{committedStays, watermarkRises},
-	},
+	{name: "uncommitted data served", code: mutation.DirtyRead, by: []string{committedStays}},
 	{name: "sequences not looked at", code: mutation.NoDedup, by: []string{noDuplicates, orderStays}},
 	{name: "unknown outcome acknowledged", code: mutation.AckUnknown, by: []string{ackedStays, servedRises, majorityHolds}},
 	{name: "unknown outcome refused", code: mutation.RefuseUnknown, by: []string{refusedIsNowhere}},

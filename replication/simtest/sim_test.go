@@ -1,7 +1,10 @@
 package simtest
 
 import (
+	"log/slog"
 	"maps"
+	"os"
+	"runtime/pprof"
 	"slices"
 	"testing"
 	"time"
@@ -25,7 +28,9 @@ func TestSimulation(t *testing.T) {
 		if *roundsFlag == 0 && b.of("fail-overs") >= failOvers && b.of("power cuts of all") >= failOvers/10 {
 			break
 		}
+		watch := watchRound(*seedFlag + uint64(round))
 		runRound(t, b, *seedFlag+uint64(round), plan{events: *eventsFlag})
+		watch.Stop()
 		if b.broken() {
 			break
 		}
@@ -34,6 +39,19 @@ func TestSimulation(t *testing.T) {
 		}
 	}
 	b.report(t, *seedFlag)
+}
+
+// roundPatience is far longer than any round takes, in real time.
+const roundPatience = 15 * time.Minute
+
+// watchRound ends the process, and tells where all goroutines are, if a round does not end: a goroutine that waits for a lock
+// for ever stops the time of its bubble, and nothing within notices.
+func watchRound(seed uint64) *time.Timer {
+	return time.AfterFunc(roundPatience, func() {
+		slog.Error("a simulated cluster does not end", "seed", seed, "patience", roundPatience)
+		_ = pprof.Lookup("goroutine").WriteTo(os.Stderr, 2)
+		os.Exit(2)
+	})
 }
 
 // report prints what was counted, and fails the test if something was found.

@@ -3,9 +3,11 @@ package agent
 import (
 	"net"
 	"sync"
+
+	"github.com/quorlog/quorlog/broker/conn"
 )
 
-// gate keeps clients out until the node is ready: their connections are closed, so that they try another node at once,
+// gate keeps clients out until the node is ready: their connections are reset, so that they try another node at once,
 // instead of waiting in a queue for a node that may itself wait for others.
 type gate struct {
 	net.Listener
@@ -34,7 +36,7 @@ func (g *gate) refuse() {
 			g.passed <- c
 			return
 		default:
-			c.Close() // the client sees that nobody serves here yet
+			conn.Reset(c) // the client sees that nobody serves here yet
 		}
 	}
 }

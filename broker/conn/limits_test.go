@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strings"
@@ -387,6 +388,63 @@ func TestShutdown(t *testing.T) {
 			t.Errorf("log: %s", h.log)
 		}
 	})
+}
+
+// readTelling is a TCP listener whose connections tell what the server has read of them.
+type readTelling struct {
+	net.Listener
+	read chan int
+}
+
+func (l readTelling) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return tellingConn{nc.(*net.TCPConn), l.read}, nil
+}
+
+type tellingConn struct {
+	*net.TCPConn
+	read chan int
+}
+
+func (c tellingConn) TCP() *net.TCPConn { return c.TCPConn }
+
+func (c tellingConn) Read(p []byte) (int, error) {
+	n, err := c.TCPConn.Read(p)
+	if n > 0 {
+		c.read <- n
+	}
+	return n, err
+}
+
+// Clients take an orderly end before the first answer for a refusal (of TLS, or of their password) and give up; franz-go fails
+// the records that it was to send. A node that stops tells them nothing but to try again.
+func TestShutdownResetsWhatWasNeverAnswered(t *testing.T) {
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := newServer(dispatcher(echo), Options{})
+	h.addr = tcp.Addr().String()
+	l := readTelling{tcp, make(chan int, 9)}
+	h.serve(t, l)
+	first, answered := h.dial(t), h.dial(t)
+	answered.send(metadata, 1, "x")
+	answered.expect(1, "x")
+	await(t, "the request", l.read)
+	first.raw(frame(metadata, 1, "")[:7])
+	await(t, "part of a request", l.read)
+	if err := h.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("before the first answer: %v, want a reset", err)
+	}
+	if _, err := answered.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("after an answer: %v, want an orderly end", err)
+	}
 }
 
 func TestShutdownEndsInTime(t *testing.T) {

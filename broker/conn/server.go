@@ -152,7 +152,7 @@ func (s *Server) accept(l Listener, nc net.Conn) {
 	if reason := s.admit.enter(remote.Addr()); reason != "" {
 		s.counts.refused.Add(1)
 		s.log.warn("connection refused", "reason", reason, "remote", remote, "listener", l.Name)
-		_ = nc.Close()
+		Reset(nc)
 		return
 	}
 	c := newConnection(s, l, nc)
@@ -166,7 +166,7 @@ func (s *Server) accept(l Listener, nc net.Conn) {
 	if stopped {
 		s.admit.leave(remote.Addr())
 		c.cancel()
-		_ = nc.Close()
+		Reset(nc)
 		return
 	}
 	s.counts.accepted.Add(1)
@@ -239,6 +239,9 @@ func (s *Server) Close() {
 	all := s.stop()
 	s.cancel()
 	for _, c := range all {
+		if c.answered.Load() == 0 {
+			Reset(c.net)
+		}
 		_ = c.net.Close()
 	}
 	s.readers.Wait()

@@ -92,6 +92,53 @@ func TestFailOver(t *testing.T) {
 	})
 }
 
+// A replica that was away while another one got its vote grants it its own: else the two, a majority, would wait for a third.
+func TestVoteForAVoterThatIsNotKnownYet(t *testing.T) {
+	for _, known := range []bool{false, true} { // as a learner
+		inBubble(t, func(t *testing.T) {
+			s := newSim(t, 3, 1)
+			defer s.close()
+			l := s.leader()
+			var others []*simNode
+			for _, n := range s.nodes {
+				if n != l {
+					others = append(others, n)
+				}
+			}
+			away, leaves := others[0], others[1]
+			comes := s.add(4)
+			comes.start()
+			comes.connect()
+			steps := []func() error{
+				func() error { return l.group.AddReplica(comes.id, false) },
+				func() error { return l.group.AddReplica(comes.id, true) },
+				func() error { return l.group.RemoveReplica(leaves.id) },
+			}
+			for i, step := range steps {
+				if !known && i == 0 || known && i == 1 {
+					away.isolate()
+				}
+				if err := step(); err != nil {
+					t.Fatal(err)
+				}
+				l.mustProduce(1)
+				s.waitFor("the new replica has all", time.Minute, func() bool { return comes.log.LastIndex() == l.log.LastIndex() })
+			}
+			acked := l.mustProduce(1)
+			s.waitFor("the new replica has all", time.Minute, func() bool { return comes.log.LastIndex() == l.log.LastIndex() })
+			l.isolate()
+			away.connect()
+			l.isolate()
+			leaves.isolate()
+			if got := s.leader(l, leaves); got != comes {
+				t.Fatalf("%s leads", got.id)
+			}
+			comes.mustProduce(1)
+			s.find(comes, acked)
+		})
+	}
+}
+
 // What was proposed at the moment of shutdown is answered, and nothing hangs: Raft itself would leave queued proposals alone.
 func TestShutdownAnswersEverything(t *testing.T) {
 	inBubble(t, func(t *testing.T) {

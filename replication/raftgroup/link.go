@@ -50,6 +50,7 @@ func (l *link) Receive(rpc raft.RPC) {
 		if leaderIsStale(in.node.Load(), now-in.heard.Load(), l.group.o.Timing) {
 			campaign(in.requests)
 		}
+		rpc = enfranchise(in.node.Load(), rpc)
 	case *raft.TimeoutNowRequest:
 		if in.calm.is(moodCalm) {
 			go in.calm.campaign(rpc, req)
@@ -164,6 +165,35 @@ func (l *link) answerBusy(in *instance, rpc raft.RPC, req *raft.AppendEntriesReq
 func leaderIsStale(node *raft.Raft, silence int64, t Timing) bool {
 	leader, _ := node.LeaderWithID()
 	return leader != "" && node.State() == raft.Candidate && silence > int64(t.Heartbeat)
+}
+
+// enfranchise has Raft judge a candidate by its term and log alone (Raft section 4.1: a server grants its vote to one that is not
+// in its latest configuration). Raft v1.8.0 refuses one that has no vote as far as this replica knows: but this replica may have
+// been away while the candidate got its vote, and without the two of them there may be no majority. The safety of votes does
+// not rest on that check; what keeps a removed replica from disturbing the others are pre-votes and a leader that is heard.
+//
+// The id of a candidate serves for that check only, its address for the vote: so the id is that of somebody who has a vote.
+func enfranchise(node *raft.Raft, rpc raft.RPC) raft.RPC {
+	var voter []byte
+	for _, s := range node.GetConfiguration().Configuration().Servers {
+		if s.Suffrage == raft.Voter {
+			voter = []byte(s.ID)
+		}
+	}
+	if voter == nil {
+		return rpc
+	}
+	switch req := rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		out := *req
+		out.ID = voter
+		rpc.Command = &out
+	case *raft.RequestPreVoteRequest:
+		out := *req
+		out.ID = voter
+		rpc.Command = &out
+	}
+	return rpc
 }
 
 // isHeartbeat tells Raft's heartbeats from its other empty AppendEntries.

@@ -79,8 +79,11 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 			rpc.Command = &clamped
 		}
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
-		if node := w.group.node.Load(); node != nil && leaderIsStale(node, time.Now().UnixNano()-w.heard.Load(), w.group.o.Timing) {
-			campaign(w.requests)
+		if node := w.group.node.Load(); node != nil {
+			if leaderIsStale(node, time.Now().UnixNano()-w.heard.Load(), w.group.o.Timing) {
+				campaign(w.requests)
+			}
+			rpc = enfranchise(node, rpc)
 		}
 	}
 	select {

@@ -65,22 +65,11 @@ func TestRefusedNodes(t *testing.T) {
 			return ""
 		})
 		alone.Stop()
-		n := c.Stranger(t, testcluster.StrangerOptions{ID: 5, KeyFile: c.KeyFile, DataDir: dir})
-		awaitLog(t, n, "cluster")
+		// It may be ready for a moment, as the cluster of one that it is, before it hears of the one that it was to join.
+		awaitEnd(t, c.Stranger(t, testcluster.StrangerOptions{ID: 5, KeyFile: c.KeyFile, DataDir: dir}), "belongs to another cluster")
 	})
 	t.Run("a taken id", func(t *testing.T) {
-		n := c.Stranger(t, testcluster.StrangerOptions{ID: 2, KeyFile: c.KeyFile})
-		select {
-		case <-n.Exited():
-		case <-time.After(patience):
-			t.Fatal("the second node 2 goes on")
-		}
-		if n.ExitError() == nil {
-			t.Error("the second node 2 ended with exit code 0")
-		}
-		if log := n.Log(); !strings.Contains(log, "node's id") {
-			t.Errorf("the log does not say what is wrong:\n%s", log)
-		}
+		awaitEnd(t, c.Stranger(t, testcluster.StrangerOptions{ID: 2, KeyFile: c.KeyFile}), "node's id")
 	})
 	l.WaitAcked(200)
 	if now := l.History.Elections(); now != elections {
@@ -95,6 +84,22 @@ func TestRefusedNodes(t *testing.T) {
 		t.Errorf("the cluster has %d nodes", got)
 	}
 	l.Check()
+}
+
+// awaitEnd waits until a node has ended by itself, with an error, and checks that it has said why.
+func awaitEnd(t *testing.T, n *testcluster.Node, why string) {
+	t.Helper()
+	select {
+	case <-n.Exited():
+	case <-time.After(patience):
+		t.Fatalf("the node goes on:\n%s", n.Log())
+	}
+	if n.ExitError() == nil {
+		t.Error("the node ended with exit code 0")
+	}
+	if log := n.Log(); !strings.Contains(log, why) {
+		t.Errorf("the log does not say what is wrong:\n%s", log)
+	}
 }
 
 // awaitLog waits until a node has warned about something, has not become ready, and then ends it.

@@ -173,7 +173,7 @@ func (s *identityStore) load(id replication.NodeID, metadata func() (bool, error
 	if err != nil {
 		return fmt.Errorf("data directory %s: %w", s.dir, err)
 	}
-	data, err := vfs.ReadFile(s.fs, s.file())
+	data, err := vfs.ReadDurable(s.fs, s.file())
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && (has || partitions):
 		return fmt.Errorf("%w: %s; restore it, or empty the directory to begin as a new node", ErrIdentityLost, s.dir)

@@ -152,7 +152,7 @@ func (s *Server) accept(l Listener, nc net.Conn) {
 	if reason := s.admit.enter(remote.Addr()); reason != "" {
 		s.counts.refused.Add(1)
 		s.log.warn("connection refused", "reason", reason, "remote", remote, "listener", l.Name)
-		Reset(nc)
+		_ = nc.Close()
 		return
 	}
 	c := newConnection(s, l, nc)

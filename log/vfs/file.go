@@ -43,6 +43,22 @@ func writeSynced(fsys FS, name string, data []byte) error {
 	return f.Close()
 }
 
+// ReadDurable is ReadFile for a file whose reader relies on it from then on. What a killed process has written can be read, and a
+// power cut may still take it: so the file and its name are fsynced first.
+func ReadDurable(fsys FS, name string) ([]byte, error) {
+	f, err := fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return nil, err
+	}
+	if err := fsys.SyncDir(filepath.Dir(name)); err != nil {
+		return nil, err
+	}
+	return ReadFile(fsys, name)
+}
+
 // ReadFile reads a whole file.
 func ReadFile(fsys FS, name string) (data []byte, err error) {
 	f, err := fsys.Open(name)

@@ -59,7 +59,7 @@ func isNotExist(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
 // openMeta reads a replica's partition.meta, or makes directory and file for a new replica.
 func openMeta(fsys vfs.FS, dir string, want metaFile) (metaFile, error) {
-	b, err := vfs.ReadFile(fsys, path.Join(dir, metaName))
+	b, err := vfs.ReadDurable(fsys, path.Join(dir, metaName))
 	if isNotExist(err) {
 		return createMeta(fsys, dir, want)
 	}

@@ -396,10 +396,10 @@ func TestHandOverUnderLoad(t *testing.T) {
 		if moved < 15 {
 			t.Errorf("%d moves", moved)
 		}
+		l.end(w, 1000)
 		if len(l.never) == 0 {
 			t.Log("no batch met a hand-over")
 		}
-		l.end(w, 1000)
 	})
 }
 

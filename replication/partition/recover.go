@@ -84,7 +84,7 @@ func Recover(o RecoverOptions) ([]Recovered, error) {
 // recover does it for one replica.
 func (m *Manager) recover(r *Recovered, votes *raftlog.Votes, o RecoverOptions) error {
 	dir := path.Join(m.root(), r.ID.String())
-	b, err := vfs.ReadFile(m.o.FS, path.Join(dir, metaName))
+	b, err := vfs.ReadDurable(m.o.FS, path.Join(dir, metaName))
 	if err != nil {
 		return fmt.Errorf("%w: %w", errMeta, err)
 	}

@@ -13,6 +13,7 @@ import (
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftlog"
 	"github.com/quorlog/quorlog/replication/transport"
@@ -76,6 +77,10 @@ func openBolt(dir string) (*raftboltdb.BoltStore, error) {
 	}})
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	// What a killed process has written is not durable because it can be read: see vfs.ReadDurable.
+	if err := errors.Join(bolt.Sync(), vfs.OS{}.SyncDir(dir)); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), bolt.Close())
 	}
 	return bolt, nil
 }

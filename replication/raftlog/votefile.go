@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -27,6 +28,10 @@ func OpenVotes(path string, o VoteOptions) (*Votes, error) {
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockPatience, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		return nil, fmt.Errorf("open votes %s: %w", path, err)
+	}
+	// What a killed process has written is not durable because it can be read: see vfs.ReadDurable.
+	if err := errors.Join(db.Sync(), vfs.OS{}.SyncDir(filepath.Dir(path))); err != nil {
+		return nil, errors.Join(fmt.Errorf("open votes %s: %w", path, err), db.Close())
 	}
 	return startVotes(boltKeeper{db}, path, o)
 }
@@ -108,7 +113,7 @@ type fsKeeper struct {
 
 func (k *fsKeeper) load() (map[string][]byte, error) {
 	k.values = make(map[string][]byte)
-	b, err := vfs.ReadFile(k.fs, k.path)
+	b, err := vfs.ReadDurable(k.fs, k.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return make(map[string][]byte), nil
 	}

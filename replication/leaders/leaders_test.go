@@ -117,6 +117,26 @@ func TestReconnectingTellsEverything(t *testing.T) {
 	})
 }
 
+// However much was told before the connection broke, what is told after it is taken at once.
+func TestReconnectingAfterManyPushes(t *testing.T) {
+	bubble(t, three, func(n *network) {
+		for i := range batch.Epoch(500) {
+			n.tables[1].Set(led(0, 1, i, 1))
+			time.Sleep(10 * time.Millisecond) // in a bubble: each is a push of its own
+		}
+		n.setCut(1, 2, true)
+		settle()
+		n.tables[1].Set(led(0, 1, 500, 1))
+		n.setCut(1, 2, false)
+		time.Sleep(10 * time.Millisecond)
+		synctest.Wait()
+		n.expect(0, 1, 500, 1)
+		if s, ok := n.tables[2].Status(1); !ok {
+			t.Errorf("the status of the node that is connected again is not known: %v", s)
+		}
+	})
+}
+
 func TestARestartedNodeLeadsNothing(t *testing.T) {
 	bubble(t, three, func(n *network) {
 		n.tables[1].Set(led(0, 1, 4, 1, 2, 3))

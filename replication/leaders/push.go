@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorlog/quorlog/replication"
@@ -27,7 +28,8 @@ type pusher struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	wake   chan struct{} // has room for one
-	seq    uint64        // of the next frame; the goroutine's own
+	// seq counts this table's frames to the peer, also those of earlier connections: the peer remembers the last one.
+	seq *atomic.Uint64
 
 	full   bool // everything is to be told
 	status bool // the status is
@@ -48,7 +50,7 @@ func (t *Table) PeerUp(id replication.NodeID) {
 		t.mu.Unlock()
 		return
 	}
-	p := &pusher{t: t, to: id, wake: make(chan struct{}, 1), full: true, dirty: make(map[replication.PartitionID]struct{})}
+	p := &pusher{t: t, to: id, seq: &n.seq, wake: make(chan struct{}, 1), full: true, dirty: make(map[replication.PartitionID]struct{})}
 	p.ctx, p.cancel = context.WithCancel(t.ctx)
 	n.pusher, n.told, n.hears = p, false, nil
 	p.signal()
@@ -231,11 +233,10 @@ func (p *pusher) push(n news) error {
 	for first := true; first || len(n.entries) > 0; first = false {
 		part := n.entries[:min(len(n.entries), frameEntries)]
 		n.entries = n.entries[len(part):]
-		f := frame{session: p.t.session, seq: p.seq, first: n.full && first, last: n.full && len(n.entries) == 0, entries: part}
+		f := frame{session: p.t.session, seq: p.seq.Add(1), first: n.full && first, last: n.full && len(n.entries) == 0, entries: part}
 		if first {
 			f.status = n.status
 		}
-		p.seq++
 		ctx, cancel := context.WithTimeout(p.ctx, pushPatience)
 		answer, err := p.t.call(ctx, p.to, PushCall, f.encode())
 		cancel()

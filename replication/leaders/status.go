@@ -2,6 +2,7 @@ package leaders
 
 import (
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorlog/quorlog/replication"
@@ -28,6 +29,7 @@ type node struct {
 	alive bool
 	lost  time.Time
 	from  receiver
+	seq   atomic.Uint64 // of the last frame to it
 }
 
 func (t *Table) nodeLocked(id replication.NodeID) *node {

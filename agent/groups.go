@@ -101,10 +101,8 @@ func (g *groups) metaMembers(replicas []replication.ReplicaID, last uint64) []ad
 		case r == g.meta.Self():
 			g.own(&out[i], int64(last))
 		case known:
-			out[i].LogEnd = int64(last - min(behind, last))
-		}
-		if known && behind == 0 {
-			out[i].CaughtUp = g.now().UnixMilli()
+			contact, caughtUp := g.meta.Heard(r)
+			out[i].LogEnd, out[i].Contact, out[i].CaughtUp = int64(last-min(behind, last)), millis(contact), millis(caughtUp)
 		}
 	}
 	return out

@@ -128,9 +128,13 @@ func (g *Group) Match(r replication.ReplicaID) log.Index {
 // Progress is what this leader knows of a follower: the log position that it has confirmed, when it last confirmed one, and
 // when it last held everything. The position is 0 if nothing is known.
 func (g *Group) Progress(r replication.ReplicaID) (match log.Index, contact, caughtUp time.Time) {
-	g.isr.mu.Lock()
-	defer g.isr.mu.Unlock()
-	p := g.isr.peers[raft.ServerID(r.String())]
+	return g.isr.progress(raft.ServerID(r.String()))
+}
+
+func (i *isr) progress(id raft.ServerID) (match log.Index, contact, caughtUp time.Time) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	p := i.peers[id]
 	if p == nil {
 		return 0, time.Time{}, time.Time{}
 	}

@@ -1,6 +1,8 @@
 package raftgroup
 
 import (
+	"time"
+
 	"github.com/hashicorp/raft"
 
 	"github.com/quorlog/quorlog/replication"
@@ -56,8 +58,16 @@ func (g *MetaGroup) Behind(r replication.ReplicaID) (entries uint64, known bool)
 	if r == g.o.Self {
 		return 0, true
 	}
-	match, known := g.wire.match(serverID(r))
-	return g.raft.LastIndex() - min(match, g.raft.LastIndex()), known
+	match, contact, _ := g.wire.peers.progress(serverID(r))
+	last := g.raft.LastIndex()
+	return last - min(uint64(match), last), !contact.IsZero()
+}
+
+// Heard tells when a replica last confirmed anything to this leader, and when it last had all that this leader had; zero if not
+// in this term.
+func (g *MetaGroup) Heard(r replication.ReplicaID) (contact, caughtUp time.Time) {
+	_, contact, caughtUp = g.wire.peers.progress(serverID(r))
+	return contact, caughtUp
 }
 
 // MetaStatus describes the metadata group as this node sees it.

@@ -87,6 +87,17 @@ func TestMetaMembers(t *testing.T) {
 	if _, known := first.Behind(replica(9, 9)); known {
 		t.Error("a stranger is known")
 	}
+	contact, caughtUp := first.Heard(two)
+	if ago := time.Since(contact); ago < 0 || ago > time.Minute || caughtUp.Before(contact.Add(-time.Minute)) || caughtUp.After(contact) {
+		t.Errorf("a learner was heard %v and had all %v", contact, caughtUp)
+	}
+	eventually(t, "a learner is heard again, though nothing is written", func() bool {
+		again, _ := first.Heard(two)
+		return again.After(contact)
+	})
+	if contact, caughtUp := first.Heard(replica(9, 9)); !contact.IsZero() || !caughtUp.IsZero() {
+		t.Error("a stranger was heard")
+	}
 	for _, r := range []replication.ReplicaID{two, three} {
 		if err := first.Promote(r); err != nil {
 			t.Fatal(err)
@@ -213,7 +224,7 @@ func TestMetaFilesWithoutAnOwner(t *testing.T) {
 func TestMetaWireHoldsTheCommitIndexBack(t *testing.T) {
 	c := newMetaCluster(t)
 	g, _ := c.open(t.TempDir(), replica(2, 1), false)
-	w := &metaWire{group: g, requests: make(chan raft.RPC, 10), matched: map[raft.ServerID]uint64{}}
+	w := &metaWire{group: g, requests: make(chan raft.RPC, 10)}
 	receive := func(req *raft.AppendEntriesRequest) uint64 {
 		w.Receive(raft.RPC{Command: req})
 		return (<-w.requests).Command.(*raft.AppendEntriesRequest).LeaderCommitIndex

@@ -116,7 +116,7 @@ func newMeta(o MetaOptions) (*MetaGroup, error) {
 }
 
 func (g *MetaGroup) newWire() *metaWire {
-	return &metaWire{group: g, requests: make(chan raft.RPC, queueLength), matched: map[raft.ServerID]uint64{}}
+	return &metaWire{group: g, requests: make(chan raft.RPC, queueLength), peers: isr{peers: map[raft.ServerID]*peer{}}}
 }
 
 func (g *MetaGroup) config() *raft.Config {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,8 +59,7 @@ type metaWire struct {
 	requests chan raft.RPC
 	heard    atomic.Int64 // when the last AppendEntries came, ns
 
-	mu      sync.Mutex
-	matched map[raft.ServerID]uint64 // what peers have confirmed in the terms that this node won
+	peers isr // what they have confirmed in the term that this node won
 }
 
 // Receive implements transport.Handler.
@@ -95,24 +93,13 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 
 // Matched implements transport.Handler.
 func (w *metaWire) Matched(peer raft.ServerID, index uint64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.matched[peer] = max(w.matched[peer], index)
+	if node := w.group.node.Load(); node != nil {
+		w.peers.matched(peer, raftIndex(index), raftIndex(node.LastIndex()), time.Now())
+	}
 }
 
 // forget drops what was confirmed in another term: a follower may have dropped entries since.
-func (w *metaWire) forget() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	clear(w.matched)
-}
-
-func (w *metaWire) match(peer raft.ServerID) (uint64, bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	index, ok := w.matched[peer]
-	return index, ok
-}
+func (w *metaWire) forget() { w.peers.begin(time.Now()) }
 
 // Consumer implements raft.Transport.
 func (w *metaWire) Consumer() <-chan raft.RPC { return w.requests }

@@ -79,9 +79,10 @@ type Agent struct {
 	offsets    *replicated.Node
 	server     *conn.Server
 
-	changed chan struct{} // wakes reconcile
-	offline sync.Map      // of PartitionID: why, as it was said last
-	low     atomic.Pointer[map[replication.NodeID]bool]
+	changed  chan struct{} // wakes reconcile
+	offline  sync.Map      // of PartitionID: why, as it was said last
+	unopened atomic.Bool   // some wanted partition is not open
+	low      atomic.Pointer[map[replication.NodeID]bool]
 }
 
 // New returns a node that is yet to Start.

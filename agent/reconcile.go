@@ -23,9 +23,12 @@ func exitProcess(error) { os.Exit(exitDisk) }
 // ErrMetadataLost: there are partitions, but no metadata that would know them. Missing metadata never means "delete".
 var ErrMetadataLost = errors.New("the data directory holds partitions but has lost its metadata")
 
-// checkStored compares what lies on disk with what the cluster knows. Replicas of partitions that were moved away while this node
-// was down are removed: others hold their data. Replicas of topics that the cluster does not know are left alone and named: a
-// topic that was deleted just before a crash, or metadata that is older than the data.
+// checkStored compares what lies on disk with what the cluster knows, once this node has applied all that was committed before
+// (controller.Sync). Replicas of partitions that were moved away or deleted while this node was down are removed.
+//
+// That a topic is unknown is no proof that it was deleted: the metadata may be older than the data, restored from a backup or
+// recovered from a minority. Then it does not know either that the replica's incarnation was given out, and the files are left
+// alone. What a replica is that says nothing of itself is not known, and it is left alone too.
 func (a *Agent) checkStored(ctx context.Context, im *controller.Image) error {
 	stored, err := a.partitions.Stored()
 	if err != nil {
@@ -37,8 +40,12 @@ func (a *Agent) checkStored(ctx context.Context, im *controller.Image) error {
 	for _, id := range stored {
 		t := im.ByID[id.Topic]
 		switch {
-		case t == nil || int(id.Partition) >= len(t.Partitions):
-			a.logger.Warn("a stored partition belongs to no topic; its files are left alone", "directory", id.String())
+		case t == nil:
+			if err := a.removeStray(ctx, im, id); err != nil {
+				return err
+			}
+		case int(id.Partition) >= len(t.Partitions): // topics never shrink
+			a.logger.Error("the metadata is older than a stored partition, whose files are left alone", "directory", id.String())
 		case !a.hosts(t.Partitions[id.Partition]):
 			a.logger.Info("a partition was moved away; its files are removed", "topic", t.Name, "partition", id.Partition)
 			if err := a.partitions.Delete(ctx, id); err != nil {
@@ -49,6 +56,22 @@ func (a *Agent) checkStored(ctx context.Context, im *controller.Image) error {
 	return nil
 }
 
+// removeStray removes a replica whose topic was deleted.
+func (a *Agent) removeStray(ctx context.Context, im *controller.Image, id replication.PartitionID) error {
+	replica, err := a.partitions.StoredReplica(id)
+	switch {
+	case err != nil:
+		a.logger.Warn("a stored partition belongs to no topic, and its files do not tell whose they are; they are left alone",
+			"directory", id.String(), "error", err)
+		return nil
+	case replica.Incarnation >= im.Registrations[a.node.NodeID].NextIncarnation:
+		a.logger.Error("the metadata is older than a stored partition, whose files are left alone", "directory", id.String(), "replica", replica.String())
+		return nil
+	}
+	a.logger.Info("a topic was deleted; the files of its partition are removed", "directory", id.String())
+	return a.partitions.Delete(ctx, id)
+}
+
 // poke makes reconcileLoop look.
 func (a *Agent) poke() {
 	select {
@@ -57,15 +80,24 @@ func (a *Agent) poke() {
 	}
 }
 
+// reopenInterval is how often it is tried again to open what could not be opened.
+const reopenInterval = 5 * time.Second
+
 // reconcileLoop follows the cluster's metadata.
 func (a *Agent) reconcileLoop() {
+	tick := time.NewTicker(reopenInterval)
+	defer tick.Stop()
 	for {
 		select {
 		case <-a.ctx.Done():
 			return
+		case <-tick.C:
+			if !a.unopened.Load() {
+				continue
+			}
 		case <-a.changed:
-			a.reconcile(a.ctx, a.controller.Image())
 		}
+		a.reconcile(a.ctx, a.controller.Image())
 	}
 }
 
@@ -73,9 +105,10 @@ func (a *Agent) reconcileLoop() {
 const openParallel = 16
 
 // reconcile opens, configures and deletes local partitions until they are those of the image. A partition that cannot be
-// opened is offline, and tried again at the next change; the others go on.
+// opened is offline, and tried again every few seconds: the disk may have been full. The others go on.
 func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
 	wanted := map[replication.PartitionID]bool{}
+	a.unopened.Store(false)
 	var opening errgroup.Group
 	opening.SetLimit(openParallel)
 	for _, t := range im.Topics {
@@ -87,7 +120,12 @@ func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
 			id := replication.PartitionID{Topic: t.ID, Partition: int32(i)}
 			wanted[id] = true
 			opening.Go(func() error {
-				if _, err := a.partitions.Ensure(ctx, id, t.Name, assignment, cfg); err != nil && ctx.Err() == nil {
+				_, err := a.partitions.Ensure(ctx, id, t.Name, assignment, cfg)
+				switch {
+				case err == nil:
+					a.offline.Delete(id)
+				case ctx.Err() == nil:
+					a.unopened.Store(true)
 					a.sayOffline(id, t.Name, err)
 				}
 				return nil
@@ -95,6 +133,12 @@ func (a *Agent) reconcile(ctx context.Context, im *controller.Image) {
 		}
 	}
 	_ = opening.Wait() // no error is returned
+	a.offline.Range(func(id, _ any) bool {
+		if !wanted[id.(replication.PartitionID)] {
+			a.offline.Delete(id)
+		}
+		return true
+	})
 	for _, p := range a.partitions.All() {
 		if wanted[p.ID()] {
 			continue

@@ -182,6 +182,35 @@ func valuesOf(t *testing.T, frame []byte) (values []string) {
 	return values
 }
 
+// A leader that others have left behind knows nothing of the batches that its successor took: it must not tell a producer that
+// something is missing before its own batch.
+func TestDeposedLeaderJudgesNoSequence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.close()
+		l, lp := c.leader()
+		producer := func(sequence int32) batch.BuildOptions {
+			return batch.BuildOptions{Producer: &batch.Producer{ID: 7, Sequence: sequence}}
+		}
+		mustAppend(t, lp, producer(0), "a")
+		if _, err := lp.Append(frameOf(t, producer(2), "c")).Wait(ctx); !errors.Is(err, replication.ErrOutOfOrderSequence) {
+			t.Fatalf("at the leader: %v", err)
+		}
+		for k := range c.nodes {
+			c.net.Isolate(raft.ServerAddress(c.replica(l).String()), raft.ServerAddress(c.replica(k).String()))
+		}
+		if !lp.Leading() {
+			t.Fatal("it knows already")
+		}
+		for _, o := range []batch.BuildOptions{producer(2), {Producer: &batch.Producer{ID: 8, Sequence: 5}}} {
+			_, err := lp.Append(frameOf(t, o, "c")).Wait(ctx)
+			if !errors.Is(err, replication.ErrNotLeader) && !errors.Is(err, replication.ErrUnknownOutcome) {
+				t.Errorf("at a leader that reaches nobody: %v", err)
+			}
+		}
+	})
+}
+
 // Idempotent producers go on through crashes of the leader and others: no duplicate, no gap, the order kept, and every
 // acknowledged batch at the offset that was told.
 func TestIdempotenceThroughFailOvers(t *testing.T) {

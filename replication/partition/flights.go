@@ -54,7 +54,9 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 		}
 		return false, nil // stored, but not committed: the log refuses it once more, and that is answered when it is committed
 	default:
-		return false, verdictError(v.Verdict)
+		// A refusal says what the log does not hold, and this may be a leader that others have left behind. So the log judges, in
+		// the batch's place among the entries: its refusal is answered once it is committed.
+		return false, nil
 	}
 	f.addLocked(pd)
 	return false, nil
@@ -71,7 +73,7 @@ func (fl *flight) admit(pd *Pending) (settled, answered bool, err error) {
 	}
 	if h.ProducerEpoch > fl.epoch {
 		if h.BaseSequence != 0 {
-			return true, false, replication.ErrOutOfOrderSequence
+			return false, false, nil // a gap, unless the log knows the epoch
 		}
 	} else {
 		for _, b := range fl.batches {
@@ -109,18 +111,6 @@ func (p *Partition) duplicate(pd *Pending, v log.SequenceVerdict) Appended {
 		a.Timestamp = v.Timestamp
 	}
 	return a
-}
-
-func verdictError(v log.Verdict) error {
-	switch v {
-	case log.SequenceStaleEpoch:
-		return replication.ErrInvalidProducerEpoch
-	case log.SequenceUnknown:
-		return replication.ErrUnknownProducer
-	case log.SequenceForgotten:
-		return replication.ErrDuplicateSequence
-	}
-	return replication.ErrOutOfOrderSequence
 }
 
 // push queues what went to Raft; true if nobody waits for answers yet.

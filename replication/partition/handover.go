@@ -108,7 +108,11 @@ func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) boo
 
 // Balance hands leaderships to the preferred replicas of their partitions, where these are in sync and may lead, at most limit
 // of them. It returns how many it handed over.
+//
+// A node that did not take one over is not asked again in this pass: one that hangs is in sync for a while yet, and each attempt
+// keeps a partition from taking batches for an election timeout.
 func (m *Manager) Balance(ctx context.Context, may func(replication.NodeID) bool, limit int) (moved int) {
+	var refused []replication.NodeID
 	for _, part := range m.All() {
 		p := mover{part}
 		if moved >= limit || ctx.Err() != nil {
@@ -118,7 +122,7 @@ func (m *Manager) Balance(ctx context.Context, may func(replication.NodeID) bool
 			continue
 		}
 		target := p.Assignment().Target()
-		if len(target) == 0 || target[0] == p.self || !may(target[0].Node) || p.moving() {
+		if len(target) == 0 || target[0] == p.self || !may(target[0].Node) || slices.Contains(refused, target[0].Node) || p.moving() {
 			continue
 		}
 		best := target[0]
@@ -126,6 +130,7 @@ func (m *Manager) Balance(ctx context.Context, may func(replication.NodeID) bool
 			continue
 		}
 		if err := p.transfer(ctx, best); err != nil {
+			refused = append(refused, best.Node)
 			p.logger.Info("the preferred replica did not take over", "replica", best.String(), "err", err)
 			continue
 		}

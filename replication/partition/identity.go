@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftgroup"
 	"github.com/quorlog/quorlog/replication/raftlog"
@@ -59,6 +61,22 @@ func (m *Manager) begin(p *Partition, want metaFile) (metaFile, error) {
 	}
 	want.Voters = nil
 	return openMeta(m.o.FS, p.dir, want)
+}
+
+// StoredReplica tells whose replica the directory of a partition holds. It is an error if that is not known.
+func (m *Manager) StoredReplica(id replication.PartitionID) (replication.ReplicaID, error) {
+	b, err := vfs.ReadFile(m.o.FS, path.Join(m.root(), id.String(), metaName))
+	if err != nil {
+		return replication.ReplicaID{}, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	var meta metaFile
+	if err := json.Unmarshal(b, &meta); err != nil {
+		return replication.ReplicaID{}, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	if meta.Version != metaVersion || meta.TopicID != id.Topic.Hex() || meta.Partition != id.Partition || meta.Node != m.o.Node {
+		return replication.ReplicaID{}, fmt.Errorf("%w: it is of partition %d of topic %s on node %d", errMeta, meta.Partition, meta.TopicID, meta.Node)
+	}
+	return replication.ReplicaID{Node: meta.Node, Incarnation: meta.Incarnation}, nil
 }
 
 // ran tells whether a replica has had a term: whether it heard of its group, or founded it.

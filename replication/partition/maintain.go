@@ -96,6 +96,10 @@ func (s *space) spend(m *Manager, n int64) {
 	}
 }
 
+// roomAgain is how much more than the soft limit must be free, as a fraction of it, before batches are taken again. Without it a
+// disk that is at the limit would give its leaderships away and take them back every few seconds.
+const roomAgain = 4
+
 // look compares the free space with the soft limit.
 func (s *space) look(m *Manager) {
 	s.unseen.Store(0)
@@ -104,10 +108,14 @@ func (s *space) look(m *Manager) {
 		m.o.Logger.Warn("free space is not known", "err", err)
 		return
 	}
-	full := free < m.softFree(total)
+	limit := m.softFree(total)
+	if s.isFull.Load() {
+		limit += limit / roomAgain
+	}
+	full := free < limit
 	if s.isFull.Swap(full) != full {
 		if full {
-			m.o.Logger.Error("disk is full: batches are refused", "free", free, "limit", m.softFree(total))
+			m.o.Logger.Error("disk is full: batches are refused", "free", free, "limit", limit)
 		} else {
 			m.o.Logger.Info("disk has room again", "free", free)
 		}

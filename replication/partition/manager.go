@@ -190,11 +190,6 @@ func (m *Manager) retire(p *Partition) {
 	}
 }
 
-// Create is Ensure, under the name that fits a new topic.
-func (m *Manager) Create(ctx context.Context, id replication.PartitionID, topic string, a replication.Assignment, cfg replication.TopicConfig) (*Partition, error) {
-	return m.Ensure(ctx, id, topic, a, cfg)
-}
-
 func (m *Manager) isClosed() bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
@@ -62,15 +64,38 @@ func TestWipedWhileAnotherIsDown(t *testing.T) {
 	l.Check()
 }
 
-// TestDiskFullCluster fills the disk of one node after the other. Records are refused before the log meets the end of the
-// disk, reading goes on, and with room everything goes on without a restart.
+// TestDiskFullCluster fills the disk of one node after the other. The node gives what it leads to others; records are refused
+// before the log meets the end of the disk, but for partitions without a replica there; reading goes on, and with room
+// everything goes on without a restart.
 func TestDiskFullCluster(t *testing.T) {
 	c, l, rng := cluster(t, testcluster.ClusterOptions{DiskMB: 512}, LoadOptions{Probers: 1, Plain: 1})
+	const beside = "beside" // each of its partitions is on one node
+	cl := l.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), 3, 1, nil, beside); err != nil {
+		t.Fatal(err)
+	}
+	awaitWhole(t, c, beside, 3)
 	for i := range scaled(3, 12) {
 		l.WaitAcked(200 + rng.IntN(500))
 		id := i%3 + 1
 		c.Disk(id).Fill(t, "filler", 24<<20)
-		idle(5 * time.Second) // nodes look at their disks every two seconds and tell each other
+		await(t, func() string {
+			for p, v := range lookAt(c, l.Topic).parts {
+				if v.leader <= 0 || v.leader == id {
+					return fmt.Sprintf("%s-%d is led by %d, while the disk of node %d is full", l.Topic, p, v.leader, id)
+				}
+			}
+			return ""
+		})
+		for p, v := range lookAt(c, beside).parts {
+			if v.leader != id {
+				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				if err := cl.ProduceSync(ctx, &kgo.Record{Topic: beside, Partition: p, Value: []byte("x")}).FirstErr(); err != nil {
+					t.Errorf("%s-%d, on node %d: %v", beside, p, v.leader, err)
+				}
+				cancel()
+			}
+		}
 		if !c.Node(id).Running() {
 			t.Fatalf("node %d ended when its disk filled: %v", id, c.Node(id).ExitError())
 		}

@@ -65,20 +65,15 @@ func (p *Patrol) run() {
 	tick := time.NewTicker(patrolPause)
 	defer tick.Stop()
 	var groups []*Group
-	last, trust := ticks(), int64(0)
+	watch := watchman{last: ticks()}
 	for {
 		select {
 		case <-p.stop:
 			return
 		case <-tick.C:
 		}
-		// Who overslept does not blame others: what they said meanwhile may wait to be read.
 		now := ticks()
-		if late := now - last - int64(patrolPause); late > int64(patrolPause) {
-			trust = now + min(late, int64(tenseTime))
-		}
-		last = now
-		if now < trust {
+		if !watch.awake(now) {
 			continue
 		}
 		p.mu.Lock()
@@ -94,6 +89,27 @@ func (p *Patrol) run() {
 		clear(groups)
 		groups = groups[:0]
 	}
+}
+
+// watchman knows whether the patrol is fit to judge. Who overslept does not blame others: what they said meanwhile may wait to be
+// read. But a node that is so busy that it always oversleeps must look now and then, or no leader of its groups would ever be missed.
+type watchman struct {
+	last, trust int64 // when it woke, and until when it does not judge
+	waited      bool  // for trust; it did not judge since
+}
+
+// awake reports whether the patrol is to look now. It is asked every patrolPause, or later.
+func (w *watchman) awake(now int64) bool {
+	late := now - w.last - int64(patrolPause)
+	w.last = now
+	if late > int64(tenseTime) || late > int64(patrolPause) && !w.waited {
+		w.trust, w.waited = now+min(late, int64(tenseTime)), true
+	}
+	if now < w.trust {
+		return false
+	}
+	w.waited = false
+	return true
 }
 
 func (p *Patrol) add(g *Group) {

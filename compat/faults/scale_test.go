@@ -113,12 +113,9 @@ func TestNoElections(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), length(15*time.Second, time.Hour))
 	defer cancel()
 	burn(ctx, 0.8)
-	after := l.History.Elections()
+	noElections(t, l, before)
 	l.Check()
-	t.Logf("elections: %d; produce latency p50 %v, p99 %v, max %v", after-before, l.Latency(50), l.Latency(99), l.Latency(100))
-	if after != before && *full { // in a default run, other tests may take the processors away for longer than an election
-		t.Errorf("%d elections without any fault", after-before)
-	}
+	t.Logf("produce latency p50 %v, p99 %v, max %v", l.Latency(50), l.Latency(99), l.Latency(100))
 }
 
 // burn keeps all cores busy to a degree, together with whatever else runs, until ctx ends.

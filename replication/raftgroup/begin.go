@@ -43,7 +43,8 @@ func checkVotes(o *Options) error {
 	}
 	for _, m := range members {
 		if m.Voter && m.Replica != o.Self {
-			return fmt.Errorf("%w: %s has entries of term %d, and votes up to %d", ErrLostVotes, o.Name, newest, term)
+			boundary, of := l.Boundary()
+			return fmt.Errorf("%w: %s has entries up to %d of term %d behind entry %d of term %d, and votes up to %d", ErrLostVotes, o.Name, last, newest, boundary, of, term)
 		}
 	}
 	return o.Stable.Save(raftlog.KeyCurrentTerm, uint64(newest))

@@ -43,4 +43,13 @@ var (
 	ErrFetchSessionNotFound      = errors.New("fetch session not found")
 	ErrInvalidFetchSessionEpoch  = errors.New("invalid fetch session epoch")
 	ErrTransactionsUnsupported   = errors.New("transactions are not supported yet")
+
+	ErrProducerFenced            = errors.New("another producer has taken over the transactional id")
+	ErrInvalidProducerIDMapping  = errors.New("the producer id does not belong to the transactional id")
+	ErrInvalidTxnState           = errors.New("not possible in the transaction's state")
+	ErrInvalidTransactionTimeout = errors.New("invalid transaction timeout")
+	ErrConcurrentTransactions    = errors.New("the transaction is being changed; a moment later")
+	ErrTransactionAbortable      = errors.New("the transaction can't go on but be aborted")
+	ErrTransactionalIDNotFound   = errors.New("transactional id not found")
+	ErrOperationNotAttempted     = errors.New("not attempted because of an error beside it")
 )

@@ -181,6 +181,9 @@ func (l *Log) refuseLocked(e *Entry, p *parsed) (Refusal, bool) {
 		return Refusal{}, false
 	}
 	st, known := l.w.append.stage.lookup(p.ProducerID)
+	if p.IsControl() && p.coordinator < st.CoordinatorEpoch {
+		return Refusal{Reason: RefusedCoordinator}, true
+	}
 	v := st.check(known, &p.Header)
 	switch v.Verdict {
 	case SequenceOK:
@@ -193,6 +196,8 @@ func (l *Log) refuseLocked(e *Entry, p *parsed) (Refusal, bool) {
 		return Refusal{Reason: RefusedProducerEpoch}, true
 	case SequenceUnknown:
 		return Refusal{Reason: RefusedUnknownProducer}, true
+	case SequenceInTransaction:
+		return Refusal{Reason: RefusedInTransaction}, true
 	}
 	return Refusal{Reason: RefusedSequence}, true
 }

@@ -80,7 +80,7 @@ func (h *history) checkView() {
 	}
 	for id, p := range v.producers {
 		st, ok := l.LastProducer(id)
-		if !ok || st.Epoch != p.epoch || st.LastSequence != p.last || st.CurrentTxnStart != p.txn || !slices.Equal(st.Batches(), p.recent) {
+		if !ok || st.Epoch != p.epoch || st.LastSequence != p.last || st.CurrentTxnStart != p.txn || st.CoordinatorEpoch != p.coord || !slices.Equal(st.Batches(), p.recent) {
 			h.failf("producer %d is %+v (%t), want %+v", id, st, ok, p)
 		}
 	}

@@ -72,7 +72,12 @@ func (d *dumper) state(indent string, s *State) {
 		indent, s.Index, s.Term, s.Offset, s.LogStart, s.ConfigIndex, len(s.Config), s.Epochs)
 	for i := range s.Producers {
 		p := &s.Producers[i]
-		d.printf("%sproducer %d epoch=%d last-sequence=%d transaction=%d batches=%v\n", indent, p.ID, p.Epoch, p.LastSequence, p.CurrentTxnStart, p.Batches())
+		coordinator := ""
+		if p.CoordinatorEpoch >= 0 {
+			coordinator = fmt.Sprintf(" coordinator=%d", p.CoordinatorEpoch)
+		}
+		d.printf("%sproducer %d epoch=%d last-sequence=%d transaction=%d%s batches=%v\n",
+			indent, p.ID, p.Epoch, p.LastSequence, p.CurrentTxnStart, coordinator, p.Batches())
 	}
 }
 

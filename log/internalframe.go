@@ -87,6 +87,8 @@ type parsed struct {
 	kind    Kind
 	payload []byte // of an internal frame; aliases it
 	indexes uint32 // Raft indexes that the frame stands for: 1, or a gap's count
+	// coordinator is the coordinator's epoch in a marker; -1 where there is none.
+	coordinator int32
 }
 
 // parseFrame checks a frame's form: everything but CRC and chain. The frame must be exactly one batch.
@@ -98,10 +100,15 @@ func parseFrame(frame []byte) (parsed, error) {
 	if h.Size() != len(frame) {
 		return parsed{}, fmt.Errorf("%w: frame of %d bytes declares %d", ErrFrame, len(frame), h.Size())
 	}
-	p := parsed{Header: h, indexes: 1}
+	p := parsed{Header: h, indexes: 1, coordinator: -1}
 	if !h.IsInternal() {
 		if h.LastOffsetDelta < 0 || h.NumRecords < 0 {
 			return parsed{}, fmt.Errorf("%w: batch with last offset delta %d", ErrFrame, h.LastOffsetDelta)
+		}
+		if h.IsControl() {
+			if c, err := batch.ParseControl(frame); err == nil { // what is no marker is for its reader to ignore
+				p.coordinator = c.CoordinatorEpoch
+			}
 		}
 		return p, nil
 	}
@@ -146,9 +153,12 @@ const (
 	RefusedDuplicate                         // stored before, at Base..Last
 	RefusedUnknownProducer                   // an unknown producer that does not begin with sequence 0
 	RefusedForgotten                         // stored before, but longer ago than the log remembers offsets
+	RefusedInTransaction                     // a plain batch of a producer whose transaction is open
+	RefusedCoordinator                       // a marker of a coordinator that has been replaced
 )
 
-var reasonNames = [...]string{"?", "term", "sequence", "producer epoch", "duplicate", "unknown producer", "forgotten duplicate"}
+var reasonNames = [...]string{"?", "term", "sequence", "producer epoch", "duplicate", "unknown producer", "forgotten duplicate",
+	"open transaction", "replaced coordinator"}
 
 // String names the reason as Dump prints it.
 func (r Reason) String() string {

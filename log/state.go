@@ -114,7 +114,7 @@ func (f *facts) absorb(p *parsed, at chainPoint, into producerStore, now int64) 
 	}
 	if p.ProducerID >= 0 {
 		st := into.get(p.ProducerID)
-		st.absorb(&p.Header, now)
+		st.absorb(p, now)
 		into.put(st)
 	}
 	return nil

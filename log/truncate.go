@@ -137,15 +137,15 @@ func (l *Log) nearestStateLocked(p *part, from Index) (State, int, error) {
 	return state, 0, err
 }
 
-// stored reads what the append view needs of slot i: a batch's header, or a whole internal frame.
+// stored reads what the append view needs of slot i: a batch's header, or a whole internal frame or marker.
 func (p *part) stored(i int) (parsed, error) {
 	v := p.table.at(i)
-	if v.kind != KindBatch {
+	if v.kind != KindBatch || v.flags&flagControl != 0 {
 		_, q, err := p.frame(i, nil)
 		return q, err
 	}
 	h, err := p.header(v)
-	return parsed{Header: h, indexes: 1}, err
+	return parsed{Header: h, indexes: 1, coordinator: -1}, err
 }
 
 // moveCheckpointLocked puts the checkpoint in front of the cut.

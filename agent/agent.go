@@ -27,9 +27,9 @@ import (
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/api"
 	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/broker/coordinator/replicated"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/group"
-	"github.com/quorlog/quorlog/broker/group/replicated"
 	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/log/vfs"
@@ -148,8 +148,8 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	}
 	a.offsets = replicated.New(replicated.Options{
 		Partitions: a.partitions, Controller: a.controller, Leaders: a.table,
-		OffsetsPartitions: int32(a.layers.Int("offsets.topic.num.partitions")),
-		OffsetsReplicas:   int16(a.layers.Int("offsets.topic.replication.factor")),
+		Count:    int32(a.layers.Int("offsets.topic.num.partitions")),
+		Replicas: int16(a.layers.Int("offsets.topic.replication.factor")),
 	})
 	limits, err := group.LimitsOf(a.node.Kafka)
 	if err != nil {

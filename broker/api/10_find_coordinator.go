@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/quorlog/quorlog/broker"
-	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
@@ -48,14 +48,14 @@ func handleFindCoordinator(ctx context.Context, a *API, r *Request, q *kmsg.Find
 	for i := range found {
 		c := &found[i]
 		rc := kmsg.NewFindCoordinatorResponseCoordinator()
-		rc.Key, rc.ErrorCode, rc.ErrorMessage = c.Group, code(c.Err), message(c.Err)
+		rc.Key, rc.ErrorCode, rc.ErrorMessage = c.Key, code(c.Err), message(c.Err)
 		rc.NodeID, rc.Host, rc.Port = int32(c.Node.ID), c.Node.Host, c.Node.Port
 		resp.Coordinators = append(resp.Coordinators, rc)
 	}
 	return resp, nil
 }
 
-func coordinators(ctx context.Context, a *API, r *Request, keys []string, kind int8) []group.Coordinator {
+func coordinators(ctx context.Context, a *API, r *Request, keys []string, kind int8) []coordinator.Found {
 	var err error
 	switch kind {
 	case coordinatorOfGroup:
@@ -65,9 +65,9 @@ func coordinators(ctx context.Context, a *API, r *Request, keys []string, kind i
 	default:
 		err = replication.ErrInvalidRequest
 	}
-	out := make([]group.Coordinator, len(keys))
+	out := make([]coordinator.Found, len(keys))
 	for i, key := range keys {
-		out[i] = group.Coordinator{Group: key, Node: replication.Node{ID: replication.NoNode, Port: -1}, Err: err}
+		out[i] = coordinator.Found{Key: key, Node: replication.Node{ID: replication.NoNode, Port: -1}, Err: err}
 	}
 	return out
 }

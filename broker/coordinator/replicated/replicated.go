@@ -1,17 +1,18 @@
-// Package replicated gives the group coordinator what it needs from the rest of the node: the replicas of
-// __consumer_offsets as group.Logs, and the controller's image with the leadership table as group.Cluster. It is apart from package group so that
-// the coordinator can be built and tested without Raft. It starts no goroutine.
+// Package replicated gives a coordinator what it needs from the rest of the node: the replicas of its topic as
+// coordinator.Logs, and the controller's image with the leadership table as coordinator.Cluster. It is apart from package
+// coordinator so that coordinators can be built and tested without Raft. It starts no goroutine.
 package replicated
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
-	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
@@ -40,58 +41,67 @@ type Options struct {
 	Controller Controller
 	// Leaders finds the coordinators on other nodes; nil: only what the replicas here know.
 	Leaders Leaders
-	// OffsetsPartitions is offsets.topic.num.partitions; 0 stands for DefaultOffsetsPartitions.
-	OffsetsPartitions int32
-	// OffsetsReplicas is offsets.topic.replication.factor; 0 and -1 leave it to the cluster.
-	OffsetsReplicas int16
+	// Topic is the coordinator's topic; empty: __consumer_offsets.
+	Topic string
+	// Count is the number of partitions that the topic is made with; 0 stands for DefaultPartitions.
+	Count int32
+	// Replicas is the replication factor that the topic is made with; 0 and -1 leave it to the cluster.
+	Replicas int16
+	// Config is added to the settings that the topic is made with.
+	Config map[string]string
 	// Address overrides where clients of a listener reach a node; nil stands for the registered address.
 	Address func(id replication.NodeID, listener string) (replication.Node, bool)
 }
 
-// DefaultOffsetsPartitions is less than Kafka's 50: each is a Raft group, and most clusters have few consumer groups.
-const DefaultOffsetsPartitions = 16
+// DefaultPartitions is less than Kafka's 50: each is a Raft group, and most clusters have few consumer groups.
+const DefaultPartitions = 16
 
-// Node implements group.Logs and group.Cluster.
-type Node struct {
-	partitions Partitions
-	controller Controller
-	leaders    Leaders
-	count      int32
-	replicas   int16
-	address    func(id replication.NodeID, listener string) (replication.Node, bool)
-}
+// Node implements coordinator.Logs and coordinator.Cluster.
+type Node struct{ o Options }
 
 // New returns a Node over the parts.
 func New(o Options) *Node {
-	n := &Node{partitions: o.Partitions, controller: o.Controller, leaders: o.Leaders, count: o.OffsetsPartitions, replicas: o.OffsetsReplicas, address: o.Address}
-	if n.replicas == 0 {
-		n.replicas = -1
+	if o.Topic == "" {
+		o.Topic = broker.OffsetsTopic
 	}
-	if n.count <= 0 {
-		n.count = DefaultOffsetsPartitions
+	if o.Replicas == 0 {
+		o.Replicas = -1
 	}
-	if n.address == nil {
-		n.address = n.registered
+	if o.Count <= 0 {
+		o.Count = DefaultPartitions
+	}
+	n := &Node{o: o}
+	if o.Address == nil {
+		n.o.Address = n.registered
 	}
 	return n
 }
 
 func (n *Node) registered(id replication.NodeID, _ string) (replication.Node, bool) {
-	node, ok := n.controller.Image().Nodes[id]
+	node, ok := n.o.Controller.Image().Nodes[id]
 	return node, ok
 }
 
-// Forward passes a change of leadership on to the coordinator if it is about __consumer_offsets. It is meant for
+// Leading is told which partitions of its topic this node leads. Every coordinator's service is.
+type Leading interface {
+	LeaderChanged(partition int32, epoch batch.Epoch, local bool)
+}
+
+// Forward passes a change of leadership on to the coordinator if it is about its topic. It is meant for
 // partition.Options.OnLeader.
-func (n *Node) Forward(s *group.Service, c partition.LeaderChange) {
-	if t := n.controller.Image().ByID[c.ID.Topic]; t != nil && t.Name == broker.OffsetsTopic {
+func (n *Node) Forward(s Leading, c partition.LeaderChange) {
+	if t := n.o.Controller.Image().ByID[c.ID.Topic]; t != nil && t.Name == n.o.Topic {
 		s.LeaderChanged(c.ID.Partition, c.Leader.Epoch, c.Local)
 	}
 }
 
-// ForwardDeletions tells the coordinator of topics that an image has and the next one lacks. It is meant for
-// (*controller.Controller).Watch.
-func ForwardDeletions(s *group.Service, before, after *controller.Image) {
+// Deletions is told of topics that are no more.
+type Deletions interface {
+	TopicsDeleted(names ...string)
+}
+
+// ForwardDeletions tells of topics that an image has and the next one lacks. It is meant for (*controller.Controller).Watch.
+func ForwardDeletions(s Deletions, before, after *controller.Image) {
 	if before == nil || after == nil {
 		return
 	}
@@ -107,57 +117,57 @@ func ForwardDeletions(s *group.Service, before, after *controller.Image) {
 }
 
 // Topic finds a topic by name.
-func (n *Node) Topic(name string) (group.Topic, bool) {
-	return describe(n.controller.Image().Topics[name])
+func (n *Node) Topic(name string) (coordinator.Topic, bool) {
+	return describe(n.o.Controller.Image().Topics[name])
 }
 
 // TopicByID finds a topic by id.
-func (n *Node) TopicByID(id replication.TopicID) (group.Topic, bool) {
-	return describe(n.controller.Image().ByID[id])
+func (n *Node) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
+	return describe(n.o.Controller.Image().ByID[id])
 }
 
-func describe(t *controller.Topic) (group.Topic, bool) {
+func describe(t *controller.Topic) (coordinator.Topic, bool) {
 	if t == nil {
-		return group.Topic{}, false
+		return coordinator.Topic{}, false
 	}
-	return group.Topic{Name: t.Name, ID: t.ID, Partitions: int32(len(t.Partitions))}, true
+	return coordinator.Topic{Name: t.Name, ID: t.ID, Partitions: int32(len(t.Partitions))}, true
 }
 
-// Coordinator is the leader of a partition of __consumer_offsets, on whichever node it is.
+// Coordinator is the leader of a partition of the topic, on whichever node it is.
 func (n *Node) Coordinator(index int32, listener string) (replication.Node, bool) {
 	leader := n.leader(index)
 	if leader == replication.NoNode {
 		return replication.Node{}, false
 	}
-	return n.address(leader, listener)
+	return n.o.Address(leader, listener)
 }
 
-// leader is the node that leads a partition of __consumer_offsets; NoNode if none is known to.
+// leader is the node that leads a partition of the topic; NoNode if none is known to.
 func (n *Node) leader(index int32) replication.NodeID {
-	t := n.controller.Image().Topics[broker.OffsetsTopic]
+	t := n.o.Controller.Image().Topics[n.o.Topic]
 	if t == nil {
 		return replication.NoNode
 	}
 	id := replication.PartitionID{Topic: t.ID, Partition: index}
 	// A replica here that leads knows it before anybody else.
-	if p, ok := n.partitions.Get(id); ok && (n.leaders == nil || p.Leading()) {
+	if p, ok := n.o.Partitions.Get(id); ok && (n.o.Leaders == nil || p.Leading()) {
 		return p.Leader().Node
 	}
-	if n.leaders == nil {
+	if n.o.Leaders == nil {
 		return replication.NoNode
 	}
-	if l, _, ok := n.leaders.Leader(id); ok {
+	if l, _, ok := n.o.Leaders.Leader(id); ok {
 		return l.Node
 	}
 	return replication.NoNode
 }
 
 func (n *Node) open(index int32) (*partition.Partition, error) {
-	t := n.controller.Image().Topics[broker.OffsetsTopic]
+	t := n.o.Controller.Image().Topics[n.o.Topic]
 	if t == nil {
 		return nil, replication.ErrUnknownPartition
 	}
-	p, ok := n.partitions.Get(replication.PartitionID{Topic: t.ID, Partition: index})
+	p, ok := n.o.Partitions.Get(replication.PartitionID{Topic: t.ID, Partition: index})
 	if !ok {
 		return nil, replication.ErrNotLeader
 	}
@@ -170,26 +180,26 @@ const (
 	leaderPoll = 5 * time.Millisecond
 )
 
-// offsetsMaxMessage is the largest batch of __consumer_offsets, in bytes: a group's whole membership is one record, and a
-// commit one batch.
-const offsetsMaxMessage = 32 << 20
+// maxMessage is the largest batch of a coordinator's topic, in bytes: all that a coordinator keeps of a key may be one record.
+const maxMessage = 32 << 20
 
-// EnsureOffsetsTopic creates __consumer_offsets unless it exists, and waits a moment for its partitions to have leaders:
-// the client that asked uses one at once.
-func (n *Node) EnsureOffsetsTopic(ctx context.Context) error {
-	if n.controller.Image().Topics[broker.OffsetsTopic] != nil {
+// EnsureTopic creates the topic unless it exists, and waits a moment for its partitions to have leaders: the client that asked
+// uses one at once.
+func (n *Node) EnsureTopic(ctx context.Context) error {
+	if n.o.Controller.Image().Topics[n.o.Topic] != nil {
 		return nil
 	}
-	results := n.controller.CreateTopics(ctx, []controller.NewTopic{{
-		Name: broker.OffsetsTopic, Partitions: n.count, ReplicationFactor: n.replicas, Internal: true,
-		Config: map[string]string{
-			"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": strconv.Itoa(100 << 20),
-			"max.message.bytes": strconv.Itoa(offsetsMaxMessage),
-		},
+	config := map[string]string{
+		"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": strconv.Itoa(100 << 20),
+		"max.message.bytes": strconv.Itoa(maxMessage),
+	}
+	maps.Copy(config, n.o.Config)
+	results := n.o.Controller.CreateTopics(ctx, []controller.NewTopic{{
+		Name: n.o.Topic, Partitions: n.o.Count, ReplicationFactor: n.o.Replicas, Internal: true, Config: config,
 	}}, false)
 	for _, r := range results {
 		if r.Err != nil && !errors.Is(r.Err, replication.ErrTopicExists) {
-			return fmt.Errorf("creating %s: %w", broker.OffsetsTopic, r.Err)
+			return fmt.Errorf("creating %s: %w", n.o.Topic, r.Err)
 		}
 	}
 	n.awaitLeaders(ctx)
@@ -201,7 +211,7 @@ func (n *Node) awaitLeaders(ctx context.Context) {
 	defer cancel()
 	ticker := time.NewTicker(leaderPoll)
 	defer ticker.Stop()
-	for i := int32(0); i < n.count; {
+	for i := int32(0); i < n.o.Count; {
 		if n.leader(i) != replication.NoNode {
 			i++
 			continue
@@ -215,7 +225,7 @@ func (n *Node) awaitLeaders(ctx context.Context) {
 }
 
 // Open finds this node's replica, as leader of an epoch.
-func (n *Node) Open(index int32, epoch batch.Epoch) (group.Log, error) {
+func (n *Node) Open(index int32, epoch batch.Epoch) (coordinator.Log, error) {
 	p, err := n.open(index)
 	if err != nil {
 		return nil, err
@@ -223,7 +233,7 @@ func (n *Node) Open(index int32, epoch batch.Epoch) (group.Log, error) {
 	return replica{p, epoch}, nil
 }
 
-// replica is a partition as group.Log, as long as it leads in an epoch.
+// replica is a partition as coordinator.Log, as long as it leads in an epoch.
 type replica struct {
 	p     *partition.Partition
 	epoch batch.Epoch
@@ -238,7 +248,7 @@ func fenced(err error) error {
 }
 
 // Append hands a frame over.
-func (r replica) Append(frame []byte) group.Pending {
+func (r replica) Append(frame []byte) coordinator.Pending {
 	h, err := batch.ParseHeader(frame)
 	if err != nil {
 		return failed{err}
@@ -275,26 +285,26 @@ func (f failed) Done() <-chan struct{} { return closed }
 func (f failed) Err() error { return f.err }
 
 // Bounds tells from where to where the log can be read.
-func (r replica) Bounds() (group.Bounds, error) {
+func (r replica) Bounds() (coordinator.Bounds, error) {
 	o, err := r.p.Offsets(r.epoch)
 	if err != nil {
-		return group.Bounds{}, fenced(err)
+		return coordinator.Bounds{}, fenced(err)
 	}
-	return group.Bounds{Start: o.LogStart, Committed: o.HighWatermark, End: o.LogEnd}, nil
+	return coordinator.Bounds{Start: o.LogStart, Committed: o.HighWatermark, End: o.LogEnd}, nil
 }
 
 // Read returns committed frames.
-func (r replica) Read(from batch.Offset, maxBytes int) (group.Chunk, error) {
+func (r replica) Read(from batch.Offset, maxBytes int) (coordinator.Chunk, error) {
 	got, err := r.p.Read(partition.ReadRequest{
 		Offset: from, MaxBytes: maxBytes, AtLeastOne: true, CurrentEpoch: r.epoch, LastFetchedEpoch: batch.NoEpoch,
 	})
 	if err != nil {
-		return group.Chunk{}, fenced(err)
+		return coordinator.Chunk{}, fenced(err)
 	}
 	defer got.Range.Release()
 	frames, err := got.Range.AppendTo(make([]byte, 0, got.Range.Len()))
 	if err != nil {
-		return group.Chunk{}, err
+		return coordinator.Chunk{}, err
 	}
-	return group.Chunk{Frames: frames, Next: got.Range.Next}, nil
+	return coordinator.Chunk{Frames: frames, Next: got.Range.Next}, nil
 }

@@ -50,17 +50,17 @@ func TestTheTopicIsCreatedOnce(t *testing.T) {
 	n := New(Options{Partitions: nowhere{}, Controller: c})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // no partition will have a leader here
-	if err := n.EnsureOffsetsTopic(ctx); err != nil {
+	if err := n.EnsureTopic(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.EnsureOffsetsTopic(ctx); err != nil || len(c.asked) != 1 {
+	if err := n.EnsureTopic(ctx); err != nil || len(c.asked) != 1 {
 		t.Fatalf("%d topics, %v", len(c.asked), err)
 	}
 	got := c.asked[0]
-	if got.Name != broker.OffsetsTopic || got.Partitions != DefaultOffsetsPartitions || got.ReplicationFactor != -1 || !got.Internal || got.Config["cleanup.policy"] != "compact" {
+	if got.Name != broker.OffsetsTopic || got.Partitions != DefaultPartitions || got.ReplicationFactor != -1 || !got.Internal || got.Config["cleanup.policy"] != "compact" {
 		t.Errorf("got %+v", got)
 	}
-	if topic, ok := n.Topic(broker.OffsetsTopic); !ok || topic.Partitions != DefaultOffsetsPartitions {
+	if topic, ok := n.Topic(broker.OffsetsTopic); !ok || topic.Partitions != DefaultPartitions {
 		t.Errorf("got %+v", topic)
 	}
 	if _, ok := n.Topic("other"); ok {
@@ -105,7 +105,7 @@ func TestCreationMayBeRefused(t *testing.T) {
 		n := New(Options{Partitions: nowhere{}, Controller: &fakeController{image: &controller.Image{}, err: c.err}})
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := n.EnsureOffsetsTopic(ctx); !errors.Is(err, c.want) {
+		if err := n.EnsureTopic(ctx); !errors.Is(err, c.want) {
 			t.Errorf("%v: got %v", c.err, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package group
+package coordinator
 
 import (
 	"context"
@@ -7,10 +7,10 @@ import (
 	"github.com/quorlog/quorlog/replication"
 )
 
-// Log is this node's replica of one partition of __consumer_offsets. All methods may be called at any time; they answer
+// Log is this node's replica of one partition of the topic. All methods may be called at any time; they answer
 // replication.ErrNotLeader when the node does not lead the partition.
 type Log interface {
-	// Append hands a frame over; it does not wait for the disk. The frame is the log's from then on.
+	// Append hands a frame over; it does not wait for the disk. The frame is the log's from then on. Appends end in order.
 	Append(frame []byte) Pending
 	// Bounds tells from where to where the log can be read, and where it ends.
 	Bounds() (Bounds, error)
@@ -37,27 +37,26 @@ type Pending interface {
 	Err() error
 }
 
-// Logs finds the replicas of __consumer_offsets on this node.
+// Logs finds the replicas of the topic on this node.
 type Logs interface {
 	// Open finds a replica that leads in an epoch. In any other the Log answers replication.ErrNotLeader: what a coordinator
 	// has in memory is worth nothing once another node may have led in between, also if this one leads again.
 	Open(partition int32, epoch batch.Epoch) (Log, error)
 }
 
-// Topic is what the groups need to know of a topic.
+// Topic is what coordinators need to know of a topic.
 type Topic struct {
 	Name       string
 	ID         replication.TopicID
 	Partitions int32
 }
 
-// Cluster is what the groups need to know of the cluster's metadata. All answers come from memory, but for
-// EnsureOffsetsTopic.
+// Cluster is what coordinators need to know of the cluster's metadata. All answers come from memory, but for EnsureTopic.
 type Cluster interface {
 	Topic(name string) (Topic, bool)
 	TopicByID(id replication.TopicID) (Topic, bool)
-	// Coordinator is the leader of a partition of __consumer_offsets, with the address for clients of the listener.
+	// Coordinator is the leader of a partition of the coordinator's topic, with the address for clients of the listener.
 	Coordinator(partition int32, listener string) (replication.Node, bool)
-	// EnsureOffsetsTopic creates __consumer_offsets unless it exists.
-	EnsureOffsetsTopic(ctx context.Context) error
+	// EnsureTopic creates the coordinator's topic unless it exists.
+	EnsureTopic(ctx context.Context) error
 }

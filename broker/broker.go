@@ -42,7 +42,7 @@ var (
 	ErrInvalidRequiredAcks       = errors.New("invalid required acks")
 	ErrFetchSessionNotFound      = errors.New("fetch session not found")
 	ErrInvalidFetchSessionEpoch  = errors.New("invalid fetch session epoch")
-	ErrTransactionsUnsupported   = errors.New("transactions are not supported yet")
+	ErrNoTransactionalID         = errors.New("a transactional batch in a request without a transactional id")
 
 	ErrProducerFenced            = errors.New("another producer has taken over the transactional id")
 	ErrInvalidProducerIDMapping  = errors.New("the producer id does not belong to the transactional id")

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 
-	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
@@ -19,7 +18,7 @@ import (
 //	v5         as v4; tells clients that the errors of KIP-890 may come
 //	v6         share groups (KIP-932)
 //
-// The first group that is looked for creates __consumer_offsets. The address is that of the listener on which the
+// The first group that is looked for creates __consumer_offsets, the first transactional id __transaction_state. The address is that of the listener on which the
 // request came.
 var findCoordinatorRow = Row{Key: kafkaproto.KeyFindCoordinator, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handler(handleFindCoordinator)}
 
@@ -61,7 +60,7 @@ func coordinators(ctx context.Context, a *API, r *Request, keys []string, kind i
 	case coordinatorOfGroup:
 		return a.Group.FindCoordinators(ctx, keys, r.Caller().Listener)
 	case coordinatorOfTransaction:
-		err = broker.ErrTransactionsUnsupported
+		return a.Txn.FindCoordinators(ctx, keys, r.Caller().Listener)
 	default:
 		err = replication.ErrInvalidRequest
 	}

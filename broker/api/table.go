@@ -91,6 +91,9 @@ func Table() []Row {
 		deleteRecordsRow,
 		initProducerIDRow,
 		offsetForLeaderEpochRow,
+		addPartitionsToTxnRow,
+		endTxnRow,
+		writeTxnMarkersRow,
 		describeConfigsRow,
 		alterConfigsRow,
 		describeLogDirsRow,
@@ -102,9 +105,12 @@ func Table() []Row {
 		listPartitionReassignmentsRow,
 		offsetDeleteRow,
 		describeQuorumRow,
+		updateFeaturesRow,
 		describeClusterRow,
 		describeProducersRow,
 		unregisterBrokerRow,
+		describeTransactionsRow,
+		listTransactionsRow,
 		describeTopicPartitionsRow,
 	}
 }

@@ -1,9 +1,13 @@
 package txn
 
-import "time"
+import (
+	"time"
 
-// CallID names a request that waits for an answer. Zero is none.
-type CallID uint64
+	"github.com/quorlog/quorlog/broker/coordinator"
+)
+
+// CallID names a request that waits for an answer.
+type CallID = coordinator.CallID
 
 // Event is what a machine is told: a request, the end of a write, news of markers, or the passing of time.
 type Event interface{ isEvent() }

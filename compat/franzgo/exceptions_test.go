@@ -4,7 +4,7 @@ package franzgo
 var (
 	consumerGroups = need{68, 1}
 	shareGroups    = need{78, 2}
-	transactions   = need{24, 0}
+	transactions   = need{28, 0}
 	scramUsers     = need{51, 0}
 )
 

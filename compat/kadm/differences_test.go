@@ -14,7 +14,6 @@ const (
 	notYetACLs   = "access control is not there yet"
 	notYetQuotas = "quotas are not there yet"
 	notYetSCRAM  = "SCRAM is not there yet"
-	notYetTxn    = "transactions are not there yet"
 	notYetShare  = "share groups are not there yet"
 )
 
@@ -33,27 +32,24 @@ var differences = map[string]difference{
 	"AlterBrokerReplicaLogDirs":     {until: 34, why: noDirectory},
 	"AlterTopicConfigs of nonsense": {ours: "[{Name:t Err:INVALID_CONFIG}]", why: "kfake looks at no value"},
 	"ListConfigResources":           {until: 74, why: "listing is not there yet"},
-	"UpdateFeatures":                {until: 57, why: "features are not there yet"},
+	"UpdateFeatures": {ours: "[no.such.feature={Feature:no.such.feature Err:INVALID_UPDATE_VERSION}]",
+		why: "Kafka's answer for a feature that it does not know"},
 	"FetchManyOffsets": {ours: "[g={Group:g Fetched:[t=[0={Offset:{Topic:t Partition:0 At:5 Metadata:note} Err:ok} 1={Offset:{Topic:t Partition:1 At:0 Metadata:note} Err:ok}]] Err:ok} " +
 		"h={Group:h Fetched:[t=[0={Offset:{Topic:t Partition:0 At:7 Metadata:} Err:ok}]] Err:ok} none={Group:none Fetched:[] Err:ok}]",
 		why: "of a group that is not there Kafka says that it has committed nothing; kfake GROUP_ID_NOT_FOUND"},
-	"DescribeGroups":              {why: "authorized operations come with access control"},
-	"DescribeConsumerGroups":      {until: 69, why: "KIP-848 is not there yet"},
-	"DescribeShareGroups":         {until: 77, why: notYetShare},
-	"AlterShareGroupOffsets":      {until: 91, why: notYetShare},
-	"DescribeShareGroupOffsets":   {until: 90, why: notYetShare},
-	"DeleteShareGroupOffsets":     {until: 92, why: notYetShare},
-	"FindTxnCoordinators":         {until: 24, why: notYetTxn},
-	"DescribeProducers":           {why: "we show every producer with a sequence, as Kafka does; kfake those with a transaction"},
-	"DescribeTransactions":        {until: 65, why: notYetTxn},
-	"ListTransactions":            {until: 66, why: notYetTxn},
-	"ListTransactionsByTxPattern": {until: 66, why: notYetTxn},
-	"CreateACLs":                  {until: 30, why: notYetACLs},
-	"DescribeACLs":                {until: 29, why: notYetACLs},
-	"DeleteACLs":                  {until: 31, why: notYetACLs},
-	"ValidateAlterClientQuotas":   {until: 49, why: notYetQuotas},
-	"AlterClientQuotas":           {until: 49, why: notYetQuotas},
-	"DescribeClientQuotas":        {until: 48, why: notYetQuotas},
-	"AlterUserSCRAMs":             {until: 51, why: notYetSCRAM},
-	"DescribeUserSCRAMs":          {until: 50, why: notYetSCRAM},
+	"DescribeGroups":            {why: "authorized operations come with access control"},
+	"DescribeConsumerGroups":    {until: 69, why: "KIP-848 is not there yet"},
+	"DescribeShareGroups":       {until: 77, why: notYetShare},
+	"AlterShareGroupOffsets":    {until: 91, why: notYetShare},
+	"DescribeShareGroupOffsets": {until: 90, why: notYetShare},
+	"DeleteShareGroupOffsets":   {until: 92, why: notYetShare},
+	"DescribeProducers":         {why: "we show every producer with a sequence, as Kafka does; kfake those with a transaction"},
+	"CreateACLs":                {until: 30, why: notYetACLs},
+	"DescribeACLs":              {until: 29, why: notYetACLs},
+	"DeleteACLs":                {until: 31, why: notYetACLs},
+	"ValidateAlterClientQuotas": {until: 49, why: notYetQuotas},
+	"AlterClientQuotas":         {until: 49, why: notYetQuotas},
+	"DescribeClientQuotas":      {until: 48, why: notYetQuotas},
+	"AlterUserSCRAMs":           {until: 51, why: notYetSCRAM},
+	"DescribeUserSCRAMs":        {until: 50, why: notYetSCRAM},
 }

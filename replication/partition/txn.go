@@ -9,11 +9,12 @@ import (
 )
 
 // Verification is a question to the coordinator, whether a partition is part of a transaction, that is under way (KIP-890).
-// It counts until a marker of the producer comes: what was true of the transaction before is not of the next one, though with
-// an old client both may have the same epoch.
+// It counts until a marker ends the transaction: what was true of it is not of the next one, though with an old client both have
+// the same epoch.
 type Verification struct {
 	of       *flights
 	producer int64
+	epoch    int16
 	users    int // guarded by of.mu
 }
 
@@ -36,11 +37,11 @@ func Verify(p *Partition, h batch.Header) *Verification {
 		return nil
 	}
 	v := f.verifying[h.ProducerID]
-	if v == nil {
+	if v == nil || v.epoch != h.ProducerEpoch {
 		if f.verifying == nil {
 			f.verifying = make(map[int64]*Verification)
 		}
-		v = &Verification{of: f, producer: h.ProducerID}
+		v = &Verification{of: f, producer: h.ProducerID, epoch: h.ProducerEpoch}
 		f.verifying[h.ProducerID] = v
 	}
 	v.users++
@@ -114,7 +115,10 @@ func (f *flights) admitMarkerLocked(pd *Pending, fl *flight, state log.ProducerS
 	default:
 		return replication.ErrInvalidProducerEpoch
 	}
-	delete(f.verifying, m.ProducerID)
+	// With a bumped epoch the marker is of the transaction before, which the coordinator waits for while it is asked.
+	if v := f.verifying[m.ProducerID]; v != nil && !(m.Bumped && m.ProducerEpoch <= v.epoch) {
+		delete(f.verifying, m.ProducerID)
+	}
 	if !known {
 		state = log.ProducerState{Epoch: -1, LastSequence: -1, CoordinatorEpoch: -1}
 	}

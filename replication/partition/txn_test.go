@@ -68,6 +68,16 @@ func TestAMarkerEndsVerifications(t *testing.T) {
 	answers(t, "verified anew", p.Append(again), nil)
 }
 
+// While the coordinator is asked, it waits for the marker of the transaction before.
+func TestAMarkerOfBeforeEndsNoVerification(t *testing.T) {
+	_, p, _ := memPartition(t)
+	next := txnFrom(t, 5, 1, 0, nil)
+	next.Verified = Verify(p, next.Info.Header)
+	defer next.Verified.End()
+	answers(t, "marker", p.Append(Marker{ProducerID: 5, ProducerEpoch: 1, Bumped: true}.Batch(time.Now())), nil)
+	answers(t, "verified before the marker", p.Append(next), nil)
+}
+
 func TestMarkersFence(t *testing.T) {
 	_, p, _ := memPartition(t)
 	open := func(epoch int16) {

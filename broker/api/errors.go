@@ -65,6 +65,12 @@ var errorCodes = []struct {
 	{broker.ErrNonEmptyGroup, kafkaproto.NonEmptyGroup},
 	{broker.ErrGroupSubscribedToTopic, kafkaproto.GroupSubscribedToTopic},
 	{broker.ErrOffsetMetadataTooLarge, kafkaproto.OffsetMetadataTooLarge},
+	{broker.ErrUnstableOffsetCommit, kafkaproto.UnstableOffsetCommit},
+	{broker.ErrFencedMemberEpoch, kafkaproto.FencedMemberEpoch},
+	{broker.ErrStaleMemberEpoch, kafkaproto.StaleMemberEpoch},
+	{broker.ErrUnreleasedInstanceID, kafkaproto.UnreleasedInstanceID},
+	{broker.ErrUnsupportedAssignor, kafkaproto.UnsupportedAssignor},
+	{broker.ErrInvalidRegularExpression, kafkaproto.InvalidRegularExpression},
 
 	// Transactions. Some are explained by another error for a client: that comes first.
 	{replication.ErrInvalidTxnState, kafkaproto.InvalidTxnState},

@@ -111,18 +111,18 @@ func (s *Service) Fetch(r FetchRequest) FetchResponse {
 	var out FetchResponse
 	out.Err = s.view(r.Group, func(m *Machine) {
 		if r.All {
-			out.Topics = s.allOffsets(m)
+			out.Topics = s.allOffsets(m, r.RequireStable)
 			return
 		}
 		out.Topics = make([]FetchedTopic, len(r.Topics))
 		for i := range r.Topics {
-			out.Topics[i] = s.topicOffsets(m, &r.Topics[i])
+			out.Topics[i] = s.topicOffsets(m, &r.Topics[i], r.RequireStable)
 		}
 	})
 	return out
 }
 
-func (s *Service) topicOffsets(m *Machine, t *FetchTopic) FetchedTopic {
+func (s *Service) topicOffsets(m *Machine, t *FetchTopic, stable bool) FetchedTopic {
 	out := FetchedTopic{Name: t.Name, ID: t.ID, Partitions: make([]FetchedPartition, len(t.Partitions))}
 	topic, known := s.topic(t.Name, t.ID)
 	var wrong error
@@ -137,14 +137,19 @@ func (s *Service) topicOffsets(m *Machine, t *FetchTopic) FetchedTopic {
 		if m == nil || wrong != nil {
 			continue
 		}
-		if c, ok := m.offsets.get(OffsetKey{Topic: out.Name, Partition: p}); ok && !c.isOfAnother(topic, known) {
+		k := OffsetKey{Topic: out.Name, Partition: p}
+		if stable && m.unstable(k) {
+			out.Partitions[j].Err = broker.ErrUnstableOffsetCommit
+			continue
+		}
+		if c, ok := m.offsets.get(k); ok && !c.isOfAnother(topic, known) {
 			out.Partitions[j] = c.fetched(p)
 		}
 	}
 	return out
 }
 
-func (s *Service) allOffsets(m *Machine) []FetchedTopic {
+func (s *Service) allOffsets(m *Machine, stable bool) []FetchedTopic {
 	if m == nil {
 		return nil
 	}
@@ -159,7 +164,11 @@ func (s *Service) allOffsets(m *Machine) []FetchedTopic {
 			out = append(out, FetchedTopic{Name: k.Topic, ID: topic.ID})
 		}
 		last := &out[len(out)-1]
-		last.Partitions = append(last.Partitions, c.fetched(k.Partition))
+		p := c.fetched(k.Partition)
+		if stable && m.unstable(k) {
+			p = FetchedPartition{Partition: k.Partition, Offset: NoOffset, LeaderEpoch: -1, Err: broker.ErrUnstableOffsetCommit}
+		}
+		last.Partitions = append(last.Partitions, p)
 	}
 	return out
 }

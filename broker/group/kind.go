@@ -48,7 +48,7 @@ func (w Write) asked() *coordinator.Write {
 	for i := range w.Records {
 		size += w.Records[i].size()
 	}
-	return &coordinator.Write{Seq: w.Seq, Size: size, Records: func(add func(key, value []byte)) {
+	return &coordinator.Write{Seq: w.Seq, Size: size, Producer: w.Producer.asBatch(), Records: func(add func(key, value []byte)) {
 		for i := range w.Records {
 			add(encodeRecord(&w.Records[i]))
 		}
@@ -58,6 +58,8 @@ func (w Write) asked() *coordinator.Write {
 // loaded is what the log says of a group.
 type loaded struct {
 	offsets  offsetTable
+	txns     transactions
+	place    uint64
 	metadata *Metadata
 }
 
@@ -65,21 +67,37 @@ type loaded struct {
 type loader struct {
 	limits *Limits
 	groups map[string]*loaded
+	open   map[int64]map[string]struct{} // producer id -> groups in its transaction
 }
 
-func newLoader(limits *Limits) *loader { return &loader{limits: limits, groups: map[string]*loaded{}} }
+func newLoader(limits *Limits) *loader {
+	return &loader{limits: limits, groups: map[string]*loaded{}, open: map[int64]map[string]struct{}{}}
+}
 
 // Record replays one record.
-func (l *loader) Record(_ *batch.Header, key, value []byte) error {
+func (l *loader) Record(h *batch.Header, key, value []byte) error {
 	r, err := decodeRecord(key, value)
-	if err == nil {
+	switch {
+	case err != nil:
+		return err
+	case h.IsTransactional() && r.Offset != nil:
+		l.applyTxn(&r, Producer{ID: h.ProducerID, Epoch: h.ProducerEpoch})
+	default:
 		l.apply(&r)
 	}
-	return err
+	return nil
 }
 
-// Marker has nothing to end.
-func (l *loader) Marker(coordinator.Marker) {}
+// Marker ends a producer's transaction in all groups.
+func (l *loader) Marker(m coordinator.Marker) {
+	for id := range l.open[m.ProducerID] {
+		if g := l.groups[id]; g != nil {
+			g.txns.end(Producer{ID: m.ProducerID, Epoch: m.Epoch}, m.Commit, &g.offsets)
+			l.tidy(id, g)
+		}
+	}
+	delete(l.open, m.ProducerID)
+}
 
 // Machines makes groups of what was read.
 func (l *loader) Machines(now time.Time) map[string]*Machine {
@@ -92,28 +110,54 @@ func (l *loader) Machines(now time.Time) map[string]*Machine {
 
 func (g *loaded) machine(id string, now time.Time, limits *Limits) *Machine {
 	m := NewMachine(id, limits)
-	m.offsets = g.offsets
+	m.offsets, m.place = g.offsets, g.place
+	if g.txns != nil {
+		m.txns = g.txns
+	}
 	if g.metadata != nil {
 		m.Restore(now, g.metadata)
 	}
 	return m
 }
 
-func (l *loader) apply(r *Record) {
-	g := l.groups[r.Group]
+func (l *loader) group(id string) *loaded {
+	g := l.groups[id]
 	if g == nil {
-		g = &loaded{}
-		l.groups[r.Group] = g
+		g = &loaded{txns: transactions{}}
+		l.groups[id] = g
 	}
+	g.place++
+	return g
+}
+
+// tidy forgets a group of which nothing is left.
+func (l *loader) tidy(id string, g *loaded) {
+	if g.metadata == nil && g.offsets.len() == 0 && len(g.txns) == 0 {
+		delete(l.groups, id)
+	}
+}
+
+func (l *loader) applyTxn(r *Record, p Producer) {
+	g := l.group(r.Group)
+	r.Offset.place = g.place
+	g.txns.put(p, *r.Key, *r.Offset)
+	if l.open[p.ID] == nil {
+		l.open[p.ID] = map[string]struct{}{}
+	}
+	l.open[p.ID][r.Group] = struct{}{}
+}
+
+func (l *loader) apply(r *Record) {
+	g := l.group(r.Group)
 	switch {
 	case r.Key == nil:
 		g.metadata = r.Metadata
 	case r.Offset == nil:
 		g.offsets.drop(*r.Key)
+		g.txns.drop(*r.Key)
 	default:
+		r.Offset.place = g.place
 		g.offsets.put(*r.Key, *r.Offset)
 	}
-	if g.metadata == nil && g.offsets.len() == 0 {
-		delete(l.groups, r.Group)
-	}
+	l.tidy(r.Group, g)
 }

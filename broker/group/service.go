@@ -162,22 +162,50 @@ func (s *Service) Leave(ctx context.Context, r LeaveRequest) ([]error, error) {
 	return reply.Each, reply.Err
 }
 
+// TxnCommit stores offsets as part of a transaction: they count once a marker commits it (KIP-98, KIP-447). The result is
+// Commit's; a producer that is fenced gets replication.ErrInvalidProducerEpoch.
+func (s *Service) TxnCommit(ctx context.Context, r TxnCommitRequest) [][]error {
+	if r.Group == "" {
+		return failAll(make([][]error, len(r.Topics)), r.Topics, broker.ErrInvalidGroupID)
+	}
+	return s.commitFor(ctx, &r.Producer, r.CommitRequest)
+}
+
+// TxnEnded tells of a marker that was committed to a partition of __consumer_offsets that this node leads. It returns when the
+// offsets that the transaction commits can be seen. After broker.ErrNotCoordinator and broker.ErrCoordinatorLoading nothing is
+// left to be done: whoever coordinates then reads the marker.
+func (s *Service) TxnEnded(ctx context.Context, partition int32, producerID int64, epoch int16, commit bool) error {
+	m := coordinator.Marker{ProducerID: producerID, Epoch: epoch, Commit: commit}
+	return s.runtime.Ended(ctx, partition, m, TxnEnded{Producer: Producer{ID: producerID, Epoch: epoch}, Commit: commit})
+}
+
 // Commit stores offsets. The result has the shape of r.Topics: an error, or nil, per partition.
 func (s *Service) Commit(ctx context.Context, r CommitRequest) [][]error {
+	return s.commitFor(ctx, nil, r)
+}
+
+func (s *Service) commitFor(ctx context.Context, p *Producer, r CommitRequest) [][]error {
 	now := time.Now()
 	results := make([][]error, len(r.Topics))
-	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation}
+	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation, Producer: p}
 	for i := range r.Topics {
 		results[i] = s.checkOffsets(now, &r, &r.Topics[i], &event)
 	}
-	err := s.commit(ctx, r.Group, event)
-	if err == nil {
-		return results
+	if err := s.commit(ctx, r.Group, event); err != nil {
+		return failAll(results, r.Topics, err)
 	}
-	for _, each := range results {
-		for j := range each {
-			if each[j] == nil {
-				each[j] = err
+	return results
+}
+
+// failAll gives an error to all partitions that have none.
+func failAll(results [][]error, topics []CommitTopic, err error) [][]error {
+	for i := range results {
+		if results[i] == nil {
+			results[i] = make([]error, len(topics[i].Partitions))
+		}
+		for j := range results[i] {
+			if results[i][j] == nil {
+				results[i][j] = err
 			}
 		}
 	}

@@ -4,8 +4,8 @@ package franzgo
 var (
 	consumerGroups = need{68, 1}
 	shareGroups    = need{78, 2}
-	transactions   = need{28, 0}
-	scramUsers     = need{51, 0}
+
+	scramUsers = need{51, 0}
 )
 
 // exceptions are the suite's tests that do not pass against us, each with its reason.
@@ -14,7 +14,6 @@ var exceptions = map[string]exception{
 	"TestSCRAMAuth":               {skipped, scramUsers, "it needs SCRAM"},
 	"TestSCRAMAuthBadCredentials": {skipped, scramUsers, "it needs SCRAM"},
 
-	"TestTxnEtl":                   {absent, transactions, "without transactions it never ends"},
 	"TestTxnEtl/range/848":         {skipped, consumerGroups, "it needs KIP-848"},
 	"TestTxnEtl/sticky/848":        {skipped, consumerGroups, "it needs KIP-848"},
 	"TestTxnEtl/sticky/848/static": {skipped, consumerGroups, "it needs KIP-848"},

@@ -284,7 +284,8 @@ const pace = 10 * time.Millisecond
 
 func startWriter(t *testing.T, c *testcluster.Cluster, crews []*crew) *writer {
 	t.Helper()
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.MetadataMinAge(50*time.Millisecond))
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()), kgo.MetadataMinAge(50*time.Millisecond),
+		kgo.ProducerBatchCompression(kgo.GzipCompression())) // the one codec that each client has without further packages
 	if err != nil {
 		t.Fatal(err)
 	}

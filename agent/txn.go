@@ -262,7 +262,19 @@ func (t *transactions) mark(ctx context.Context, markers []txn.Marker) []error {
 		if pd == nil {
 			continue
 		}
-		_, each[i] = pd.Wait(ctx)
+		if _, each[i] = pd.Wait(ctx); each[i] == nil && markers[i].Partition.Topic == broker.OffsetsTopic {
+			each[i] = t.ended(ctx, &markers[i])
+		}
 	}
 	return each
+}
+
+// ended tells the group coordinator of a transaction's end, and waits until its offsets are visible. A coordinator that is
+// loading, or is elsewhere by now, reads it from the partition.
+func (t *transactions) ended(ctx context.Context, m *txn.Marker) error {
+	err := t.agent.groups.TxnEnded(ctx, m.Partition.Index, int64(m.ProducerID), int16(m.Epoch), m.Commit)
+	if errors.Is(err, broker.ErrCoordinatorLoading) || errors.Is(err, broker.ErrNotCoordinator) {
+		return nil
+	}
+	return err
 }

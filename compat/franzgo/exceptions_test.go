@@ -4,8 +4,7 @@ package franzgo
 var (
 	consumerGroups = need{68, 1}
 	shareGroups    = need{78, 2}
-
-	scramUsers = need{51, 0}
+	scramUsers     = need{51, 0}
 )
 
 // exceptions are the suite's tests that do not pass against us, each with its reason.

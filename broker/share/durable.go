@@ -8,6 +8,8 @@ import (
 
 // Durable is what survives of a share-partition. A record in no run is available and was never delivered.
 type Durable struct {
+	// Version counts the changes of what is stored: each write has the number after the one that was read or written before it.
+	Version int32
 	// StateEpoch grows when somebody sets the start anew; a leader that does not know of it is fenced.
 	StateEpoch int32
 	Start      batch.Offset

@@ -2,6 +2,7 @@ package exactlyonce
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
@@ -44,7 +45,10 @@ func testBank(t *testing.T, b *broker) {
 		}
 		work.Wait()
 		for _, one := range all {
-			if one.broken || round%2 == 1 { // the successor ends what its predecessor has left open
+			if one.broken != nil {
+				t.Logf("round %d: %s: %v", round, one.id, one.broken)
+			}
+			if one.broken != nil || round%2 == 1 { // the successor ends what its predecessor has left open
 				one.line.cut()
 				one.connect(t)
 			}
@@ -84,7 +88,7 @@ type teller struct {
 	cl        *kgo.Client
 	line      *cord
 	count     int
-	broken    bool // the client can do nothing more
+	broken    error // why the client can do nothing more
 	committed []string
 	aborted   []string
 }
@@ -92,7 +96,7 @@ type teller struct {
 // connect starts a client under the teller's transactional id; with that, whatever was open is aborted.
 func (b *teller) connect(t *testing.T) {
 	t.Helper()
-	b.line, b.broken = &cord{}, false
+	b.line, b.broken = &cord{}, nil
 	b.cl = b.client(t, b.line, kgo.TransactionalID(b.id), kgo.TransactionTimeout(20*time.Second), kgo.DefaultProduceTopic("accounts"),
 		kgo.RecordPartitioner(kgo.StickyKeyPartitioner(nil)))
 	// An id is taken over at the first transaction: an empty one.
@@ -113,15 +117,14 @@ func (b *teller) transfer(ctx context.Context, transfers int) {
 		b.count++
 		name, from, to, amount := fmt.Sprintf("%s/%d", b.id, b.count), b.rng.IntN(accounts), b.rng.IntN(accounts), b.rng.IntN(100)
 		commit := b.rng.IntN(5) > 0
-		if b.cl.BeginTransaction() != nil {
-			b.broken = true
+		if b.broken = b.cl.BeginTransaction(); b.broken != nil {
 			return
 		}
 		sent := b.cl.ProduceSync(ctx, half(name, from, -amount), half(name, to, amount)).FirstErr()
 		err := b.cl.EndTransaction(ctx, kgo.TransactionEndTry(commit && sent == nil))
 		switch {
 		case err != nil:
-			b.broken = true
+			b.broken = errors.Join(sent, err)
 			return
 		case commit && sent == nil:
 			b.committed = append(b.committed, name)

@@ -194,7 +194,7 @@ func (c *chain) hire(slot, number int) *worker {
 func (c *chain) work(ctx context.Context, w *worker, from, to string) error {
 	session, err := kgo.NewGroupTransactSession(c.options(w.line, []kgo.Opt{
 		kgo.TransactionalID(w.id), kgo.TransactionTimeout(10 * time.Second), kgo.ConsumerGroup(w.group), kgo.ConsumeTopics(from),
-		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.RequireStableFetchOffsets(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.SessionTimeout(6 * time.Second), kgo.HeartbeatInterval(300 * time.Millisecond), kgo.FetchMaxWait(200 * time.Millisecond),
 		kgo.DefaultProduceTopic(to),
 	})...)

@@ -89,7 +89,7 @@ func TestAppendRefusesWhatDoesNotContinue(t *testing.T) {
 	mustBe(t, one(2, 2, bad), ErrFrame)
 	mustBe(t, one(2, 2, nil), ErrFrame)
 	mustBe(t, one(2, 2, plain(t, 1, 2)[:66]), ErrFrame)
-	mustBe(t, one(2, 2, GapFrame(Gap{Count: 2}, 5)), ErrFrame)
+	mustBe(t, one(2, 2, GapFrame(2, 5)), ErrFrame)
 	mustBe(t, one(2, 2, InternalFrame(kindCount, nil)), ErrFormat)
 	equal(t, f.log.LastIndex(), 1, "last")
 	mustBe(t, one(2, 2, stamped(3, 2)), nil)

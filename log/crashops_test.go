@@ -88,18 +88,12 @@ func (h *history) frame(v *refView, term Epoch) []byte {
 	case 10, 11:
 		o.prod = &batch.Producer{ID: id, Epoch: epoch, Sequence: seq}
 	case 12: // as a follower gets it
-		f := frame(fataler{h}, n, o)
+		f := h.data(n, o)
 		batch.Stamp(f, v.end, term)
 		return f
 	}
-	return frame(fataler{h}, n, o)
+	return h.data(n, o)
 }
-
-// fataler lets the frame builders report to the history.
-type fataler struct{ h *history }
-
-func (f fataler) Helper()           {}
-func (f fataler) Fatal(args ...any) { f.h.failf("%v", args) }
 
 func (h *history) apply() {
 	to := h.m.applied + Index(h.draw(int(h.m.last()-h.m.applied)+1))

@@ -116,11 +116,9 @@ func parseFrame(frame []byte) (parsed, error) {
 		return parsed{}, err
 	}
 	if p.kind == KindGap {
-		g, err := decodeGap(p.payload)
-		if err != nil {
+		if p.indexes, err = decodeGap(p.payload); err != nil {
 			return parsed{}, err
 		}
-		p.indexes = g.Count
 	}
 	return p, nil
 }
@@ -194,54 +192,4 @@ func DecodeRefused(b []byte) (Refusal, error) {
 	return Refusal{
 		Reason: Reason(b[0]), Base: Offset(be.Uint64(b[1:])), Last: Offset(be.Uint64(b[9:])), Timestamp: int64(be.Uint64(b[17:])),
 	}, nil
-}
-
-// Gap is the payload of a KindGap frame: a run of Count entries of one term that compaction removed. The frame's header
-// spans the offsets that they had. Last keeps the newest sequence of each producer in the run, so that idempotence
-// survives the removal of its records.
-type Gap struct {
-	Count uint32
-	Last  []GapProducer
-}
-
-// GapProducer is the newest sequence of one producer within a gap.
-type GapProducer struct {
-	ID       int64
-	Epoch    int16
-	Sequence int32
-}
-
-const gapProducerSize = 14
-
-// GapFrame builds an unstamped gap frame over span offsets.
-func GapFrame(g Gap, span int32) []byte {
-	be := binary.BigEndian
-	b := make([]byte, 0, 8+len(g.Last)*gapProducerSize)
-	b = be.AppendUint32(b, g.Count)
-	b = be.AppendUint32(b, uint32(len(g.Last)))
-	for _, p := range g.Last {
-		b = be.AppendUint64(b, uint64(p.ID))
-		b = be.AppendUint16(b, uint16(p.Epoch))
-		b = be.AppendUint32(b, uint32(p.Sequence))
-	}
-	return internalFrame(KindGap, span-1, b)
-}
-
-func decodeGap(b []byte) (Gap, error) {
-	be := binary.BigEndian
-	if len(b) < 8 {
-		return Gap{}, fmt.Errorf("%w: gap payload of %d bytes", ErrFrame, len(b))
-	}
-	g := Gap{Count: be.Uint32(b)}
-	n := int(be.Uint32(b[4:]))
-	b = b[8:]
-	if g.Count == 0 || len(b) != n*gapProducerSize {
-		return Gap{}, fmt.Errorf("%w: gap of %d entries and %d producers in %d bytes", ErrFrame, g.Count, n, len(b))
-	}
-	for ; len(b) > 0; b = b[gapProducerSize:] {
-		g.Last = append(g.Last, GapProducer{
-			ID: int64(be.Uint64(b)), Epoch: int16(be.Uint16(b[8:])), Sequence: int32(be.Uint32(b[10:])),
-		})
-	}
-	return g, nil
 }

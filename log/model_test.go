@@ -191,17 +191,6 @@ func (m *model) drop(boundary Index) {
 	m.entries, m.views, m.boundary = slices.Clone(m.entries[n:]), slices.Clone(m.views[n:]), boundary
 }
 
-// records returns the batches' bytes from the one that contains an offset.
-func (m *model) records(from Offset) []byte {
-	var b []byte
-	for _, e := range m.entries {
-		if h, _ := batch.ParseHeader(e.Frame); e.Kind == KindBatch && h.LastOffset() >= from {
-			b = append(b, e.Frame...)
-		}
-	}
-	return b
-}
-
 // resetTo is the model of a log that was reset to a state of another model at index i.
 func resetTo(donor *model, i Index) *model {
 	n := newModel()

@@ -99,14 +99,14 @@ func (l *Log) replayLocked(c *cut, p *part, n int) error {
 		return err
 	}
 	c.facts = newFacts(&state)
-	c.chain = chain{offset: state.Offset, index: state.Index + 1, term: state.Term}
+	c.chain = chain{offset: state.Offset, index: state.Index + 1, term: state.Term, loose: p.table.looseAt(at, p.seg)}
 	now := l.nowMs()
 	for i := at; i < n; i++ {
 		q, err := p.stored(i)
 		if err != nil {
 			return err
 		}
-		point := chainPoint{offset: c.chain.offset, index: c.chain.index}
+		point := chainPoint{offset: max(c.chain.offset, q.BaseOffset), index: c.chain.index}
 		if err := c.chain.step(&q); err != nil {
 			return fmt.Errorf("%w: segment %s, slot %d: %w", ErrCorrupt, p.seg.name(), i, err)
 		}

@@ -376,6 +376,9 @@ func TestDescribeTopicPartitionsInPages(t *testing.T) {
 		for _, topic := range resp.Topics {
 			for _, p := range topic.Partitions {
 				page += fmt.Sprintf("%s%d ", *topic.Topic, p.Partition)
+				if p.EligibleLeaderReplicas == nil || p.LastKnownELR == nil {
+					t.Error("null lists of eligible leaders: the Java client fails on them")
+				}
 			}
 		}
 		pages = append(pages, page)

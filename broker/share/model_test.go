@@ -233,7 +233,7 @@ func (y *play) check(did string) {
 // TestAgainstModel does random things, reloads from the last write included. A record is at any time available, acquired by one
 // member, or finished; it is delivered no more often than the limit between two reloads; none is lost.
 func TestAgainstModel(t *testing.T) {
-	seeds, steps := uint64(300), 300
+	seeds, steps := uint64(100), 300
 	if testing.Short() {
 		seeds = 30
 	}

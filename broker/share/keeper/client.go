@@ -46,7 +46,7 @@ func (c *Client) Ask(ctx context.Context, q *Request) (*share.Durable, error) {
 			return nil, fmt.Errorf("%w: %w", broker.ErrCoordinatorNotAvailable, last)
 		}
 		d, err := c.once(ctx, q)
-		if err == nil || errors.Is(err, ErrFencedStateEpoch) || errors.Is(err, replication.ErrFencedLeaderEpoch) ||
+		if err == nil || errors.Is(err, share.ErrFencedStateEpoch) || errors.Is(err, replication.ErrFencedLeaderEpoch) ||
 			errors.Is(err, replication.ErrInvalidRequest) {
 			return d, err
 		}
@@ -97,7 +97,7 @@ type answer struct {
 
 // wireErrors are the errors that keep their kind on the way to another node.
 var wireErrors = map[string]error{
-	"fenced_state_epoch": ErrFencedStateEpoch, "fenced_leader_epoch": replication.ErrFencedLeaderEpoch,
+	"fenced_state_epoch": share.ErrFencedStateEpoch, "fenced_leader_epoch": replication.ErrFencedLeaderEpoch,
 	"invalid": replication.ErrInvalidRequest,
 }
 

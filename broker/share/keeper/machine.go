@@ -1,7 +1,6 @@
 package keeper
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -11,9 +10,6 @@ import (
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
-
-// ErrFencedStateEpoch: the start offset was set, or the state deleted, since the leader has read the state (FENCED_STATE_EPOCH).
-var ErrFencedStateEpoch = errors.New("fenced state epoch")
 
 // Op is what is asked of a keeper.
 type Op uint8
@@ -226,13 +222,13 @@ func (m *Machine) write(now time.Time, c Call) {
 		m.reply(c.ID, fmt.Errorf("%w: a write without a state, or with too large a one", replication.ErrInvalidRequest))
 		return
 	case m.stored == nil || q.State.StateEpoch != m.stored.StateEpoch || q.LeaderEpoch != m.stored.LeaderEpoch:
-		m.reply(c.ID, ErrFencedStateEpoch) // the leader must read first
+		m.reply(c.ID, share.ErrFencedStateEpoch) // the leader must read first
 		return
 	case q.State.Version == m.stored.Version: // the same write, once more
 		m.reply(c.ID, nil)
 		return
 	case q.State.Version != m.stored.Version+1: // a late copy of an older one
-		m.reply(c.ID, ErrFencedStateEpoch)
+		m.reply(c.ID, share.ErrFencedStateEpoch)
 		return
 	}
 	next := m.next(now)

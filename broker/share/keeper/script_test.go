@@ -157,7 +157,7 @@ func (s *script) step(ev Event) {
 }
 
 func answerText(r Reply) string {
-	for _, known := range []error{ErrFencedStateEpoch, replication.ErrFencedLeaderEpoch, replication.ErrInvalidRequest,
+	for _, known := range []error{share.ErrFencedStateEpoch, replication.ErrFencedLeaderEpoch, replication.ErrInvalidRequest,
 		replication.ErrNotEnoughReplicas, broker.ErrCoordinatorLoading} {
 		if errors.Is(r.Err, known) {
 			return known.Error()

@@ -51,7 +51,7 @@ func (s *Service) LeaderChanged(partition int32, epoch batch.Epoch, local bool) 
 func (s *Service) Close() { s.runtime.Close() }
 
 // Answer executes a request, if this node keeps the key. The state is nil where nothing is known. Errors:
-// ErrFencedStateEpoch, replication.ErrFencedLeaderEpoch, replication.ErrInvalidRequest, the coordinator's, and those of an append.
+// share.ErrFencedStateEpoch, replication.ErrFencedLeaderEpoch, replication.ErrInvalidRequest, the coordinator's, and those of an append.
 func (s *Service) Answer(ctx context.Context, q *Request) (*share.Durable, error) {
 	t, ok := s.cluster.Topic(broker.ShareStateTopic)
 	if !ok {

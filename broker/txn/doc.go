@@ -5,9 +5,14 @@
 // change of a transactional id is one record there, in the schema that Kafka itself uses, and is answered only after it is
 // committed.
 //
-//	Machine      one transactional id: Step(now, event) -> effects     machine*.go
-//	  Metadata     what is stored of it                                types.go
-//	Record       a change of durable state, and its Kafka form         record.go, guard.go
+//	Service      routes a request to its id's machine                  service.go; package coordinator runs the machines
+//	  Machine      one transactional id: Step(now, event) -> effects     machine*.go
+//	    Metadata     what is stored of it                                  types.go
+//	  Record       a change of durable state, and its Kafka form         record.go, guard.go
+//	  kind         what the runtime must know of this coordinator        kind.go
+//	  sessions     transactions whose markers are being written          sessions.go
+//	    sender       brings markers to the leaders of their partitions     sender.go
+//	  Join         asks for a broker that is written to                  join.go
 //
 // The machine is pure: no clock, goroutine, channel or I/O. It asks for writes and markers by effects and hears of their end
 // by events, so that its whole behaviour can be told in scripts (testdata/*.txt).
@@ -20,5 +25,12 @@
 //	recovery      the next coordinator finds the Prepare record and has all markers written once more; a marker where no
 //	              transaction is open changes nothing
 //
-// Every maximum is in limits.go.
+// A client of transaction.version 2 has another epoch for each transaction, and markers carry the next one. So whatever comes
+// late, a request, a batch or a marker, is told from what is current by its epoch. With older clients the epoch stays: there a
+// packet that was held up may hit the next transaction, as with Kafka.
+//
+// Goroutines, all of the sender: one for each node that markers go to, while there are any; one for those that wait to be tried
+// again. They end with Service.Close. What waits is counted, and bounded by Limits.MaxUnmarked.
+//
+// Locks: a shard's (package coordinator), then sessions.mu, then sender.mu; none is held during I/O. Every maximum is in limits.go.
 package txn

@@ -24,7 +24,6 @@ type Limits struct {
 	MaxBatchBytes  int           // records that are appended at once
 	MaxMarkers     int           // markers that go to a node in one call
 	MaxUnmarked    int           // markers that are not written yet; above, transactions are not ended but by time
-	MaxVerifying   int           // batches that wait for their verification on a node
 }
 
 // DefaultLimits are Kafka's defaults where Kafka has the setting.
@@ -42,7 +41,6 @@ func DefaultLimits() Limits {
 		MaxBatchBytes:  1 << 20,
 		MaxMarkers:     2_000,
 		MaxUnmarked:    1_000_000,
-		MaxVerifying:   100_000,
 	}
 }
 

@@ -27,9 +27,9 @@ import (
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/api"
 	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/broker/coordinator/replicated"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/group"
-	"github.com/quorlog/quorlog/broker/group/replicated"
 	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/log/vfs"
@@ -74,10 +74,11 @@ type base struct {
 // the cluster; and here the partitions and services.
 type Agent struct {
 	metadata
-	partitions *partition.Manager
-	groups     *group.Service
-	offsets    *replicated.Node
-	server     *conn.Server
+	partitions   *partition.Manager
+	groups       *group.Service
+	offsets      *replicated.Node
+	transactions *transactions
+	server       *conn.Server
 
 	changed  chan struct{} // wakes reconcile
 	offline  sync.Map      // of PartitionID: why, as it was said last
@@ -149,8 +150,8 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	}
 	a.offsets = replicated.New(replicated.Options{
 		Partitions: a.partitions, Controller: a.controller, Leaders: a.table,
-		OffsetsPartitions: int32(a.layers.Int("offsets.topic.num.partitions")),
-		OffsetsReplicas:   int16(a.layers.Int("offsets.topic.replication.factor")),
+		Count:    int32(a.layers.Int("offsets.topic.num.partitions")),
+		Replicas: int16(a.layers.Int("offsets.topic.replication.factor")),
 	})
 	limits, err := group.LimitsOf(a.node.Kafka)
 	if err != nil {
@@ -158,6 +159,9 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	}
 	a.groups, err = group.New(group.Options{Logs: a.offsets, Cluster: a.offsets, Limits: limits, Logger: a.logger})
 	if err != nil {
+		return err
+	}
+	if err := a.openTransactions(); err != nil {
 		return err
 	}
 	if err := a.checkStored(ctx, a.controller.Image()); err != nil {
@@ -175,6 +179,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 func (a *Agent) ledChange(c partition.LeaderChange) {
 	a.table.Set(a.entryOf(c))
 	a.offsets.Forward(a.groups, c)
+	a.transactions.topic.Forward(a.transactions.service, c)
 }
 
 func (a *Agent) serve(context.Context) error {
@@ -186,13 +191,14 @@ func (a *Agent) serve(context.Context) error {
 	})
 	a.admin.Store(service)
 	services := api.Services{
-		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Now: a.config.Now}),
+		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Transactions: a.transactions, Now: a.config.Now}),
 		Fetch: fetch.New(fetch.Options{
 			Partitions: fetch.Local(lookup), Routes: lookup, Now: a.config.Now, MaxBytes: int(a.layers.Int("fetch.max.bytes")),
 			Sessions: int(a.layers.Int("max.incremental.fetch.session.cache.slots")),
 		}),
 		Admin:  service,
 		Group:  a.groups,
+		Txn:    a.transactions.service,
 		Logger: a.logger,
 	}
 	a.server = conn.NewServer(conn.Options{Dispatcher: api.New(services), Logger: a.logger, Limits: a.limits()})
@@ -273,6 +279,9 @@ func (a *Agent) Close(ctx context.Context) error {
 	}
 	if a.groups != nil {
 		a.groups.Close()
+	}
+	if a.transactions != nil {
+		a.transactions.service.Close()
 	}
 	if a.partitions != nil {
 		errs = append(errs, a.partitions.Close(ctx))

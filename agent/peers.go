@@ -35,6 +35,7 @@ type contacts struct {
 	// What peers may ask for before it is there.
 	proposals atomic.Pointer[controller.Controller]
 	admin     atomic.Pointer[admin.Service]
+	txn       atomic.Pointer[transactions]
 }
 
 // errStarting answers peers that ask for what is not there yet.
@@ -121,6 +122,7 @@ func (c *contacts) makePeers(key []byte) {
 	c.peers.Handle(controller.ProposeCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 		return c.proposals.Load().HandlePropose(ctx, from.Node, body)
 	})
+	c.handleTxn()
 	for _, name := range admin.CallNames() {
 		c.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 			s := c.admin.Load()

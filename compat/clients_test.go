@@ -16,72 +16,24 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
 // clientPatience bounds one run of a foreign client; a healthy one needs seconds.
 const clientPatience = 2 * time.Minute
 
-// command makes the argument list of a foreign client; it skips the test where the client is missing.
-type command func(t *testing.T) []string
-
-// goClient builds a program of the nested module once per test.
-func goClient(name string) command {
-	return func(t *testing.T) []string {
-		dir := filepath.Join(testcluster.Root(), "compat", "clients", "go")
-		bin := filepath.Join(t.TempDir(), name)
-		build := exec.Command("go", "build", "-o", bin, "./"+name)
-		build.Dir = dir
-		if out, err := build.CombinedOutput(); err != nil {
-			missing(t, name, fmt.Errorf("%w: %s", err, out))
-		}
-		return []string{bin}
-	}
-}
-
-func nodeClient(t *testing.T) []string {
-	dir := filepath.Join(testcluster.Root(), "compat", "clients", "kafkajs")
-	if _, err := os.Stat(filepath.Join(dir, "node_modules", "kafkajs")); err != nil {
-		missing(t, "kafkajs", err)
-	}
-	return []string{tool(t, "node"), filepath.Join(dir, "client.js")}
-}
-
-// pythonClient runs with the interpreter of QUORLOG_PYTHON, which .ci/run points at a virtual environment.
-func pythonClient(script, module string) command {
-	return func(t *testing.T) []string {
-		python := os.Getenv("QUORLOG_PYTHON")
-		if python == "" {
-			python = "python3"
-		}
-		if out, err := exec.Command(python, "-c", "import "+module).CombinedOutput(); err != nil {
-			missing(t, module, fmt.Errorf("%w: %s", err, out))
-		}
-		return []string{python, filepath.Join(testcluster.Root(), "compat", "clients", "python", script)}
-	}
-}
-
-func javaClient(t *testing.T) []string {
-	target := filepath.Join(testcluster.Root(), "compat", "clients", "java", "target")
-	jars, err := filepath.Glob(filepath.Join(target, "dependency", "*.jar"))
-	if err != nil || len(jars) == 0 {
-		missing(t, "the Java client", fmt.Errorf("%s holds no jars: run mvn package dependency:copy-dependencies there", target))
-	}
-	class := append(jars, filepath.Join(target, "classes"))
-	return []string{tool(t, "java"), "-Xmx256m", "-cp", strings.Join(class, ":"), "org.quorlog.compat.Client"}
-}
-
 // TestForeignClients sends lines through each client, reads them back with it and with franz-go, and resumes its group
 // from the committed offset.
 func TestForeignClients(t *testing.T) {
-	for name, client := range map[string]command{
-		"sarama":           goClient("sarama"),
-		"kafka-go":         goClient("kafkago"),
-		"confluent-go":     goClient("confluent"),
-		"kafkajs":          nodeClient,
-		"confluent-python": pythonClient("confluent.py", "confluent_kafka"),
-		"aiokafka":         pythonClient("aio.py", "aiokafka"),
-		"java":             javaClient,
+	for name, client := range map[string]rig.Foreign{
+		"sarama":           rig.Go("sarama"),
+		"kafka-go":         rig.Go("kafkago"),
+		"confluent-go":     rig.Go("confluent"),
+		"kafkajs":          rig.Node,
+		"confluent-python": rig.Python("confluent.py", "confluent_kafka"),
+		"aiokafka":         rig.Python("aio.py", "aiokafka"),
+		"java":             rig.Java("Client"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			argv := client(t)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -81,7 +82,7 @@ func hashLine(h hash.Hash, line []byte) {
 // TestRealInput sends 200,000 lines of real text through kcat with every codec, reads them back with kcat and with
 // franz-go, then kills the broker with SIGKILL, starts it again and reads them once more.
 func TestRealInput(t *testing.T) {
-	kcat := tool(t, "kcat")
+	kcat := rig.Tool(t, "kcat")
 	file, want := sourceTree(t)
 	node := testcluster.Start(t, testcluster.Options{})
 	codecs := []string{"none", "gzip", "snappy", "lz4", "zstd"}

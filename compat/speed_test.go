@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/bench"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
@@ -18,7 +19,7 @@ import (
 // TestSpeed compares one node with fsync to kfake, which keeps everything in memory: the same client, interleaved runs on
 // one machine, medians of ratios. It asserts nothing about time: the figures go to docs/PERFORMANCE.md by hand.
 func TestSpeed(t *testing.T) {
-	if !*full {
+	if !rig.Full() {
 		t.Skip("figures need a quiet machine and minutes: run with -full")
 	}
 	const rounds, partitions = 5, 1

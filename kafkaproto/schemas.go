@@ -71,6 +71,8 @@ var schemaTable = []schemaRow{
 	{KeyListPartitionReassignments, 0, `timeout:int32 topics:[100000]{name:string partitions:[100000]int32}?`},
 	{KeyOffsetDelete, 0, `group:string topics:[100000]{name:string partitions:[100000]{index:int32}}`},
 	{KeyDescribeQuorum, 2, `topics:[100000]{name:string partitions:[100000]{index:int32}}`},
+	{KeyUpdateFeatures, 2, `timeout:int32 updates:[1000]{feature:string level:int16 allowDowngrade:bool/0 upgradeType:int8/1+}
+		validateOnly:bool/1+`},
 	{KeyDescribeCluster, 2, `operations:bool endpointType:int8/1+ fenced:bool/2+`},
 	{KeyDescribeProducers, 0, `topics:[100000]{name:string partitions:[100000]int32}`},
 	{KeyUnregisterBroker, 0, `node:int32`},

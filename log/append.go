@@ -103,8 +103,8 @@ func (l *Log) stageLocked(entries []Entry) (chain, facts, error) {
 	sc.stage.begin(f.producers, l.expiry())
 	now := l.nowMs()
 	for i := range entries {
-		at := chainPoint{offset: next.offset, index: next.index}
 		p, err := l.stageEntryLocked(&entries[i], next)
+		at := chainPoint{offset: max(next.offset, p.BaseOffset), index: next.index}
 		if err == nil {
 			err = next.step(&p)
 		}
@@ -135,7 +135,10 @@ func (l *Log) stageEntryLocked(e *Entry, next chain) (parsed, error) {
 		return parsed{}, fmt.Errorf("%w: index %d: a gap of %d entries is not an entry", ErrFrame, e.Index, p.indexes)
 	}
 	if p.BaseOffset != batch.Unstamped {
-		return p, checkStamped(e, &p, next)
+		if err := checkStamped(e, &p, next); err != nil || p.kind != KindGap {
+			return p, err
+		}
+		return clipGap(e, &p, next), nil
 	}
 	if p.kind == KindBatch {
 		if r, refused := l.refuseLocked(e, &p); refused {
@@ -160,7 +163,7 @@ func checkStamped(e *Entry, p *parsed, next chain) error {
 	if p.LeaderEpoch != e.Term {
 		return fmt.Errorf("%w: index %d of term %d carries epoch %d", ErrGap, e.Index, e.Term, p.LeaderEpoch)
 	}
-	if p.BaseOffset != next.offset && !mutation.On(mutation.OffsetsReused) {
+	if !next.takes(p) && !mutation.On(mutation.OffsetsReused) {
 		return fmt.Errorf("%w: index %d carries offset %d where %d must come", ErrGap, e.Index, p.BaseOffset, next.offset)
 	}
 	// It came over the network. The leader checked it when it was produced; from here on it would count as durable.
@@ -181,6 +184,9 @@ func (l *Log) refuseLocked(e *Entry, p *parsed) (Refusal, bool) {
 		return Refusal{}, false
 	}
 	st, known := l.w.append.stage.lookup(p.ProducerID)
+	if p.IsControl() && p.coordinator < st.CoordinatorEpoch {
+		return Refusal{Reason: RefusedCoordinator}, true
+	}
 	v := st.check(known, &p.Header)
 	switch v.Verdict {
 	case SequenceOK:
@@ -193,6 +199,8 @@ func (l *Log) refuseLocked(e *Entry, p *parsed) (Refusal, bool) {
 		return Refusal{Reason: RefusedProducerEpoch}, true
 	case SequenceUnknown:
 		return Refusal{Reason: RefusedUnknownProducer}, true
+	case SequenceInTransaction:
+		return Refusal{Reason: RefusedInTransaction}, true
 	}
 	return Refusal{Reason: RefusedSequence}, true
 }
@@ -216,6 +224,7 @@ func (l *Log) writeLocked(frames [][]byte) (maxTS int64, err error) {
 	at := chainPoint{pos: pos, offset: l.mu.next.offset, index: l.mu.next.index}
 	for i, frame := range frames {
 		p := l.w.append.parsed[i]
+		at.offset = max(at.offset, p.BaseOffset)
 		v := b.slot(frame, p, at)
 		if i == 0 {
 			v.flags |= flagFirst

@@ -89,7 +89,7 @@ func TestAppendRefusesWhatDoesNotContinue(t *testing.T) {
 	mustBe(t, one(2, 2, bad), ErrFrame)
 	mustBe(t, one(2, 2, nil), ErrFrame)
 	mustBe(t, one(2, 2, plain(t, 1, 2)[:66]), ErrFrame)
-	mustBe(t, one(2, 2, GapFrame(Gap{Count: 2}, 5)), ErrFrame)
+	mustBe(t, one(2, 2, GapFrame(2, 5)), ErrFrame)
 	mustBe(t, one(2, 2, InternalFrame(kindCount, nil)), ErrFormat)
 	equal(t, f.log.LastIndex(), 1, "last")
 	mustBe(t, one(2, 2, stamped(3, 2)), nil)
@@ -253,4 +253,42 @@ func TestAppendWritesOnceAndSyncsOnce(t *testing.T) {
 	in.ResetTrace()
 	mustBe(t, f.log.Checkpoint(3), nil)
 	equal(t, len(in.Trace()), 0, "calls of a checkpoint with nothing new")
+}
+
+// Producers 1 to 3 have an open transaction, a closed one, and none.
+func TestAppendRefusesWhatDoesNotFitTheTransaction(t *testing.T) {
+	f := openFixture(t)
+	f.append(1, txn(t, 1, 1, 1, 4, 0), txn(t, 1, 1, 2, 4, 0), markerOf(1, 2, 5, 7, true))
+	for _, c := range []struct {
+		frame []byte
+		want  Reason
+	}{
+		{idem(t, 1, 1, 1, 4, 1), RefusedInTransaction},
+		{markerOf(1, 1, 3, 9, false), RefusedProducerEpoch},
+		{markerOf(1, 2, 6, 6, false), RefusedCoordinator},
+		{txn(t, 1, 1, 2, 4, 1), RefusedProducerEpoch}, // of the transaction before the marker
+		{txn(t, 1, 1, 1, 4, 1), 0},
+		{frame(t, 1, frameOpt{term: 1, txn: true, prod: &batch.Producer{ID: 1, Epoch: 4, Sequence: batch.NoSequence}}), 0},
+		{txn(t, 1, 1, 1, 4, 2), 0}, // what a coordinator writes takes no part in the sequence
+		{markerOf(1, 1, 4, 0, true), 0},
+		{idem(t, 1, 1, 1, 4, 3), 0},
+		{markerOf(1, 3, 0, -1, true), 0},
+		{idem(t, 1, 1, 3, 0, 0), 0},
+		{markerOf(1, 2, 5, 7, true), 0}, // said again
+	} {
+		es := f.append(1, c.frame)
+		got := Reason(0)
+		if es[0].Kind == KindRefused {
+			_, payload, err := ParseInternal(es[0].Frame)
+			mustBe(t, err, nil)
+			r, err := DecodeRefused(payload)
+			mustBe(t, err, nil)
+			got = r.Reason
+		}
+		equal(t, got, c.want, "refusal")
+	}
+	f.verify()
+	f.reopen()
+	st, known := f.log.LastProducer(2)
+	equal(t, []any{known, st.Epoch, st.CoordinatorEpoch, st.CurrentTxnStart}, []any{true, int16(5), int32(7), Offset(-1)}, "after a restart")
 }

@@ -26,6 +26,7 @@ func TestCrashHistories(t *testing.T) {
 	if *oneSeed != 0 {
 		first, n = *oneSeed, 1
 	}
+	swapped := 0
 	for seed := first; seed < first+n; seed++ {
 		rng := rand.New(rand.NewPCG(seed, 77))
 		h := &history{t: t, draw: rng.IntN, note: func() string { return fmt.Sprintf("seed %d (-log.seed=%d)", seed, seed) }}
@@ -33,8 +34,11 @@ func TestCrashHistories(t *testing.T) {
 		if t.Failed() {
 			return
 		}
+		swapped += h.swapped
 	}
-	t.Logf("seeds %d to %d: %d histories", first, first+n-1, n)
+	if t.Logf("seeds %d to %d: %d histories, %d segments cleaned", first, first+n-1, n, swapped); swapped == 0 && n > 100 {
+		t.Error("nothing was cleaned")
+	}
 }
 
 // TestCrashHistoriesShrink is the same for rapid, which shrinks what fails.
@@ -63,6 +67,11 @@ type history struct {
 	log   *Log
 	m     *model
 	time  *clock
+	keep  time.Duration // how long compaction keeps tombstones
+
+	armed      bool  // a crash may cut this step short
+	swapped    int   // segments that compaction replaced
+	everywhere Index // up to here all replicas had everything, when it was cleaned
 
 	// What was under way when the crash came. nil: nothing that shows.
 	pending func() (done *model)
@@ -104,6 +113,7 @@ func (h *history) run() {
 		TailBytes:         int64(1 + h.draw(2000)),
 		mapSlots:          1 + h.draw(20),
 	}
+	h.keep = time.Duration(h.draw(2)) * time.Hour
 	h.mount(h.mem)
 	h.open()
 	for range 10 + h.draw(40) {
@@ -111,6 +121,7 @@ func (h *history) run() {
 		h.step()
 		h.check()
 	}
+	h.replicate()
 	if err := h.log.Close(); err != nil {
 		h.failf("close: %v", err)
 	}
@@ -123,7 +134,9 @@ func (h *history) mount(m *vfs.Mem) {
 }
 
 // armCrash lets the file system crash at one of the next calls that change something.
-func (h *history) armCrash() {
+func (h *history) armCrash() { h.armCrashWithin(14) }
+
+func (h *history) armCrashWithin(calls int) {
 	var opt vfs.CrashOptions
 	what := "power cut"
 	switch h.draw(4) {
@@ -133,7 +146,7 @@ func (h *history) armCrash() {
 	default:
 		opt.Survive, opt.Garbage = -1, h.chance(2)
 	}
-	nth, seed := 1+h.draw(14), uint64(h.draw(1<<20))
+	nth, seed := 1+h.draw(calls), uint64(h.draw(1<<20))
 	h.logf("  (%s at call %d)", what, nth)
 	mem := h.mem
 	h.in.Arm(vfs.Rule{Nth: nth, Do: func(c vfs.Call) {
@@ -145,11 +158,10 @@ func (h *history) armCrash() {
 // step does one operation, which a crash may cut short.
 func (h *history) step() {
 	h.pending = nil
-	armed := h.chance(4)
-	if armed {
+	if h.armed = h.chance(4); h.armed {
 		h.armCrash()
 	}
-	switch c := h.draw(20); {
+	switch c := h.draw(24); {
 	case c < 9:
 		h.append()
 	case c < 12:
@@ -165,7 +177,9 @@ func (h *history) step() {
 		h.reset()
 	case c < 17:
 		h.close()
-	case c < 18:
+	case c < 20:
+		h.clean()
+	case c < 22:
 		h.log.SetLimits(SegmentLimits{SegmentBytes: int64(200 + h.draw(3000)), SegmentAge: time.Duration(1+h.draw(5)) * time.Second})
 		h.logf("roll")
 		_, err := h.log.Roll(h.time.now())

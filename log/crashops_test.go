@@ -25,7 +25,7 @@ func (h *history) append() {
 		e := es[i]
 		e.Frame = bytes.Clone(e.Frame)
 		e.Kind = KindOf(e.Frame)
-		if e.Kind == KindBatch && hd.BaseOffset == batch.Unstamped && view.refuses(hd, term) {
+		if e.Kind == KindBatch && hd.BaseOffset == batch.Unstamped && view.refuses(hd, e.Frame, term) {
 			refused[i] = true
 			e.Kind, e.Frame = KindRefused, InternalFrame(KindRefused, nil)
 		}
@@ -61,7 +61,7 @@ func (h *history) frame(v *refView, term Epoch) []byte {
 	id := int64(1 + h.draw(3))
 	p, ok := v.producers[id]
 	if !ok {
-		p = refProducer{last: -1, txn: -1}
+		p = refProducer{last: -1, txn: -1, coord: -1}
 	}
 	o := frameOpt{term: term, times: []int64{int64(h.draw(1000))}, size: 1 + h.draw(60)}
 	n := 1 + h.draw(3)
@@ -76,7 +76,7 @@ func (h *history) frame(v *refView, term Epoch) []byte {
 		a := h.m.state()
 		return logStart(a.start + Offset(h.draw(int(a.high-a.start)+1)))
 	case 3:
-		return marker(term, id, epoch+int16(h.draw(2)), h.chance(2))
+		return markerOf(term, id, epoch+int16(h.draw(2)), max(p.coord, 0)+int32(h.draw(4))-1, h.chance(2))
 	case 4:
 		o.term-- // checked in an older term
 	case 5:
@@ -88,18 +88,12 @@ func (h *history) frame(v *refView, term Epoch) []byte {
 	case 10, 11:
 		o.prod = &batch.Producer{ID: id, Epoch: epoch, Sequence: seq}
 	case 12: // as a follower gets it
-		f := frame(fataler{h}, n, o)
+		f := h.data(n, o)
 		batch.Stamp(f, v.end, term)
 		return f
 	}
-	return frame(fataler{h}, n, o)
+	return h.data(n, o)
 }
-
-// fataler lets the frame builders report to the history.
-type fataler struct{ h *history }
-
-func (f fataler) Helper()           {}
-func (f fataler) Fatal(args ...any) { f.h.failf("%v", args) }
 
 func (h *history) apply() {
 	to := h.m.applied + Index(h.draw(int(h.m.last()-h.m.applied)+1))
@@ -187,7 +181,7 @@ func (h *history) reset() {
 	slices.Sort(ids)
 	for _, id := range ids {
 		p := v.producers[id]
-		st := ProducerState{ID: id, Epoch: p.epoch, LastSequence: p.last, CurrentTxnStart: p.txn, LastSeen: h.time.ms.Load()}
+		st := ProducerState{ID: id, Epoch: p.epoch, LastSequence: p.last, CurrentTxnStart: p.txn, CoordinatorEpoch: p.coord, LastSeen: h.time.ms.Load()}
 		st.n = uint8(copy(st.recent[:], p.recent))
 		s.Producers = append(s.Producers, st)
 	}

@@ -10,14 +10,14 @@
 // # Who may call what
 //
 // The package starts no goroutine. Append, TruncateSuffix, Checkpoint, Roll, DropSegments, Reset and Close change files and
-// exclude each other. Apply comes from one goroutine, in index order. Everything else may be called by anyone at any time
+// exclude each other. A Cleaner reads and writes beside them and excludes them while it swaps segments. Apply comes from one goroutine, in index order. Everything else may be called by anyone at any time
 // and waits for no disk, except for the reads that it does itself.
 //
 // # Locks
 //
 // In this order; a lock is never taken while one to its right is held:
 //
-//		Log.w -> Log.applied -> txnIndex.io -> segment.mu -> Log.mu -> tail.mu -> TailBudget.mu
+//		Cleaner.busy -> Log.w -> Log.applied -> txnIndex.io -> segment.mu -> Log.mu -> tail.mu -> TailBudget.mu
 //
 //	  - w: the writer's state. Held over writes and fsyncs. Readers never take it.
 //	  - applied: orders Apply against Checkpoint. Held over unsynced writes to .txnindex.

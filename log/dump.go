@@ -72,7 +72,12 @@ func (d *dumper) state(indent string, s *State) {
 		indent, s.Index, s.Term, s.Offset, s.LogStart, s.ConfigIndex, len(s.Config), s.Epochs)
 	for i := range s.Producers {
 		p := &s.Producers[i]
-		d.printf("%sproducer %d epoch=%d last-sequence=%d transaction=%d batches=%v\n", indent, p.ID, p.Epoch, p.LastSequence, p.CurrentTxnStart, p.Batches())
+		coordinator := ""
+		if p.CoordinatorEpoch >= 0 {
+			coordinator = fmt.Sprintf(" coordinator=%d", p.CoordinatorEpoch)
+		}
+		d.printf("%sproducer %d epoch=%d last-sequence=%d transaction=%d%s batches=%v\n",
+			indent, p.ID, p.Epoch, p.LastSequence, p.CurrentTxnStart, coordinator, p.Batches())
 	}
 }
 
@@ -86,7 +91,7 @@ func (d *dumper) segment(s *segment) error {
 		return err
 	}
 	d.printf("segment %s: %d bytes\n", s.name(), size)
-	c := chain{offset: s.base, index: s.first}
+	c := s.beginning(0)
 	if state, err := readState(d.fs, s); err != nil {
 		d.printf("  state: %v\n", err)
 	} else {
@@ -152,8 +157,7 @@ func describe(p *parsed, frame []byte) string {
 		r, err := DecodeRefused(p.payload)
 		return orError(fmt.Sprintf("%s base=%d last=%d", r.Reason, r.Base, r.Last), err)
 	case KindGap:
-		g, err := decodeGap(p.payload)
-		return orError(fmt.Sprintf("entries=%d last-offset=%d producers=%v", g.Count, p.LastOffset(), g.Last), err)
+		return fmt.Sprintf("entries=%d last-offset=%d", p.indexes, p.LastOffset())
 	case KindBatch:
 	default:
 		return ""

@@ -177,27 +177,9 @@ func (p *part) entry(i Index) (Entry, error) {
 	}
 	first := p.seg.first + Index(p.table.relIndex(k))
 	if q.kind == KindGap && q.indexes > 1 {
-		return gapEntry(i, first, frame, &q)
+		return gapEntry(i, first, &q)
 	}
 	return Entry{Index: i, Term: q.LeaderEpoch, Kind: q.kind, Frame: frame}, nil
-}
-
-// gapEntry answers for one entry within a gap: an empty command of the original term. The first one carries the whole span
-// and the producers, so that a follower that is sent the run ends with the same offsets and sequences.
-func gapEntry(i, first Index, frame []byte, q *parsed) (Entry, error) {
-	g, err := decodeGap(q.payload)
-	if err != nil {
-		return Entry{}, err
-	}
-	if i >= first+Index(g.Count) {
-		return Entry{}, fmt.Errorf("%w: index %d lies behind a gap of %d from %d", ErrCorrupt, i, g.Count, first)
-	}
-	one, base := GapFrame(Gap{Count: 1}, 0), q.NextOffset()
-	if i == first {
-		one, base = GapFrame(Gap{Count: 1, Last: g.Last}, q.LastOffsetDelta+1), q.BaseOffset
-	}
-	batch.Stamp(one, base, q.LeaderEpoch)
-	return Entry{Index: i, Term: q.LeaderEpoch, Kind: KindGap, Frame: one}, nil
 }
 
 // ConfigurationAt returns the newest Raft configuration at or below an index, and its own index; nil, 0 where there is

@@ -186,7 +186,7 @@ func TestCheckSequence(t *testing.T) {
 		h := batch.Header{ProducerID: 1, ProducerEpoch: epoch, BaseSequence: seq, LastOffsetDelta: n - 1, BaseOffset: Offset(seq), MaxTimestamp: 9}
 		v := CheckSequence(st, st.n > 0, h)
 		if v.Verdict == SequenceOK {
-			st.absorb(&h, 0)
+			st.absorb(&parsed{Header: h, coordinator: -1}, 0)
 		}
 		return v
 	}
@@ -206,7 +206,7 @@ func TestCheckSequence(t *testing.T) {
 	equal(t, feed(1, 1<<31-1, 3).Verdict, SequenceUnknown, "nothing remembered counts as unknown here")
 	h := batch.Header{ProducerID: 1, ProducerEpoch: 1, BaseSequence: 1<<31 - 1, LastOffsetDelta: 2}
 	equal(t, CheckSequence(st, true, h).Verdict, SequenceOK, "at the wrap")
-	st.absorb(&h, 0)
+	st.absorb(&parsed{Header: h, coordinator: -1}, 0)
 	equal(t, st.LastSequence, 1, "behind the wrap")
 	equal(t, CheckSequence(st, true, batch.Header{ProducerID: -1}).Verdict, SequenceOK, "no producer")
 }

@@ -17,7 +17,7 @@ func FuzzRecover(f *testing.F) {
 	f.Add(files[name+logSuffix], files[name+indexSuffix], true)
 	f.Add(files[name+logSuffix][:200], files[name+indexSuffix][:200], false)
 	f.Add([]byte(nil), []byte(nil), false)
-	gap := GapFrame(Gap{Count: 3}, 4)
+	gap := GapFrame(3, 4)
 	batch.Stamp(gap, 0, 1)
 	f.Add(gap, []byte("QLOGINDX"), true)
 	f.Fuzz(func(t *testing.T, log, index []byte, whole bool) {

@@ -214,7 +214,11 @@ func txn(t testing.TB, n int, term Epoch, id int64, epoch int16, seq int32) []by
 }
 
 func marker(term Epoch, id int64, epoch int16, commit bool) []byte {
-	c := batch.Control{Type: batch.ControlAbort, ProducerID: id, ProducerEpoch: epoch, Timestamp: 5}
+	return markerOf(term, id, epoch, 0, commit)
+}
+
+func markerOf(term Epoch, id int64, epoch int16, coordinator int32, commit bool) []byte {
+	c := batch.Control{Type: batch.ControlAbort, ProducerID: id, ProducerEpoch: epoch, CoordinatorEpoch: coordinator, Timestamp: 5}
 	if commit {
 		c.Type = batch.ControlCommit
 	}

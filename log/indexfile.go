@@ -17,7 +17,9 @@ import (
 //	header  0        8         12   16            24            32               60
 //	        | magic  | version | 0  | base offset | first index | created, ms    | CRC32C |
 //	footer  0        8         12      16          20  24         32              40          48           56         64  92
-//	        | magic  | version | slots | slots CRC | 0 | log size | max timestamp | sealed ms | end offset | end index | 0 | CRC32C |
+//	        | magic  | version | slots | slots CRC | 0 | log size | max timestamp | sealed ms | end offset | end index | ... | CRC32C |
+//	        64           72         80         84
+//	        | cleaned ms | clean to | aborted  | 0         of a segment that compaction wrote (clean.go)
 //
 // Slots are written after the fsync of the frames that they describe and are not fsynced themselves: a slot that proves
 // itself is evidence that its frame was durable once, the absence of a slot says nothing. A checkpoint and the roll fsync
@@ -71,7 +73,15 @@ type footer struct {
 	maxTS   int64
 	sealed  int64 // ms since 1970
 	end     segmentEnd
+
+	// Of a segment that compaction wrote.
+	cleanedAt int64  // ms since 1970; 0 for every other
+	cleanTo   Offset // records below it are the newest of their keys up to the end of that pass
+	txns      uint32 // records in the .txnindex
 }
+
+// cleaned reports whether compaction is done with a segment that ends at an offset.
+func (f *footer) cleaned(end Offset) bool { return f.cleanedAt > 0 && f.cleanTo >= end }
 
 func (f footer) encode() []byte {
 	b := make([]byte, footerSize)
@@ -85,6 +95,9 @@ func (f footer) encode() []byte {
 	le.PutUint64(b[40:], uint64(f.sealed))
 	le.PutUint64(b[48:], uint64(f.end.offset))
 	le.PutUint64(b[56:], uint64(f.end.index))
+	le.PutUint64(b[64:], uint64(f.cleanedAt))
+	le.PutUint64(b[72:], uint64(f.cleanTo))
+	le.PutUint32(b[80:], f.txns)
 	le.PutUint32(b[footerCRC:], checksum(b[:footerCRC]))
 	return b
 }
@@ -103,7 +116,8 @@ func decodeFooter(name string, b []byte) (footer, error) {
 	return footer{
 		slots: le.Uint32(b[12:]), crc: le.Uint32(b[16:]), logSize: int64(le.Uint64(b[24:])),
 		maxTS: int64(le.Uint64(b[32:])), sealed: int64(le.Uint64(b[40:])),
-		end: segmentEnd{offset: Offset(le.Uint64(b[48:])), index: Index(le.Uint64(b[56:]))},
+		end:       segmentEnd{offset: Offset(le.Uint64(b[48:])), index: Index(le.Uint64(b[56:]))},
+		cleanedAt: int64(le.Uint64(b[64:])), cleanTo: Offset(le.Uint64(b[72:])), txns: le.Uint32(b[80:]),
 	}, nil
 }
 

@@ -87,6 +87,8 @@ type parsed struct {
 	kind    Kind
 	payload []byte // of an internal frame; aliases it
 	indexes uint32 // Raft indexes that the frame stands for: 1, or a gap's count
+	// coordinator is the coordinator's epoch in a marker; -1 where there is none.
+	coordinator int32
 }
 
 // parseFrame checks a frame's form: everything but CRC and chain. The frame must be exactly one batch.
@@ -98,10 +100,15 @@ func parseFrame(frame []byte) (parsed, error) {
 	if h.Size() != len(frame) {
 		return parsed{}, fmt.Errorf("%w: frame of %d bytes declares %d", ErrFrame, len(frame), h.Size())
 	}
-	p := parsed{Header: h, indexes: 1}
+	p := parsed{Header: h, indexes: 1, coordinator: -1}
 	if !h.IsInternal() {
 		if h.LastOffsetDelta < 0 || h.NumRecords < 0 {
 			return parsed{}, fmt.Errorf("%w: batch with last offset delta %d", ErrFrame, h.LastOffsetDelta)
+		}
+		if h.IsControl() {
+			if c, err := batch.ParseControl(frame); err == nil { // what is no marker is for its reader to ignore
+				p.coordinator = c.CoordinatorEpoch
+			}
 		}
 		return p, nil
 	}
@@ -109,11 +116,9 @@ func parseFrame(frame []byte) (parsed, error) {
 		return parsed{}, err
 	}
 	if p.kind == KindGap {
-		g, err := decodeGap(p.payload)
-		if err != nil {
+		if p.indexes, err = decodeGap(p.payload); err != nil {
 			return parsed{}, err
 		}
-		p.indexes = g.Count
 	}
 	return p, nil
 }
@@ -146,9 +151,12 @@ const (
 	RefusedDuplicate                         // stored before, at Base..Last
 	RefusedUnknownProducer                   // an unknown producer that does not begin with sequence 0
 	RefusedForgotten                         // stored before, but longer ago than the log remembers offsets
+	RefusedInTransaction                     // a plain batch of a producer whose transaction is open
+	RefusedCoordinator                       // a marker of a coordinator that has been replaced
 )
 
-var reasonNames = [...]string{"?", "term", "sequence", "producer epoch", "duplicate", "unknown producer", "forgotten duplicate"}
+var reasonNames = [...]string{"?", "term", "sequence", "producer epoch", "duplicate", "unknown producer", "forgotten duplicate",
+	"open transaction", "replaced coordinator"}
 
 // String names the reason as Dump prints it.
 func (r Reason) String() string {
@@ -184,54 +192,4 @@ func DecodeRefused(b []byte) (Refusal, error) {
 	return Refusal{
 		Reason: Reason(b[0]), Base: Offset(be.Uint64(b[1:])), Last: Offset(be.Uint64(b[9:])), Timestamp: int64(be.Uint64(b[17:])),
 	}, nil
-}
-
-// Gap is the payload of a KindGap frame: a run of Count entries of one term that compaction removed. The frame's header
-// spans the offsets that they had. Last keeps the newest sequence of each producer in the run, so that idempotence
-// survives the removal of its records.
-type Gap struct {
-	Count uint32
-	Last  []GapProducer
-}
-
-// GapProducer is the newest sequence of one producer within a gap.
-type GapProducer struct {
-	ID       int64
-	Epoch    int16
-	Sequence int32
-}
-
-const gapProducerSize = 14
-
-// GapFrame builds an unstamped gap frame over span offsets.
-func GapFrame(g Gap, span int32) []byte {
-	be := binary.BigEndian
-	b := make([]byte, 0, 8+len(g.Last)*gapProducerSize)
-	b = be.AppendUint32(b, g.Count)
-	b = be.AppendUint32(b, uint32(len(g.Last)))
-	for _, p := range g.Last {
-		b = be.AppendUint64(b, uint64(p.ID))
-		b = be.AppendUint16(b, uint16(p.Epoch))
-		b = be.AppendUint32(b, uint32(p.Sequence))
-	}
-	return internalFrame(KindGap, span-1, b)
-}
-
-func decodeGap(b []byte) (Gap, error) {
-	be := binary.BigEndian
-	if len(b) < 8 {
-		return Gap{}, fmt.Errorf("%w: gap payload of %d bytes", ErrFrame, len(b))
-	}
-	g := Gap{Count: be.Uint32(b)}
-	n := int(be.Uint32(b[4:]))
-	b = b[8:]
-	if g.Count == 0 || len(b) != n*gapProducerSize {
-		return Gap{}, fmt.Errorf("%w: gap of %d entries and %d producers in %d bytes", ErrFrame, g.Count, n, len(b))
-	}
-	for ; len(b) > 0; b = b[gapProducerSize:] {
-		g.Last = append(g.Last, GapProducer{
-			ID: int64(be.Uint64(b)), Epoch: int16(be.Uint16(b[8:])), Sequence: int32(be.Uint32(b[10:])),
-		})
-	}
-	return g, nil
 }

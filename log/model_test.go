@@ -15,6 +15,7 @@ type refProducer struct {
 	epoch  int16
 	last   int32
 	txn    Offset
+	coord  int32
 	recent []ProducerBatch
 }
 
@@ -95,13 +96,14 @@ func (v refView) behind(e Entry) refView {
 	case e.Kind == KindBatch && h.ProducerID >= 0:
 		p, ok := n.producers[h.ProducerID]
 		if !ok {
-			p = refProducer{epoch: -1, last: -1, txn: -1}
+			p = refProducer{epoch: -1, last: -1, txn: -1, coord: -1}
 		}
 		if p.epoch != h.ProducerEpoch {
 			p.epoch, p.last, p.recent = h.ProducerEpoch, -1, nil
 		}
 		if h.IsControl() {
-			p.txn = -1
+			c, _ := batch.ParseControl(e.Frame)
+			p.txn, p.coord = -1, max(p.coord, c.CoordinatorEpoch)
 		} else {
 			if h.IsTransactional() && p.txn < 0 {
 				p.txn = v.end
@@ -116,7 +118,7 @@ func (v refView) behind(e Entry) refView {
 }
 
 // refuses tells whether a new batch must be refused behind a view.
-func (v *refView) refuses(h batch.Header, term Epoch) bool {
+func (v *refView) refuses(h batch.Header, frame []byte, term Epoch) bool {
 	if h.LeaderEpoch != term {
 		return true
 	}
@@ -128,7 +130,10 @@ func (v *refView) refuses(h batch.Header, term Epoch) bool {
 	case ok && h.ProducerEpoch < p.epoch:
 		return true
 	case h.IsControl():
-		return false
+		c, _ := batch.ParseControl(frame)
+		return ok && c.CoordinatorEpoch < p.coord
+	case ok && p.txn >= 0 && !h.IsTransactional():
+		return true
 	case !ok || h.ProducerEpoch > p.epoch:
 		return h.BaseSequence != 0
 	}
@@ -184,17 +189,6 @@ func (m *model) drop(boundary Index) {
 	n := int(boundary - m.boundary)
 	m.term = m.entries[n-1].Term
 	m.entries, m.views, m.boundary = slices.Clone(m.entries[n:]), slices.Clone(m.views[n:]), boundary
-}
-
-// records returns the batches' bytes from the one that contains an offset.
-func (m *model) records(from Offset) []byte {
-	var b []byte
-	for _, e := range m.entries {
-		if h, _ := batch.ParseHeader(e.Frame); e.Kind == KindBatch && h.LastOffset() >= from {
-			b = append(b, e.Frame...)
-		}
-	}
-	return b
 }
 
 // resetTo is the model of a log that was reset to a state of another model at index i.

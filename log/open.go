@@ -42,6 +42,9 @@ func (l *Log) open() error {
 	if err := l.finishReset(); err != nil {
 		return err
 	}
+	if err := finishSwap(l.o.FS, l.o.Dir); err != nil {
+		return err
+	}
 	ckpt, err := readCheckpoint(l.o.FS, l.o.Dir)
 	if err != nil {
 		return err
@@ -86,9 +89,10 @@ func (l *Log) readDirectory() (*directory, error) {
 		}
 	}
 	for _, name := range names {
-		_, first, suffix, ok := parseSegmentName(strings.TrimSuffix(name, tmpSuffix))
+		whole := strings.TrimSuffix(strings.TrimSuffix(name, tmpSuffix), cleanSuffix)
+		_, first, suffix, ok := parseSegmentName(whole)
 		switch {
-		case ok && (strings.HasSuffix(name, tmpSuffix) || !logs[name[:nameLen]]), name == checkpointName+tmpSuffix, name == resetName+tmpSuffix:
+		case ok && (name != whole || !logs[name[:nameLen]]), isHalfWritten(name):
 			d.orphans = append(d.orphans, name)
 		case ok && suffix == txnSuffix:
 			d.txns[first] = true
@@ -96,6 +100,11 @@ func (l *Log) readDirectory() (*directory, error) {
 	}
 	slices.SortFunc(d.segments, func(a, b *segment) int { return cmp.Compare(a.first, b.first) })
 	return d, nil
+}
+
+// isHalfWritten tells the temporary files of a directory's own.
+func isHalfWritten(name string) bool {
+	return name == checkpointName+tmpSuffix || name == resetName+tmpSuffix || name == swapName+tmpSuffix
 }
 
 // check holds the list of segments against the checkpoint. Segments below the checkpoint's first index were given up before
@@ -166,7 +175,7 @@ func (l *Log) begin(s *segment, state *State) {
 	defer l.mu.Unlock()
 	l.mu.segments = []*segment{s}
 	l.mu.active, l.mu.end, l.mu.maxTS = table{}, 0, noTimestamp
-	l.mu.next = chain{offset: state.Offset, index: state.Index + 1, term: state.Term}
+	l.mu.next = s.beginning(state.Term)
 	l.mu.facts = newFacts(state)
 	l.mu.boundary = EpochStart{Epoch: state.Term, Index: state.Index, Offset: state.Offset}
 	l.applyState(state)

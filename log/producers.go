@@ -24,6 +24,8 @@ type ProducerState struct {
 	LastSequence int32 // -1: nothing stored in this epoch
 	// CurrentTxnStart is the first offset of the producer's open transaction, -1 where none is open.
 	CurrentTxnStart Offset
+	// CoordinatorEpoch is that of the producer's last marker, -1 before the first. An older coordinator's markers are refused.
+	CoordinatorEpoch int32
 	// LastSeen is when the producer last wrote here, in this node's clock (ms); for expiry only.
 	LastSeen int64
 
@@ -39,12 +41,14 @@ type Verdict uint8
 
 // The verdicts.
 const (
-	SequenceOK         Verdict = iota
-	SequenceDuplicate          // stored already: answer with its offsets
-	SequenceForgotten          // stored already, but too long ago to know where
-	SequenceOutOfOrder         // a gap
-	SequenceStaleEpoch         // an older producer epoch
-	SequenceUnknown            // an unknown producer that does not begin with sequence 0
+	SequenceOK             Verdict = iota
+	SequenceDuplicate              // stored already: answer with its offsets
+	SequenceForgotten              // stored already, but too long ago to know where
+	SequenceOutOfOrder             // a gap
+	SequenceStaleEpoch             // an older producer epoch
+	SequenceUnknown                // an unknown producer that does not begin with sequence 0
+	SequenceInTransaction          // a plain batch of a producer whose transaction is open
+	SequenceOldCoordinator         // a marker of a coordinator that has been replaced
 )
 
 // SequenceVerdict is the outcome of a sequence check; the offsets and timestamp are those of the stored duplicate.
@@ -56,7 +60,8 @@ type SequenceVerdict struct {
 
 // CheckSequence decides whether a batch may follow what is known of its producer (KIP-98, KIP-360). Batches without a
 // producer id always may. known is false where the log has no state of the producer: then only sequence 0 may come,
-// because anything else would hide that earlier batches were lost. Markers carry no sequence: only their epoch is checked.
+// because anything else would hide that earlier batches were lost. Markers, and what a coordinator writes for a producer, carry
+// no sequence: only their epoch is checked.
 func CheckSequence(st ProducerState, known bool, h batch.Header) SequenceVerdict {
 	return st.check(known, &h)
 }
@@ -68,6 +73,10 @@ func (p *ProducerState) check(known bool, h *batch.Header) SequenceVerdict {
 	case known && h.ProducerEpoch < p.Epoch:
 		return SequenceVerdict{Verdict: SequenceStaleEpoch}
 	case h.IsControl():
+		return SequenceVerdict{}
+	case known && p.CurrentTxnStart >= 0 && !h.IsTransactional():
+		return SequenceVerdict{Verdict: SequenceInTransaction}
+	case h.BaseSequence == batch.NoSequence:
 		return SequenceVerdict{}
 	case !known:
 		if h.BaseSequence != 0 {
@@ -100,8 +109,23 @@ func sequenceBefore(a, b int32) bool {
 	return d != 0 && d < 1<<30
 }
 
+// CheckMarker decides whether a marker may follow what is known of its producer (KIP-98, KIP-890). strict is set for a
+// transaction whose end bumped the epoch: then a marker of the current epoch is a late one, unless nothing is open, and it only
+// says again what was said.
+func CheckMarker(st ProducerState, known bool, c batch.Control, strict bool) Verdict {
+	switch {
+	case !known:
+		return SequenceOK
+	case c.CoordinatorEpoch < st.CoordinatorEpoch:
+		return SequenceOldCoordinator
+	case c.ProducerEpoch < st.Epoch, strict && c.ProducerEpoch == st.Epoch && st.CurrentTxnStart >= 0:
+		return SequenceStaleEpoch
+	}
+	return SequenceOK
+}
+
 // absorb moves the state behind a stored batch or marker.
-func (p *ProducerState) absorb(h *batch.Header, now int64) {
+func (p *ProducerState) absorb(h *parsed, now int64) {
 	if h.ProducerEpoch != p.Epoch {
 		p.Epoch, p.LastSequence = h.ProducerEpoch, -1
 		p.forget()
@@ -109,10 +133,14 @@ func (p *ProducerState) absorb(h *batch.Header, now int64) {
 	p.LastSeen = now
 	if h.IsControl() {
 		p.CurrentTxnStart = -1
+		p.CoordinatorEpoch = max(p.CoordinatorEpoch, h.coordinator)
 		return
 	}
 	if h.IsTransactional() && p.CurrentTxnStart < 0 {
 		p.CurrentTxnStart = h.BaseOffset
+	}
+	if h.BaseSequence == batch.NoSequence {
+		return
 	}
 	if p.n == rememberedBatches {
 		copy(p.recent[:], p.recent[1:])
@@ -148,7 +176,7 @@ func (t producers) put(p ProducerState) {
 }
 
 func newProducer(id int64) ProducerState {
-	return ProducerState{ID: id, Epoch: -1, LastSequence: -1, CurrentTxnStart: -1}
+	return ProducerState{ID: id, Epoch: -1, LastSequence: -1, CurrentTxnStart: -1, CoordinatorEpoch: -1}
 }
 
 // stage collects what one Append does to producers, so that the table moves only when the frames are durable.
@@ -207,7 +235,11 @@ func (p *ProducerState) encode(e *encoder) {
 	e.u32(uint32(p.LastSequence))
 	e.offset(p.CurrentTxnStart)
 	e.i64(p.LastSeen)
-	e.u8(p.n)
+	n := p.n
+	if p.CoordinatorEpoch >= 0 {
+		n |= hasCoordinator
+	}
+	e.u8(n)
 	for _, b := range p.Batches() {
 		e.u32(uint32(b.FirstSequence))
 		e.u32(uint32(b.LastSequence))
@@ -215,15 +247,22 @@ func (p *ProducerState) encode(e *encoder) {
 		e.offset(b.LastOffset)
 		e.i64(b.Timestamp)
 	}
+	if p.CoordinatorEpoch >= 0 {
+		e.u32(uint32(p.CoordinatorEpoch))
+	}
 }
+
+// hasCoordinator marks the count of batches of a producer whose coordinator's epoch follows them. Most have none.
+const hasCoordinator = 0x80
 
 // producerMin is the encoded size of a producer without batches.
 const producerMin = 31
 
 func decodeProducer(d *decoder) ProducerState {
-	p := ProducerState{ID: d.i64(), Epoch: int16(d.u16()), LastSequence: int32(d.u32()), CurrentTxnStart: d.offset(), LastSeen: d.i64()}
+	p := ProducerState{ID: d.i64(), Epoch: int16(d.u16()), LastSequence: int32(d.u32()), CurrentTxnStart: d.offset(), LastSeen: d.i64(), CoordinatorEpoch: -1}
 	n := d.u8()
-	if n > rememberedBatches {
+	coordinator := n&hasCoordinator != 0
+	if n &^= hasCoordinator; n > rememberedBatches {
 		d.bad = true
 		return p
 	}
@@ -233,6 +272,9 @@ func decodeProducer(d *decoder) ProducerState {
 			FirstSequence: int32(d.u32()), LastSequence: int32(d.u32()),
 			BaseOffset: d.offset(), LastOffset: d.offset(), Timestamp: d.i64(),
 		}
+	}
+	if coordinator {
+		p.CoordinatorEpoch = int32(d.u32())
 	}
 	return p
 }

@@ -123,7 +123,7 @@ func (r *recovery) start() error {
 	if r.ckpt != nil && !r.hasSegment(r.ckpt.segment) {
 		return fmt.Errorf("%w: the checkpoint's segment is missing", ErrDataLoss)
 	}
-	r.chain = chain{offset: r.seg.base, index: r.seg.first, term: state.Term}
+	r.chain = r.seg.beginning(state.Term)
 	r.facts = newFacts(&state)
 	return nil
 }
@@ -169,7 +169,7 @@ func (r *recovery) rebuild() error {
 		return err
 	}
 	r.builder.maxTS = noTimestamp
-	sc := newScanner(file, r.seg, 0, r.ckpt.pos, chain{offset: r.seg.base, index: r.seg.first})
+	sc := newScanner(file, r.seg, 0, r.ckpt.pos, r.seg.beginning(0))
 	for sc.next() {
 		r.builder.add(sc.frame, sc.p, sc.at)
 	}
@@ -191,6 +191,7 @@ func (r *recovery) scan() (*scanner, error) {
 		return nil, err
 	}
 	r.seg.verified.unverifiedBelow(r.slots.n)
+	r.chain.loose = r.slots.looseAt(r.slots.n, r.seg)
 	now := r.l.nowMs()
 	sc := newScanner(file, r.seg, r.from, r.size, r.chain)
 	for sc.next() {
@@ -366,6 +367,26 @@ func (r *recovery) adoptCheckpoint() error {
 	}
 	for _, s := range l.mu.segments {
 		s.txn.durable = counts[s.first]
+	}
+	return r.countCleaned()
+}
+
+// countCleaned counts the aborted transactions of segments that compaction wrote after the checkpoint. Their footers tell;
+// where a footer is damaged, the file itself does, because such segments were whole when they were swapped in.
+func (r *recovery) countCleaned() error {
+	segments := r.l.mu.segments
+	for i, s := range segments[:len(segments)-1] {
+		ft := s.mu.footer // nobody else has the log yet
+		switch {
+		case ft != nil && ft.cleanedAt > 0:
+			s.txn.durable = int(ft.txns)
+		case ft == nil && segments[i+1].first-1 <= r.ckpt.commit:
+			recs, err := readTxns(s.fs, s.path(txnSuffix), s.name()+txnSuffix, -1)
+			if err != nil && !isNotExist(err) {
+				return err
+			}
+			s.txn.durable = len(recs)
+		}
 	}
 	return nil
 }

@@ -17,6 +17,14 @@ type chain struct {
 	offset Offset
 	index  Index
 	term   Epoch
+	// loose: the last frame is a gap, or not known. Then the next one may begin further on than where the chain stands: see
+	// clipGap.
+	loose bool
+}
+
+// beginning is the chain in front of a segment's first frame.
+func (s *segment) beginning(term Epoch) chain {
+	return chain{offset: s.base, index: s.first, term: term, loose: s.first > 1}
 }
 
 // chainPoint is where one frame lies.
@@ -28,13 +36,14 @@ type chainPoint struct {
 
 // step checks that a frame continues the chain and moves on behind it.
 func (c *chain) step(p *parsed) error {
-	if p.BaseOffset != c.offset && !mutation.On(mutation.OffsetsReused) {
+	if p.BaseOffset != c.offset && !(c.loose && p.BaseOffset > c.offset) && !mutation.On(mutation.OffsetsReused) {
 		return fmt.Errorf("%w: base offset %d where %d must come", ErrGap, p.BaseOffset, c.offset)
 	}
 	if p.LeaderEpoch < c.term {
 		return fmt.Errorf("%w: term %d after term %d", ErrGap, p.LeaderEpoch, c.term)
 	}
 	c.offset, c.index, c.term = p.NextOffset(), c.index+Index(p.indexes), p.LeaderEpoch
+	c.loose = p.kind == KindGap
 	return nil
 }
 
@@ -81,7 +90,7 @@ func (s *scanner) next() bool {
 	if err != nil {
 		return s.fail(err)
 	}
-	at := chainPoint{pos: s.pos, offset: s.chain.offset, index: s.chain.index}
+	at := chainPoint{pos: s.pos, offset: max(s.chain.offset, p.BaseOffset), index: s.chain.index}
 	if s.pos > math.MaxUint32 || at.offset-s.seg.base > math.MaxUint32 || at.index-s.seg.first > math.MaxUint32 {
 		return s.fail(fmt.Errorf("%w: no segment reaches that far", ErrCorrupt))
 	}

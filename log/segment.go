@@ -193,7 +193,7 @@ func (s *segment) rebuildTable(next segmentEnd) (table, footer, error) {
 	}
 	var ss slots
 	b := tableBuilder{slots: &ss, base: s.base, first: s.first, maxTS: noTimestamp}
-	sc := newScanner(f, s, 0, Position(s.size.Load()), chain{offset: s.base, index: s.first})
+	sc := newScanner(f, s, 0, Position(s.size.Load()), s.beginning(0))
 	for sc.next() {
 		b.add(sc.frame, sc.p, sc.at)
 	}
@@ -268,7 +268,7 @@ func (b *tableBuilder) add(frame []byte, p parsed, at chainPoint) {
 }
 
 func (b *tableBuilder) slot(frame []byte, p parsed, at chainPoint) slot {
-	if p.kind == KindBatch && p.MaxTimestamp > b.maxTS {
+	if p.kind == KindBatch && p.NumRecords > 0 && p.MaxTimestamp > b.maxTS {
 		b.maxTS = p.MaxTimestamp
 	}
 	v := slot{

@@ -110,11 +110,11 @@ func (f *facts) state(c chain, expired int64) State {
 func (f *facts) absorb(p *parsed, at chainPoint, into producerStore, now int64) error {
 	f.epochs = f.epochs.add(p.LeaderEpoch, at.index, at.offset)
 	if p.kind != KindBatch {
-		return f.absorbInternal(p, at, into, now)
+		return f.absorbInternal(p, at)
 	}
 	if p.ProducerID >= 0 {
 		st := into.get(p.ProducerID)
-		st.absorb(&p.Header, now)
+		st.absorb(p, now)
 		into.put(st)
 	}
 	return nil
@@ -127,7 +127,7 @@ type producerStore interface {
 }
 
 // absorbInternal takes what an internal frame says.
-func (f *facts) absorbInternal(p *parsed, at chainPoint, into producerStore, now int64) error {
+func (f *facts) absorbInternal(p *parsed, at chainPoint) error {
 	switch p.kind {
 	case KindConfiguration:
 		f.config, f.configIndex = slices.Clone(p.payload), at.index
@@ -137,17 +137,6 @@ func (f *facts) absorbInternal(p *parsed, at chainPoint, into producerStore, now
 			return err
 		}
 		f.logStart = max(f.logStart, start)
-	case KindGap:
-		g, err := decodeGap(p.payload)
-		if err != nil {
-			return err
-		}
-		for _, last := range g.Last {
-			st := into.get(last.ID)
-			st.Epoch, st.LastSequence, st.LastSeen = last.Epoch, last.Sequence, now
-			st.forget()
-			into.put(st)
-		}
 	}
 	return nil
 }

@@ -18,12 +18,15 @@ type Stats struct {
 	Checkpoints      int64
 	TailHits         int64 // Entry calls answered from memory
 	TailMisses       int64 // Entry calls that read the disk
+	Swaps            int64 // swaps of cleaned segments
+	CleanedSegments  int64 // segments that were swapped out
 }
 
 type counters struct {
 	openScanned, openCut, openNanos  atomic.Int64
 	appends, entries, bytes, refused atomic.Int64
 	rolls, checkpoints, hits, misses atomic.Int64
+	swaps, cleaned                   atomic.Int64
 }
 
 // Stats returns the counts so far.
@@ -33,5 +36,6 @@ func (l *Log) Stats() Stats {
 		OpenScannedBytes: c.openScanned.Load(), OpenCutBytes: c.openCut.Load(), OpenDuration: time.Duration(c.openNanos.Load()),
 		Appends: c.appends.Load(), AppendedEntries: c.entries.Load(), AppendedBytes: c.bytes.Load(), RefusedEntries: c.refused.Load(),
 		Rolls: c.rolls.Load(), Checkpoints: c.checkpoints.Load(), TailHits: c.hits.Load(), TailMisses: c.misses.Load(),
+		Swaps: c.swaps.Load(), CleanedSegments: c.cleaned.Load(),
 	}
 }

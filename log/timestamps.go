@@ -131,7 +131,7 @@ func (p *part) batchHeader(i int) (h batch.Header, ok bool, err error) {
 		return batch.Header{}, false, nil
 	}
 	h, err = p.header(v)
-	return h, true, err
+	return h, h.NumRecords > 0, err
 }
 
 // firstAt returns the slot of the batch that contains an offset, or of the first behind it.

@@ -99,14 +99,14 @@ func (l *Log) replayLocked(c *cut, p *part, n int) error {
 		return err
 	}
 	c.facts = newFacts(&state)
-	c.chain = chain{offset: state.Offset, index: state.Index + 1, term: state.Term}
+	c.chain = chain{offset: state.Offset, index: state.Index + 1, term: state.Term, loose: p.table.looseAt(at, p.seg)}
 	now := l.nowMs()
 	for i := at; i < n; i++ {
 		q, err := p.stored(i)
 		if err != nil {
 			return err
 		}
-		point := chainPoint{offset: c.chain.offset, index: c.chain.index}
+		point := chainPoint{offset: max(c.chain.offset, q.BaseOffset), index: c.chain.index}
 		if err := c.chain.step(&q); err != nil {
 			return fmt.Errorf("%w: segment %s, slot %d: %w", ErrCorrupt, p.seg.name(), i, err)
 		}
@@ -137,15 +137,15 @@ func (l *Log) nearestStateLocked(p *part, from Index) (State, int, error) {
 	return state, 0, err
 }
 
-// stored reads what the append view needs of slot i: a batch's header, or a whole internal frame.
+// stored reads what the append view needs of slot i: a batch's header, or a whole internal frame or marker.
 func (p *part) stored(i int) (parsed, error) {
 	v := p.table.at(i)
-	if v.kind != KindBatch {
+	if v.kind != KindBatch || v.flags&flagControl != 0 {
 		_, q, err := p.frame(i, nil)
 		return q, err
 	}
 	h, err := p.header(v)
-	return parsed{Header: h, indexes: 1}, err
+	return parsed{Header: h, indexes: 1, coordinator: -1}, err
 }
 
 // moveCheckpointLocked puts the checkpoint in front of the cut.

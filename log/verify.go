@@ -42,6 +42,8 @@ type verifier struct {
 	ckpt  *checkpoint
 	facts *facts
 	chain chain
+	// cleaned: the segment before was cleaned. Its frames no longer add up to all that a .state tells of producers.
+	cleaned bool
 }
 
 func (v *verifier) run() error {
@@ -106,6 +108,7 @@ func (v *verifier) segment(s *segment, last bool) error {
 		v.checkpoint(s, sc)
 	}
 	v.chain = sc.chain
+	v.compareEnd(s)
 	v.r.Entries += int64(ss.n)
 	v.r.Bytes += int64(sc.pos)
 	switch {
@@ -129,15 +132,31 @@ func (v *verifier) segment(s *segment, last bool) error {
 func (v *verifier) begin(s *segment, state *State, sound bool) {
 	if v.facts == nil {
 		f := newFacts(state)
-		v.facts, v.chain = &f, chain{offset: s.base, index: s.first, term: state.Term}
+		v.facts, v.chain = &f, s.beginning(state.Term)
 		return
 	}
 	if v.chain.offset != s.base || v.chain.index != s.first {
 		v.r.problem("segment %s follows offset %d, index %d", s.name(), v.chain.offset, v.chain.index)
-		v.chain = chain{offset: s.base, index: s.first, term: state.Term}
+		v.chain = s.beginning(state.Term)
 	}
-	if sound {
-		v.compare(s.name()+stateSuffix, *state)
+	if !sound {
+		return
+	}
+	if v.cleaned {
+		v.facts.producers, v.facts.logStart = newFacts(state).producers, state.LogStart
+	}
+	v.compare(s.name()+stateSuffix, *state)
+}
+
+// compareEnd holds a segment's frames against what its footer says of their aborted transactions.
+func (v *verifier) compareEnd(s *segment) {
+	ft, err := s.peekFooter()
+	v.cleaned = err == nil && ft.cleanedAt > 0
+	if !v.cleaned {
+		return
+	}
+	if _, err := readTxns(v.fs, s.path(txnSuffix), s.name()+txnSuffix, int(ft.txns)); err != nil {
+		v.r.problem("segment %s: %v", s.name(), err)
 	}
 }
 

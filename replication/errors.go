@@ -45,6 +45,11 @@ var (
 	ErrInvalidProducerEpoch = errors.New("invalid producer epoch")
 	// ErrUnknownProducer: UNKNOWN_PRODUCER_ID.
 	ErrUnknownProducer = errors.New("unknown producer id")
+	// ErrInvalidTxnState: a batch that does not fit its producer's transaction: a plain one while it is open, or a transactional
+	// one of a transaction that the partition is not known to be part of (INVALID_TXN_STATE, KIP-890).
+	ErrInvalidTxnState = errors.New("the batch does not fit the producer's transaction")
+	// ErrCoordinatorFenced: a marker of a coordinator that has been replaced (TRANSACTION_COORDINATOR_FENCED).
+	ErrCoordinatorFenced = errors.New("the marker's coordinator has been replaced")
 	// ErrNotEnoughReplicas: fewer replicas in sync than min.insync.replicas (NOT_ENOUGH_REPLICAS).
 	ErrNotEnoughReplicas = errors.New("not enough replicas in sync")
 	// ErrStorage: the partition is offline or the disk is above its soft limit (KAFKA_STORAGE_ERROR).

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -112,15 +111,12 @@ func TestWaitingForProducerIDsEndsWithTheRequest(t *testing.T) {
 }
 
 func TestInitProducerRefusals(t *testing.T) {
-	empty, tx := "", "tx"
 	for name, tc := range map[string]struct {
 		r    InitProducer
 		want error
 	}{
-		"empty transactional id": {InitProducer{TransactionalID: &empty, ProducerIdentity: ProducerIdentity{-1, -1}}, replication.ErrInvalidRequest},
-		"transactional":          {InitProducer{TransactionalID: &tx, ProducerIdentity: ProducerIdentity{-1, -1}}, broker.ErrTransactionsUnsupported},
-		"id without epoch":       {InitProducer{ProducerIdentity: ProducerIdentity{5, -1}}, replication.ErrInvalidRequest},
-		"epoch without id":       {InitProducer{ProducerIdentity: ProducerIdentity{-1, 5}}, replication.ErrInvalidRequest},
+		"id without epoch": {InitProducer{ProducerIdentity: ProducerIdentity{5, -1}}, replication.ErrInvalidRequest},
+		"epoch without id": {InitProducer{ProducerIdentity: ProducerIdentity{-1, 5}}, replication.ErrInvalidRequest},
 	} {
 		got, err := New(Options{Controller: &fakeController{}}).InitProducerID(t.Context(), tc.r)
 		if !errors.Is(err, tc.want) || got != (ProducerIdentity{-1, -1}) {

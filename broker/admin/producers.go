@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
 )
@@ -16,24 +15,16 @@ type ProducerIdentity struct {
 	Epoch int16
 }
 
-// InitProducer is a request for an identity. ID and Epoch are -1 for a producer that has none yet.
-type InitProducer struct {
-	TransactionalID *string
-	ProducerIdentity
-}
+// InitProducer is a request for an identity without a transactional id. ID and Epoch are -1 for a producer that has none yet.
+type InitProducer struct{ ProducerIdentity }
 
 // InitProducerID returns a fresh identity: an id that nobody in the cluster ever had, and epoch 0. A producer without a
 // transactional id that already has an identity gets a fresh one too, as from Kafka: its old id can't be fenced, since
 // nobody coordinates it.
 func (s *Service) InitProducerID(ctx context.Context, r InitProducer) (ProducerIdentity, error) {
 	none := ProducerIdentity{ID: -1, Epoch: -1}
-	switch {
-	case r.TransactionalID != nil && *r.TransactionalID == "":
-		return none, fmt.Errorf("%w: the transactional id is empty", replication.ErrInvalidRequest)
-	case (r.ID == -1) != (r.Epoch == -1):
+	if (r.ID == -1) != (r.Epoch == -1) {
 		return none, fmt.Errorf("%w: producer id and epoch must be given together", replication.ErrInvalidRequest)
-	case r.TransactionalID != nil:
-		return none, broker.ErrTransactionsUnsupported
 	}
 	id, err := s.producers.next(ctx)
 	if err != nil {

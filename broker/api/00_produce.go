@@ -23,54 +23,78 @@ import (
 //	v8         the records that made a batch fail, and a message (KIP-467)
 //	v9         flexible
 //	v10        the leader's address with NOT_LEADER_OR_FOLLOWER (KIP-951)
-//	v11, v12   as v10; they tell of transaction protocols that a client may then use (KIP-890)
+//	v11        the client knows TRANSACTION_ABORTABLE (KIP-890)
+//	v12        partitions are added to the transaction by being written to (KIP-890, transaction.version 2)
 //	v13        topic ids (KIP-516)
 //
 // Each partition's field must hold exactly one batch. acks=1 is answered as acks=all. acks=0 gets no answer; if one of its
 // batches fails the connection is closed, because a producer that hears nothing would never look for the new leader.
-// Transactional requests are refused until there is a transaction coordinator.
+// Transactional batches are verified with the transaction's coordinator, or, since v12, made part of their transaction, where
+// they begin it in a partition.
 var produceRow = Row{Key: kafkaproto.KeyProduce, Min: 3, Max: 13, AdvertisedMin: 0, Overlaps: true, Start: starter(handleProduce)}
 
 const (
 	produceZstd       = 7
 	produceLeaderHint = 10
+	produceAbortable  = 11
+	produceAdds       = 12
 	produceTopicIDs   = 13
 )
 
 // errAcksNone closes the connection of an acks=0 producer one of whose batches failed.
 var errAcksNone = errors.New("a batch sent with acks=0 failed")
 
-func handleProduce(_ context.Context, a *API, r *Request, q *kmsg.ProduceRequest) (conn.Call, error) {
+func handleProduce(ctx context.Context, a *API, r *Request, q *kmsg.ProduceRequest) (conn.Call, error) {
 	count := 0
 	for i := range q.Topics {
 		count += len(q.Topics[i].Partitions)
 	}
 	c := &produceCall{api: a, request: q}
 	a.Produce.Begin(&c.call, produce.Request{
-		Caller:        r.Caller(),
-		Acks:          produce.Acks(q.Acks),
-		Timeout:       time.Duration(q.TimeoutMillis) * time.Millisecond,
-		ZstdAllowed:   q.Version >= produceZstd,
-		Transactional: q.TransactionID != nil,
-		FrameSize:     r.FrameSize,
-		Batches:       count,
+		Caller:          r.Caller(),
+		Acks:            produce.Acks(q.Acks),
+		Timeout:         time.Duration(q.TimeoutMillis) * time.Millisecond,
+		ZstdAllowed:     q.Version >= produceZstd,
+		TransactionalID: q.TransactionID, Protocol: protocolOf(q.Version),
+		FrameSize: r.FrameSize,
+		Batches:   count,
 	})
+	if q.TransactionID != nil {
+		batches := make([]produce.Batch, 0, count)
+		eachBatch(q, func(b produce.Batch) { batches = append(batches, b) })
+		c.call.Verify(ctx, batches)
+	}
+	eachBatch(q, c.call.Add)
+	for i := range q.Topics {
+		for j := range q.Topics[i].Partitions {
+			// The partition owns the bytes now, and lives longer than this request may pin its buffer.
+			q.Topics[i].Partitions[j].Records = nil
+		}
+	}
+	return c, nil
+}
+
+func eachBatch(q *kmsg.ProduceRequest, fn func(produce.Batch)) {
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
-			c.call.Add(produce.Batch{
-				Topic:     t.Topic,
-				TopicID:   t.TopicID,
-				Partition: p.Partition,
-				ByID:      q.Version >= produceTopicIDs,
-				Records:   p.Records,
+			fn(produce.Batch{
+				Topic: t.Topic, TopicID: t.TopicID, Partition: p.Partition, ByID: q.Version >= produceTopicIDs, Records: p.Records,
 			})
-			// The partition owns the bytes now, and lives longer than this request may pin its buffer.
-			p.Records = nil
 		}
 	}
-	return c, nil
+}
+
+// protocolOf is the protocol of transactions that a version of Produce stands for.
+func protocolOf(version int16) produce.Protocol {
+	switch {
+	case version >= produceAdds:
+		return produce.ProtocolV2
+	case version >= produceAbortable:
+		return produce.ProtocolV1Abortable
+	}
+	return produce.ProtocolV1
 }
 
 // produceCall is a Produce whose batches are under way.

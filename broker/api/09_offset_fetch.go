@@ -15,7 +15,7 @@ import (
 //	v2         an error for the whole group; topics null asks for all
 //	v5         leader epochs (KIP-320)
 //	v6         flexible
-//	v7         require_stable (KIP-447): accepted; there are no pending transactional offsets
+//	v7         require_stable (KIP-447): UNSTABLE_OFFSET_COMMIT where an open transaction would change the offset
 //	v8         many groups at once (KIP-709)
 //	v9         member id and epoch for consumer groups of KIP-848; not looked at
 //	v10        topics by id

@@ -3,8 +3,7 @@ package api
 import (
 	"context"
 
-	"github.com/quorlog/quorlog/broker"
-	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
@@ -19,7 +18,7 @@ import (
 //	v5         as v4; tells clients that the errors of KIP-890 may come
 //	v6         share groups (KIP-932)
 //
-// The first group that is looked for creates __consumer_offsets. The address is that of the listener on which the
+// The first group that is looked for creates __consumer_offsets, the first transactional id __transaction_state. The address is that of the listener on which the
 // request came.
 var findCoordinatorRow = Row{Key: kafkaproto.KeyFindCoordinator, Min: 0, Max: 6, AdvertisedMin: 0, Handler: handler(handleFindCoordinator)}
 
@@ -48,26 +47,26 @@ func handleFindCoordinator(ctx context.Context, a *API, r *Request, q *kmsg.Find
 	for i := range found {
 		c := &found[i]
 		rc := kmsg.NewFindCoordinatorResponseCoordinator()
-		rc.Key, rc.ErrorCode, rc.ErrorMessage = c.Group, code(c.Err), message(c.Err)
+		rc.Key, rc.ErrorCode, rc.ErrorMessage = c.Key, code(c.Err), message(c.Err)
 		rc.NodeID, rc.Host, rc.Port = int32(c.Node.ID), c.Node.Host, c.Node.Port
 		resp.Coordinators = append(resp.Coordinators, rc)
 	}
 	return resp, nil
 }
 
-func coordinators(ctx context.Context, a *API, r *Request, keys []string, kind int8) []group.Coordinator {
+func coordinators(ctx context.Context, a *API, r *Request, keys []string, kind int8) []coordinator.Found {
 	var err error
 	switch kind {
 	case coordinatorOfGroup:
 		return a.Group.FindCoordinators(ctx, keys, r.Caller().Listener)
 	case coordinatorOfTransaction:
-		err = broker.ErrTransactionsUnsupported
+		return a.Txn.FindCoordinators(ctx, keys, r.Caller().Listener)
 	default:
 		err = replication.ErrInvalidRequest
 	}
-	out := make([]group.Coordinator, len(keys))
+	out := make([]coordinator.Found, len(keys))
 	for i, key := range keys {
-		out[i] = group.Coordinator{Group: key, Node: replication.Node{ID: replication.NoNode, Port: -1}, Err: err}
+		out[i] = coordinator.Found{Key: key, Node: replication.Node{ID: replication.NoNode, Port: -1}, Err: err}
 	}
 	return out
 }

@@ -19,12 +19,12 @@ import (
 //	v5         the cluster and broker that the client means to reach (KIP-1242)
 //
 // It is the first request of most clients, and the only key whose unknown versions get an answer: UNSUPPORTED_VERSION in
-// the format of v0, with the range of key 18, whose response header is never flexible (KIP-511). No features are
-// finalized yet, so clients keep to the transaction protocol of before KIP-890.
+// the format of v0, with the range of key 18, whose response header is never flexible (KIP-511).
 var apiVersionsRow = Row{Key: kafkaproto.KeyApiVersions, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleApiVersions)}
 
 const (
 	apiVersionsSoftware    = 3
+	apiVersionsMinZero     = 4
 	apiVersionsRebootstrap = 5
 )
 
@@ -43,6 +43,16 @@ func handleApiVersions(_ context.Context, a *API, r *Request, q *kmsg.ApiVersion
 		k := &resp.ApiKeys[i]
 		k.ApiKey, k.MinVersion, k.MaxVersion = int16(row.Key), row.AdvertisedMin, row.Max
 	}
+	for _, f := range a.features() {
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, kmsg.ApiVersionsResponseFinalizedFeature{
+			Name: f.name, MinVersionLevel: f.level, MaxVersionLevel: f.level,
+		})
+		if q.Version < apiVersionsMinZero {
+			continue // the range begins with 0, which such a client takes for an error
+		}
+		resp.SupportedFeatures = append(resp.SupportedFeatures, kmsg.ApiVersionsResponseSupportedFeature{Name: f.name, MinVersion: 0, MaxVersion: f.level})
+	}
+	resp.FinalizedFeaturesEpoch = featuresEpoch
 	return resp, nil
 }
 

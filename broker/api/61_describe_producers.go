@@ -10,8 +10,8 @@ import (
 
 // DescribeProducers, key 61, version 0 (KIP-664), flexible.
 //
-// It lists the producers whose sequences a partition remembers. The coordinator epoch is -1: no producer of a transaction
-// can be among them yet.
+// It lists the producers whose sequences a partition remembers. The coordinator epoch is that of the last marker, -1 before the
+// first.
 var describeProducersRow = Row{Key: kafkaproto.KeyDescribeProducers, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleDescribeProducers)}
 
 func handleDescribeProducers(_ context.Context, a *API, _ *Request, q *kmsg.DescribeProducersRequest) (kmsg.Response, error) {
@@ -41,7 +41,7 @@ func activeProducers(a *API, topic string, partition int32) kmsg.DescribeProduce
 		if batches := st.Batches(); len(batches) > 0 {
 			p.LastTimestamp = batches[len(batches)-1].Timestamp
 		}
-		p.CoordinatorEpoch = -1
+		p.CoordinatorEpoch = st.CoordinatorEpoch
 		rp.ActiveProducers = append(rp.ActiveProducers, p)
 	}
 	return rp

@@ -14,8 +14,8 @@ import (
 // DescribeTopicPartitions, key 75, version 0 (KIP-966), flexible.
 //
 // It is Metadata in pages: topics by name, and as many partitions as the client and this broker allow, with a cursor at
-// the first one that was left out. No topics named means all. Eligible leader replicas are not kept: a leader is always
-// one of a majority that has every committed record.
+// the first one that was left out. No topics named means all. Eligible leader replicas are not kept, as a leader is always
+// one of a majority that has every committed record: their lists are empty, and not null, at which Java's Admin fails.
 var describeTopicPartitionsRow = Row{Key: kafkaproto.KeyDescribeTopicPartitions, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleDescribeTopicPartitions)}
 
 // maxDescribed is Kafka's max.request.partition.size.limit: the most partitions in one answer.
@@ -86,6 +86,7 @@ func describedTopic(info *admin.TopicInfo, from, to int) kmsg.DescribeTopicParti
 		p, from := kmsg.NewDescribeTopicPartitionsResponseTopicPartition(), &info.Partitions[i]
 		p.Partition, p.LeaderID, p.LeaderEpoch = from.Index, int32(from.Leader.Node), int32(from.Leader.Epoch)
 		p.Replicas, p.ISR, p.OfflineReplicas = nodeIDs(from.Replicas), nodeIDs(from.ISR), nodeIDs(from.Offline)
+		p.EligibleLeaderReplicas, p.LastKnownELR = []int32{}, []int32{}
 		if from.Leader.Node == replication.NoNode {
 			p.ErrorCode = code(admin.ErrLeaderNotAvailable)
 		}

@@ -330,11 +330,14 @@ func TestInitProducerID(t *testing.T) {
 		change func(*kmsg.InitProducerIDRequest)
 		want   kafkaproto.Code
 	}{
-		"transactional": {func(q *kmsg.InitProducerIDRequest) { q.TransactionalID = kmsg.StringPtr("tx") }, kafkaproto.TransactionalIDAuthorizationFailed},
-		"empty":         {func(q *kmsg.InitProducerIDRequest) { q.TransactionalID = kmsg.StringPtr("") }, kafkaproto.InvalidRequest},
-		"id only":       {func(q *kmsg.InitProducerIDRequest) { q.ProducerID = 5 }, kafkaproto.InvalidRequest},
-		"epoch only":    {func(q *kmsg.InitProducerIDRequest) { q.ProducerEpoch = 5 }, kafkaproto.InvalidRequest},
-		"has one":       {func(q *kmsg.InitProducerIDRequest) { q.ProducerID, q.ProducerEpoch = 5, 5 }, kafkaproto.None},
+		"transactional": {func(q *kmsg.InitProducerIDRequest) {
+			q.TransactionalID, q.TransactionTimeoutMillis = kmsg.StringPtr("tx"), 1000
+		}, kafkaproto.NotCoordinator},
+		"no timeout": {func(q *kmsg.InitProducerIDRequest) { q.TransactionalID = kmsg.StringPtr("tx") }, kafkaproto.InvalidTransactionTimeout},
+		"empty":      {func(q *kmsg.InitProducerIDRequest) { q.TransactionalID = kmsg.StringPtr("") }, kafkaproto.InvalidRequest},
+		"id only":    {func(q *kmsg.InitProducerIDRequest) { q.ProducerID = 5 }, kafkaproto.InvalidRequest},
+		"epoch only": {func(q *kmsg.InitProducerIDRequest) { q.ProducerEpoch = 5 }, kafkaproto.InvalidRequest},
+		"has one":    {func(q *kmsg.InitProducerIDRequest) { q.ProducerID, q.ProducerEpoch = 5, 5 }, kafkaproto.None},
 	} {
 		q := kmsg.NewPtrInitProducerIDRequest()
 		tc.change(q)
@@ -373,6 +376,9 @@ func TestDescribeTopicPartitionsInPages(t *testing.T) {
 		for _, topic := range resp.Topics {
 			for _, p := range topic.Partitions {
 				page += fmt.Sprintf("%s%d ", *topic.Topic, p.Partition)
+				if p.EligibleLeaderReplicas == nil || p.LastKnownELR == nil {
+					t.Error("null lists of eligible leaders: the Java client fails on them")
+				}
 			}
 		}
 		pages = append(pages, page)

@@ -17,6 +17,7 @@ import (
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/broker/produce"
+	"github.com/quorlog/quorlog/broker/txn"
 	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -28,6 +29,7 @@ type Services struct {
 	Fetch   *fetch.Service
 	Admin   *admin.Service
 	Group   *group.Service
+	Txn     *txn.Service
 	Logger  *slog.Logger
 }
 

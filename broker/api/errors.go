@@ -65,6 +65,27 @@ var errorCodes = []struct {
 	{broker.ErrNonEmptyGroup, kafkaproto.NonEmptyGroup},
 	{broker.ErrGroupSubscribedToTopic, kafkaproto.GroupSubscribedToTopic},
 	{broker.ErrOffsetMetadataTooLarge, kafkaproto.OffsetMetadataTooLarge},
+	{broker.ErrUnstableOffsetCommit, kafkaproto.UnstableOffsetCommit},
+	{broker.ErrFencedMemberEpoch, kafkaproto.FencedMemberEpoch},
+	{broker.ErrStaleMemberEpoch, kafkaproto.StaleMemberEpoch},
+	{broker.ErrUnreleasedInstanceID, kafkaproto.UnreleasedInstanceID},
+	{broker.ErrUnsupportedAssignor, kafkaproto.UnsupportedAssignor},
+	{broker.ErrInvalidRegularExpression, kafkaproto.InvalidRegularExpression},
+
+	// Transactions. Some are explained by another error for a client: that comes first.
+	{replication.ErrInvalidTxnState, kafkaproto.InvalidTxnState},
+	{replication.ErrCoordinatorFenced, kafkaproto.TransactionCoordinatorFenced},
+	{broker.ErrProducerFenced, kafkaproto.ProducerFenced},
+	{broker.ErrInvalidProducerIDMapping, kafkaproto.InvalidProducerIDMapping},
+	{broker.ErrInvalidTxnState, kafkaproto.InvalidTxnState},
+	{broker.ErrInvalidTransactionTimeout, kafkaproto.InvalidTransactionTimeout},
+	{broker.ErrConcurrentTransactions, kafkaproto.ConcurrentTransactions},
+	{broker.ErrTransactionAbortable, kafkaproto.TransactionAbortable},
+	{broker.ErrTransactionalIDNotFound, kafkaproto.TransactionalIDNotFound},
+	{broker.ErrOperationNotAttempted, kafkaproto.OperationNotAttempted},
+	{errUpdateVersion, kafkaproto.InvalidUpdateVersion},
+	{errFeatureFixed, kafkaproto.FeatureUpdateFailed},
+	{errRegularExpression, kafkaproto.InvalidRegularExpression},
 
 	// Produce and Fetch.
 	{broker.ErrMessageTooLarge, kafkaproto.MessageTooLarge},
@@ -75,9 +96,8 @@ var errorCodes = []struct {
 	{broker.ErrInvalidRequiredAcks, kafkaproto.InvalidRequiredAcks},
 	{broker.ErrFetchSessionNotFound, kafkaproto.FetchSessionIDNotFound},
 	{broker.ErrInvalidFetchSessionEpoch, kafkaproto.InvalidFetchSessionEpoch},
-	// Clients give up at once on this code, and say so. COORDINATOR_NOT_AVAILABLE would be retried for ever, and a
-	// producer of Kafka's Java client takes UNSUPPORTED_VERSION for a broken broker.
-	{broker.ErrTransactionsUnsupported, kafkaproto.TransactionalIDAuthorizationFailed},
+	// Kafka's answer: nobody may write under a transactional id that is not named.
+	{broker.ErrNoTransactionalID, kafkaproto.TransactionalIDAuthorizationFailed},
 	{produce.ErrBatchExceedsSegment, kafkaproto.RecordListTooLarge},
 	{fetch.ErrSessionTopicID, kafkaproto.FetchSessionTopicIDError},
 	{fetch.ErrNotReplica, kafkaproto.TopicAuthorizationFailed},

@@ -20,7 +20,7 @@ func TestCodes(t *testing.T) {
 		{errors.New("nobody foresaw this"), kafkaproto.UnknownServerError},
 		{replication.ErrNotLeader, kafkaproto.NotLeaderOrFollower},
 		{fmt.Errorf("wrapped: %w", replication.ErrUnknownOutcome), kafkaproto.RequestTimedOut},
-		{broker.ErrTransactionsUnsupported, kafkaproto.TransactionalIDAuthorizationFailed},
+		{broker.ErrNoTransactionalID, kafkaproto.TransactionalIDAuthorizationFailed},
 		{fmt.Errorf("%w and %w", errors.New("one"), broker.ErrInvalidRecord), kafkaproto.InvalidRecord},
 		{context.DeadlineExceeded, kafkaproto.RequestTimedOut},
 	} {

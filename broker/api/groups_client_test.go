@@ -15,6 +15,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
@@ -31,17 +32,17 @@ import (
 type borrowed struct {
 	address netip.AddrPort
 	mu      sync.Mutex
-	topics  map[string]group.Topic
+	topics  map[string]coordinator.Topic
 }
 
-func (b *borrowed) Topic(name string) (group.Topic, bool) {
+func (b *borrowed) Topic(name string) (coordinator.Topic, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	t, ok := b.topics[name]
 	return t, ok
 }
 
-func (b *borrowed) TopicByID(id replication.TopicID) (group.Topic, bool) {
+func (b *borrowed) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, t := range b.topics {
@@ -49,14 +50,14 @@ func (b *borrowed) TopicByID(id replication.TopicID) (group.Topic, bool) {
 			return t, true
 		}
 	}
-	return group.Topic{}, false
+	return coordinator.Topic{}, false
 }
 
 func (b *borrowed) Coordinator(int32, string) (replication.Node, bool) {
 	return replication.Node{Host: b.address.Addr().String(), Port: int32(b.address.Port())}, true
 }
 
-func (b *borrowed) EnsureOffsetsTopic(context.Context) error { return nil }
+func (b *borrowed) EnsureTopic(context.Context) error { return nil }
 
 // front is kfake with the group keys answered by our handlers.
 type front struct {
@@ -79,7 +80,7 @@ func newFront(t *testing.T) *front {
 	t.Cleanup(k.Close)
 	f := &front{t: t, kfake: k, offsets: &memOffsets{}, limits: group.DefaultLimits()}
 	f.limits.MinSessionTimeout = 100 * time.Millisecond
-	f.cluster = &borrowed{address: netip.MustParseAddrPort(k.ListenAddrs()[0]), topics: map[string]group.Topic{
+	f.cluster = &borrowed{address: netip.MustParseAddrPort(k.ListenAddrs()[0]), topics: map[string]coordinator.Topic{
 		broker.OffsetsTopic: {Name: broker.OffsetsTopic, Partitions: 1},
 	}}
 	f.learnTopic()
@@ -104,7 +105,7 @@ func (f *front) learnTopic() {
 	if err != nil || len(resp.Topics) != 1 {
 		f.t.Fatalf("got %+v, %v", resp, err)
 	}
-	f.cluster.topics[frontTopic] = group.Topic{Name: frontTopic, ID: replication.TopicID(resp.Topics[0].TopicID), Partitions: frontPartitions}
+	f.cluster.topics[frontTopic] = coordinator.Topic{Name: frontTopic, ID: replication.TopicID(resp.Topics[0].TopicID), Partitions: frontPartitions}
 }
 
 // coordinate starts a coordinator that reads what the one before it wrote.

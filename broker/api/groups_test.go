@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
@@ -39,9 +40,9 @@ var doneChannel = func() chan struct{} { ch := make(chan struct{}); close(ch); r
 func (doneAppend) Done() <-chan struct{} { return doneChannel }
 func (doneAppend) Err() error            { return nil }
 
-func (m *memOffsets) Open(int32, batch.Epoch) (group.Log, error) { return m, nil }
+func (m *memOffsets) Open(int32, batch.Epoch) (coordinator.Log, error) { return m, nil }
 
-func (m *memOffsets) Append(frame []byte) group.Pending {
+func (m *memOffsets) Append(frame []byte) coordinator.Pending {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	batch.Stamp(frame, m.next, 1)
@@ -52,40 +53,42 @@ func (m *memOffsets) Append(frame []byte) group.Pending {
 	return doneAppend{}
 }
 
-func (m *memOffsets) Bounds() (group.Bounds, error) {
+func (m *memOffsets) Bounds() (coordinator.Bounds, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return group.Bounds{Committed: m.next, End: m.next}, nil
+	return coordinator.Bounds{Committed: m.next, End: m.next}, nil
 }
 
-func (m *memOffsets) Read(batch.Offset, int) (group.Chunk, error) {
+func (m *memOffsets) Read(batch.Offset, int) (coordinator.Chunk, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return group.Chunk{Frames: m.frames, Next: m.next}, nil
+	return coordinator.Chunk{Frames: m.frames, Next: m.next}, nil
 }
 
 // oneNode is a cluster with the topic "t" and __consumer_offsets.
 type oneNode struct{}
 
-var topicT = group.Topic{Name: "t", ID: replication.TopicID{7}, Partitions: 4}
+var topicT = coordinator.Topic{Name: "t", ID: replication.TopicID{7}, Partitions: 4}
 
-func (oneNode) Topic(name string) (group.Topic, bool) {
+func (oneNode) Topic(name string) (coordinator.Topic, bool) {
 	switch name {
 	case topicT.Name:
 		return topicT, true
 	case broker.OffsetsTopic:
-		return group.Topic{Name: name, Partitions: 1}, true
+		return coordinator.Topic{Name: name, Partitions: 1}, true
 	}
-	return group.Topic{}, false
+	return coordinator.Topic{}, false
 }
 
-func (oneNode) TopicByID(id replication.TopicID) (group.Topic, bool) { return topicT, id == topicT.ID }
+func (oneNode) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
+	return topicT, id == topicT.ID
+}
 
 func (oneNode) Coordinator(int32, string) (replication.Node, bool) {
 	return replication.Node{ID: 3, Host: "here", Port: 9092}, true
 }
 
-func (oneNode) EnsureOffsetsTopic(context.Context) error { return nil }
+func (oneNode) EnsureTopic(context.Context) error { return nil }
 
 // newGroupAPI is an API of which only the group keys may be called.
 func newGroupAPI(t *testing.T) *API {

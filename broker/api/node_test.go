@@ -13,8 +13,10 @@ import (
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/conn"
+	"github.com/quorlog/quorlog/broker/coordinator/replicated"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/produce"
+	"github.com/quorlog/quorlog/broker/txn"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
@@ -82,8 +84,18 @@ func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 	}
 	n.clusterID = n.ctl.Image().ClusterID
 	partitions := admin.NewPartitions(n.ctl, n.manager, nil)
+	topic := replicated.New(replicated.Options{Partitions: n.manager, Controller: n.ctl, Topic: broker.TransactionTopic})
+	transactions, err := txn.New(txn.Options{
+		Logs: topic, Cluster: topic, Node: 1, Peers: noPeers{}, Logger: slog.New(slog.DiscardHandler),
+		NewID: func(context.Context) (txn.ProducerID, error) { return 1, nil },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(transactions.Close)
 	n.api = New(Services{
-		Produce: produce.New(produce.Options{Partitions: partitions}),
+		Produce: produce.New(produce.Options{Partitions: partitions, Transactions: noPeers{}}),
+		Txn:     transactions,
 		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions), Sessions: fetch.DefaultSessions}),
 		Admin: admin.New(admin.Options{
 			Node: 1, Images: n.ctl, Controller: n.ctl, Local: n.manager, FS: fs, DataDir: dir,
@@ -92,6 +104,13 @@ func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 		Logger: slog.New(slog.DiscardHandler),
 	})
 	return n
+}
+
+// noPeers is other nodes that do not answer.
+type noPeers struct{ txn.Peers }
+
+func (noPeers) Join(context.Context, produce.Transaction) ([]error, error) {
+	return nil, broker.ErrCoordinatorNotAvailable
 }
 
 // follow opens and closes partitions as the controller's image says, as an agent does.
@@ -308,4 +327,12 @@ func (n *node) fetchAll(c *client, topic string, partition int32) []batch.Record
 		}
 	}
 	return records
+}
+
+func (noPeers) WriteMarkers(_ context.Context, _ replication.NodeID, markers []txn.Marker) ([]error, error) {
+	each := make([]error, len(markers))
+	for i := range each {
+		each[i] = replication.ErrNotLeader
+	}
+	return each, nil
 }

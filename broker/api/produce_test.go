@@ -82,6 +82,7 @@ func TestProduceErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	batch.Stamp(future, 0, batch.NoEpoch)
+	inTransaction := batch.BuildOptions{Producer: &batch.Producer{ID: 5}, Transactional: true}
 	keyless, _ := batch.Build(batch.BuildOptions{}, batch.Record{Value: []byte("v"), Timestamp: time.Now().UnixMilli()})
 	batch.Stamp(keyless, 0, batch.NoEpoch)
 	for name, tc := range map[string]struct {
@@ -89,27 +90,28 @@ func TestProduceErrors(t *testing.T) {
 		version int16
 		want    kafkaproto.Code
 	}{
-		"unknown topic":     {produceRequest("nope", id, testBatch(t, "k", "v")), 12, kafkaproto.UnknownTopicOrPartition},
-		"unknown partition": {produceRequest("orders", id, testBatch(t, "k", "v")), 12, kafkaproto.UnknownTopicOrPartition},
-		"unknown id":        {produceRequest("orders", replication.TopicID{9}, testBatch(t, "k", "v")), 13, kafkaproto.UnknownTopicID},
-		"no id":             {produceRequest("orders", replication.TopicID{}, testBatch(t, "k", "v")), 13, kafkaproto.UnknownTopicID},
-		"wrong acks":        {produceRequest("orders", id, testBatch(t, "k", "v")), 12, kafkaproto.InvalidRequiredAcks},
-		"null records":      {produceRequest("orders", id, nil), 12, kafkaproto.InvalidRecord},
-		"damage":            {produceRequest("orders", id, damaged), 12, kafkaproto.CorruptMessage},
-		"magic 1":           {produceRequest("orders", id, legacy), 3, kafkaproto.InvalidRecord},
-		"control batch":     {produceRequest("orders", id, control), 12, kafkaproto.InvalidRecord},
-		"zstd before v7":    {produceRequest("orders", id, producerBatch(t, batch.BuildOptions{Codec: batch.Zstd}, "k", "v")), 6, kafkaproto.UnsupportedCompressionType},
-		"too large":         {produceRequest("tiny", id, testBatch(t, "k", strings.Repeat("v", 100))), 12, kafkaproto.MessageTooLarge},
-		"keyless":           {produceRequest("compacted", id, keyless), 12, kafkaproto.InvalidRecord},
-		"too new":           {produceRequest("strict", id, future), 12, kafkaproto.InvalidTimestamp},
-		"transaction":       {produceRequest("orders", id, testBatch(t, "k", "v")), 12, kafkaproto.TransactionalIDAuthorizationFailed},
+		"unknown topic":             {produceRequest("nope", id, testBatch(t, "k", "v")), 12, kafkaproto.UnknownTopicOrPartition},
+		"unknown partition":         {produceRequest("orders", id, testBatch(t, "k", "v")), 12, kafkaproto.UnknownTopicOrPartition},
+		"unknown id":                {produceRequest("orders", replication.TopicID{9}, testBatch(t, "k", "v")), 13, kafkaproto.UnknownTopicID},
+		"no id":                     {produceRequest("orders", replication.TopicID{}, testBatch(t, "k", "v")), 13, kafkaproto.UnknownTopicID},
+		"wrong acks":                {produceRequest("orders", id, testBatch(t, "k", "v")), 12, kafkaproto.InvalidRequiredAcks},
+		"null records":              {produceRequest("orders", id, nil), 12, kafkaproto.InvalidRecord},
+		"damage":                    {produceRequest("orders", id, damaged), 12, kafkaproto.CorruptMessage},
+		"magic 1":                   {produceRequest("orders", id, legacy), 3, kafkaproto.InvalidRecord},
+		"control batch":             {produceRequest("orders", id, control), 12, kafkaproto.InvalidRecord},
+		"zstd before v7":            {produceRequest("orders", id, producerBatch(t, batch.BuildOptions{Codec: batch.Zstd}, "k", "v")), 6, kafkaproto.UnsupportedCompressionType},
+		"too large":                 {produceRequest("tiny", id, testBatch(t, "k", strings.Repeat("v", 100))), 12, kafkaproto.MessageTooLarge},
+		"keyless":                   {produceRequest("compacted", id, keyless), 12, kafkaproto.InvalidRecord},
+		"too new":                   {produceRequest("strict", id, future), 12, kafkaproto.InvalidTimestamp},
+		"transaction without an id": {produceRequest("orders", id, producerBatch(t, inTransaction, "k", "v")), 12, kafkaproto.TransactionalIDAuthorizationFailed},
+		"transaction not begun":     {produceRequest("orders", id, producerBatch(t, inTransaction, "k", "v")), 12, kafkaproto.NotEnoughReplicas},
 	} {
 		switch name {
 		case "wrong acks":
 			tc.q.Acks = 2
 		case "unknown partition":
 			tc.q.Topics[0].Partitions[0].Partition = 1
-		case "transaction":
+		case "transaction not begun":
 			tc.q.TransactionID = kmsg.StringPtr("tx")
 		}
 		c := newClient(t, n.api)

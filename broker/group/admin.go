@@ -5,9 +5,9 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -22,14 +22,11 @@ func (s *Service) Describe(groups []string) []Description {
 
 func (s *Service) describe(id string) Description {
 	d := Description{Group: id, State: Dead, Err: broker.ErrGroupNotFound}
-	sh, err := s.shardOf(id)
-	if err == nil {
-		err = sh.view(id, func(m *Machine) {
-			if m != nil && m.state != Dead {
-				d = m.Describe()
-			}
-		})
-	}
+	err := s.view(id, func(m *Machine) {
+		if m != nil && m.state != Dead {
+			d = m.Describe()
+		}
+	})
 	if err != nil {
 		d.Err = err
 	}
@@ -39,19 +36,11 @@ func (s *Service) describe(id string) Description {
 // List shows all groups of this node that pass the filters. With an error the list is not complete.
 func (s *Service) List(r ListRequest) ([]Listing, error) {
 	var out []Listing
-	var failed error
-	for _, sh := range s.all() {
-		sh.mu.Lock()
-		if sh.mu.phase == loading {
-			failed = broker.ErrCoordinatorLoading
+	failed := s.runtime.Each(func(_ string, m *Machine) {
+		if l := m.Listing(); l.State != Dead && passes(r.States, l.State.String()) && passes(r.Types, l.Type) {
+			out = append(out, l)
 		}
-		for _, e := range sh.mu.groups {
-			if l := e.machine.Listing(); l.State != Dead && passes(r.States, l.State.String()) && passes(r.Types, l.Type) {
-				out = append(out, l)
-			}
-		}
-		sh.mu.Unlock()
-	}
+	})
 	slices.SortFunc(out, func(a, b Listing) int { return cmp.Compare(a.Group, b.Group) })
 	return out, failed
 }
@@ -70,11 +59,7 @@ func (s *Service) Delete(ctx context.Context, groups []string) []error {
 }
 
 func (s *Service) deleteOne(ctx context.Context, id string) error {
-	sh, err := s.shardOf(id)
-	if err != nil {
-		return err
-	}
-	e, err := sh.do(ctx, id, func(c CallID) Event { return Delete{Call: c} })
+	e, err := s.do(ctx, id, func(c CallID) Event { return Delete{Call: c} })
 	if err != nil {
 		return err
 	}
@@ -83,12 +68,8 @@ func (s *Service) deleteOne(ctx context.Context, id string) error {
 
 // DeleteOffsets drops offsets. The result has the shape of r.Topics, unless the whole request failed.
 func (s *Service) DeleteOffsets(ctx context.Context, r DeleteOffsetsRequest) ([][]error, error) {
-	sh, err := s.shardOf(r.Group)
-	if err != nil {
-		return nil, err
-	}
 	out, known := s.checkDeletions(r.Topics)
-	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return DeleteOffsets{Call: c, Topics: known} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return DeleteOffsets{Call: c, Topics: known} })
 	if err != nil {
 		return nil, err
 	}
@@ -127,25 +108,21 @@ func (s *Service) checkDeletions(topics []DeleteOffsetsTopic) ([][]error, []Dele
 
 // Fetch answers with committed offsets. A group of which nothing is known has none, which is no error.
 func (s *Service) Fetch(r FetchRequest) FetchResponse {
-	sh, err := s.shardOf(r.Group)
-	if err != nil {
-		return FetchResponse{Err: err}
-	}
 	var out FetchResponse
-	out.Err = sh.view(r.Group, func(m *Machine) {
+	out.Err = s.view(r.Group, func(m *Machine) {
 		if r.All {
-			out.Topics = s.allOffsets(m)
+			out.Topics = s.allOffsets(m, r.RequireStable)
 			return
 		}
 		out.Topics = make([]FetchedTopic, len(r.Topics))
 		for i := range r.Topics {
-			out.Topics[i] = s.topicOffsets(m, &r.Topics[i])
+			out.Topics[i] = s.topicOffsets(m, &r.Topics[i], r.RequireStable)
 		}
 	})
 	return out
 }
 
-func (s *Service) topicOffsets(m *Machine, t *FetchTopic) FetchedTopic {
+func (s *Service) topicOffsets(m *Machine, t *FetchTopic, stable bool) FetchedTopic {
 	out := FetchedTopic{Name: t.Name, ID: t.ID, Partitions: make([]FetchedPartition, len(t.Partitions))}
 	topic, known := s.topic(t.Name, t.ID)
 	var wrong error
@@ -160,14 +137,19 @@ func (s *Service) topicOffsets(m *Machine, t *FetchTopic) FetchedTopic {
 		if m == nil || wrong != nil {
 			continue
 		}
-		if c, ok := m.offsets.get(OffsetKey{Topic: out.Name, Partition: p}); ok && !c.isOfAnother(topic, known) {
+		k := OffsetKey{Topic: out.Name, Partition: p}
+		if stable && m.unstable(k) {
+			out.Partitions[j].Err = broker.ErrUnstableOffsetCommit
+			continue
+		}
+		if c, ok := m.offsets.get(k); ok && !c.isOfAnother(topic, known) {
 			out.Partitions[j] = c.fetched(p)
 		}
 	}
 	return out
 }
 
-func (s *Service) allOffsets(m *Machine) []FetchedTopic {
+func (s *Service) allOffsets(m *Machine, stable bool) []FetchedTopic {
 	if m == nil {
 		return nil
 	}
@@ -182,13 +164,17 @@ func (s *Service) allOffsets(m *Machine) []FetchedTopic {
 			out = append(out, FetchedTopic{Name: k.Topic, ID: topic.ID})
 		}
 		last := &out[len(out)-1]
-		last.Partitions = append(last.Partitions, c.fetched(k.Partition))
+		p := c.fetched(k.Partition)
+		if stable && m.unstable(k) {
+			p = FetchedPartition{Partition: k.Partition, Offset: NoOffset, LeaderEpoch: -1, Err: broker.ErrUnstableOffsetCommit}
+		}
+		last.Partitions = append(last.Partitions, p)
 	}
 	return out
 }
 
 // isOfAnother reports that the offset was committed for a topic of that name which is no more.
-func (c *Committed) isOfAnother(topic Topic, known bool) bool {
+func (c *Committed) isOfAnother(topic coordinator.Topic, known bool) bool {
 	return known && c.TopicID != (replication.TopicID{}) && c.TopicID != topic.ID
 }
 
@@ -196,48 +182,8 @@ func (c *Committed) fetched(partition int32) FetchedPartition {
 	return FetchedPartition{Partition: partition, Offset: c.Offset, LeaderEpoch: c.LeaderEpoch, Metadata: c.Metadata}
 }
 
-// Coordinator is where requests of a group go.
-type Coordinator struct {
-	Group string
-	Node  replication.Node
-	Err   error
-}
-
-// findTimeout bounds the creation of __consumer_offsets by the first who asks for a coordinator.
-const findTimeout = 10 * time.Second
-
 // FindCoordinators tells which node coordinates each group, with the address for clients of the listener. The first call
 // in the life of a cluster creates __consumer_offsets.
-func (s *Service) FindCoordinators(ctx context.Context, groups []string, listener string) []Coordinator {
-	ctx, cancel := context.WithTimeout(ctx, findTimeout)
-	defer cancel()
-	out := make([]Coordinator, len(groups))
-	topic, err := s.offsetsTopic(ctx)
-	for i, g := range groups {
-		out[i] = Coordinator{Group: g, Node: replication.Node{ID: replication.NoNode, Port: -1}, Err: err}
-		if err != nil {
-			continue
-		}
-		if node, ok := s.cluster.Coordinator(PartitionOf(g, topic.Partitions), listener); ok {
-			out[i].Node = node
-		} else {
-			out[i].Err = broker.ErrCoordinatorNotAvailable
-		}
-	}
-	return out
-}
-
-func (s *Service) offsetsTopic(ctx context.Context) (Topic, error) {
-	if t, ok := s.cluster.Topic(broker.OffsetsTopic); ok && t.Partitions > 0 {
-		return t, nil
-	}
-	if err := s.cluster.EnsureOffsetsTopic(ctx); err != nil {
-		s.logger.Warn("The offsets topic could not be created.", "error", err)
-		return Topic{}, broker.ErrCoordinatorNotAvailable
-	}
-	t, ok := s.cluster.Topic(broker.OffsetsTopic)
-	if !ok || t.Partitions <= 0 {
-		return Topic{}, broker.ErrCoordinatorNotAvailable
-	}
-	return t, nil
+func (s *Service) FindCoordinators(ctx context.Context, groups []string, listener string) []coordinator.Found {
+	return coordinator.Find(ctx, s.cluster, broker.OffsetsTopic, groups, listener, s.logger)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/log/batch"
 )
 
@@ -29,12 +30,13 @@ func BenchmarkLoad(b *testing.B) {
 		}
 		<-l.Append(frame).Done()
 	}
+	limits := DefaultLimits()
 	b.ReportAllocs()
 	b.SetBytes(int64(len(l.frames)))
 	for b.Loop() {
-		loading := loader{groups: map[string]*loaded{}}
-		if err := loading.chunk(l.frames); err != nil || loading.records != records || len(loading.groups) != groups {
-			b.Fatal(err, loading.records, len(loading.groups))
+		loading := newLoader(&limits)
+		if n, err := coordinator.Replay(loading, l.frames); err != nil || n != records || len(loading.groups) != groups {
+			b.Fatal(err, n, len(loading.groups))
 		}
 	}
 	b.ReportMetric(float64(records)*float64(b.N)/b.Elapsed().Seconds(), "records/s")
@@ -45,7 +47,7 @@ func BenchmarkCommit(b *testing.B) {
 	logs := newFakeLogs()
 	cluster := newFakeCluster()
 	cluster.add("ten", 10)
-	if err := cluster.EnsureOffsetsTopic(context.Background()); err != nil {
+	if err := cluster.EnsureTopic(context.Background()); err != nil {
 		b.Fatal(err)
 	}
 	s, err := New(Options{Logs: logs, Cluster: cluster, Logger: quiet})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 
@@ -35,7 +36,7 @@ const (
 
 // Errors of records that can't be used.
 var (
-	errUnknownKind = errors.New("a record of an unknown kind")
+	errUnknownKind = coordinator.ErrUnknownKind
 	errBadRecord   = errors.New("a damaged record")
 )
 
@@ -190,16 +191,4 @@ func decodeMember(w *kmsg.GroupMetadataValueMember) StoredMember {
 		s.RebalanceTimeout = s.SessionTimeout // version 0 has none
 	}
 	return s
-}
-
-// encodeFrame makes one batch of the records of some writes.
-func encodeFrame(writes []queued, now time.Time) ([]byte, error) {
-	b := batch.NewBuilder(batch.BuildOptions{})
-	for i := range writes {
-		for j := range writes[i].records {
-			key, value := encodeRecord(&writes[i].records[j])
-			b.Add(batch.Record{Timestamp: now.UnixMilli(), Key: key, Value: value})
-		}
-	}
-	return b.Build()
 }

@@ -150,7 +150,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatalf("%d members from %d bytes", len(r.Metadata.Members), len(value))
 		}
 		limits := DefaultLimits()
-		l := loader{groups: map[string]*loaded{}}
+		l := newLoader(&limits)
 		l.apply(&r)
 		for id, g := range l.groups {
 			m := g.machine(id, scriptStart, &limits)

@@ -5,27 +5,24 @@
 // that must outlive the coordinator is written there, in the schemas that Kafka itself uses, and is answered only after it
 // is committed: the members and assignments of each finished rebalance, and every committed offset.
 //
-//	Service          routes a request to the shard of its group            service.go, admin.go
-//	  shard          one led partition of __consumer_offsets               shard.go, load.go, writer.go
-//	    Machine      one group: Step(now, event) -> effects                machine*.go
-//	      membership   joins, syncs, heartbeats, timeouts, leaving         machine_{join,rebalance,sync}.go
-//	      roster       who is in the group, and the answers to them        machine_roster.go
-//	      offsets      committed offsets, their deletion and expiry        machine_offsets.go
-//	    Record       a change of durable state, and its Kafka form         record.go, codec.go
-//	  Log, Cluster   what the service needs from the rest of the node      deps.go; package replicated has them
+//	Service          routes a request to its group                      service.go, admin.go
+//	  kind           what package coordinator must know of groups       kind.go
+//	    Machine      one group: Step(now, event) -> effects             machine*.go
+//	      membership   joins, syncs, heartbeats, timeouts, leaving      machine_{join,rebalance,sync}.go
+//	      roster       who is in the group, and the answers to them     machine_roster.go
+//	      offsets      committed offsets, their deletion and expiry     machine_offsets.go
+//	    Record       a change of durable state, and its Kafka form      record.go, codec.go
 //
 // The machine is pure: no clock, goroutine, channel or I/O. It asks for writes by an effect and hears of their end by an
-// event, so that its whole behaviour can be told in scripts (testdata/*.txt).
+// event, so that its whole behaviour can be told in scripts (testdata/*.txt). Package coordinator runs the machines: it reads
+// them from the log, gathers their writes, and watches their deadlines. This package starts no goroutine.
 //
 // Durable operation "change a group" (a finished sync, an offset commit, a deletion):
 //
-//	steps         the machine emits Write; the shard collects all waiting writes into one batch, appends it, waits
+//	steps         the machine emits Write; the runtime appends it with others and waits
 //	commit point  the batch is committed by the partition's Raft group
 //	recovery      the next coordinator reads the partition from its log start to its end, newest record of a key wins;
 //	              members of a stored generation go on with their member ids, their session timers start anew
 //
-// Goroutines: one per led partition of __consumer_offsets (shard.run), owned by its shard. Woken by new writes, a due
-// timer, the end of an append; stopped when the leadership is lost or the service is closed. Nothing per group or member.
-//
-// Locks: Service.mu, then shard.mu; neither is held during I/O. Every maximum is in limits.go.
+// Every maximum is in limits.go.
 package group

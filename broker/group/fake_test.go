@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
@@ -35,7 +36,7 @@ type memPending struct {
 func (p *memPending) Done() <-chan struct{} { return p.done }
 func (p *memPending) Err() error            { return p.err }
 
-func (l *memLog) Append(frame []byte) Pending {
+func (l *memLog) Append(frame []byte) coordinator.Pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.appends++
@@ -73,24 +74,24 @@ func (l *memLog) release(err error) {
 	l.waiting = nil
 }
 
-func (l *memLog) Bounds() (Bounds, error) {
+func (l *memLog) Bounds() (coordinator.Bounds, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Bounds{Committed: l.next - l.held, End: l.next}, l.readErr
+	return coordinator.Bounds{Committed: l.next - l.held, End: l.next}, l.readErr
 }
 
-func (l *memLog) Read(from batch.Offset, maxBytes int) (Chunk, error) {
+func (l *memLog) Read(from batch.Offset, maxBytes int) (coordinator.Chunk, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.readErr != nil {
-		return Chunk{}, l.readErr
+		return coordinator.Chunk{}, l.readErr
 	}
-	var out Chunk
+	var out coordinator.Chunk
 	rest := l.frames
 	for len(rest) > 0 {
 		h, err := batch.ParseHeader(rest)
 		if err != nil {
-			return Chunk{}, err
+			return coordinator.Chunk{}, err
 		}
 		if h.LastOffset() >= from && (len(out.Frames) == 0 || len(out.Frames)+h.Size() <= maxBytes) {
 			out.Frames = append(out.Frames, rest[:h.Size()]...)
@@ -113,7 +114,7 @@ func (l *memLog) appendRecords(t *testing.T, records ...batch.Record) {
 // fakeCluster is a cluster of one node with some topics.
 type fakeCluster struct {
 	mu      sync.Mutex
-	topics  map[string]Topic
+	topics  map[string]coordinator.Topic
 	ensured int
 	leader  bool
 }
@@ -121,7 +122,7 @@ type fakeCluster struct {
 const fakePartitions = 4
 
 func newFakeCluster() *fakeCluster {
-	c := &fakeCluster{topics: map[string]Topic{}, leader: true}
+	c := &fakeCluster{topics: map[string]coordinator.Topic{}, leader: true}
 	c.add("t", 8)
 	c.add("u", 1)
 	return c
@@ -132,17 +133,17 @@ func (c *fakeCluster) add(name string, partitions int32) {
 	defer c.mu.Unlock()
 	id := replication.TopicID{1}
 	copy(id[1:], name)
-	c.topics[name] = Topic{Name: name, ID: id, Partitions: partitions}
+	c.topics[name] = coordinator.Topic{Name: name, ID: id, Partitions: partitions}
 }
 
-func (c *fakeCluster) Topic(name string) (Topic, bool) {
+func (c *fakeCluster) Topic(name string) (coordinator.Topic, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t, ok := c.topics[name]
 	return t, ok
 }
 
-func (c *fakeCluster) TopicByID(id replication.TopicID) (Topic, bool) {
+func (c *fakeCluster) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.topics {
@@ -150,14 +151,14 @@ func (c *fakeCluster) TopicByID(id replication.TopicID) (Topic, bool) {
 			return t, true
 		}
 	}
-	return Topic{}, false
+	return coordinator.Topic{}, false
 }
 
 func (c *fakeCluster) Coordinator(int32, string) (replication.Node, bool) {
 	return replication.Node{ID: 7, Host: "broker", Port: 9092}, c.leader
 }
 
-func (c *fakeCluster) EnsureOffsetsTopic(context.Context) error {
+func (c *fakeCluster) EnsureTopic(context.Context) error {
 	c.ensured++
 	c.add(broker.OffsetsTopic, fakePartitions)
 	return nil
@@ -174,7 +175,7 @@ func newFakeLogs() *fakeLogs {
 	return f
 }
 
-func (f *fakeLogs) Open(p int32, _ batch.Epoch) (Log, error) { return f.logs[p], nil }
+func (f *fakeLogs) Open(p int32, _ batch.Epoch) (coordinator.Log, error) { return f.logs[p], nil }
 
 // node is a service with its surroundings.
 type node struct {
@@ -207,4 +208,6 @@ func (n *node) lead(epoch batch.Epoch) {
 	synctest.Wait()
 }
 
-func (n *node) logOf(group string) *memLog { return n.logs.logs[PartitionOf(group, fakePartitions)] }
+func (n *node) logOf(group string) *memLog {
+	return n.logs.logs[coordinator.PartitionOf(group, fakePartitions)]
+}

@@ -6,22 +6,6 @@ import (
 	"unicode/utf8"
 )
 
-// javaHash is Java's String.hashCode: over UTF-16 code units, in 32 bits that wrap. A byte that is no UTF-8 counts as
-// U+FFFD, which is what a Java broker would have decoded it to.
-func javaHash(s string) int32 {
-	var h int32
-	for _, r := range s {
-		if r >= 0x10000 {
-			r -= 0x10000
-			h = 31*h + int32(0xd800+r>>10)
-			h = 31*h + int32(0xdc00+r&0x3ff)
-			continue
-		}
-		h = 31*h + r
-	}
-	return h
-}
-
 // maxIDPrefix bounds what a client's own words add to the member ids of a group, in bytes.
 const maxIDPrefix = 256
 

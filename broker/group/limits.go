@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"time"
+
+	"github.com/quorlog/quorlog/broker/coordinator"
 )
 
 // Limits are the bounds and times of the groups. The zero value is not usable; start from DefaultLimits.
@@ -51,6 +53,11 @@ func DefaultLimits() Limits {
 		MaxBatchBytes:         1 << 20,
 		MaxOffsetsPerGroup:    1_000_000,
 	}
+}
+
+// runtime is the part that bounds the coordinator's runtime.
+func (l *Limits) runtime() coordinator.Limits {
+	return coordinator.Limits{MaxKeys: l.MaxGroups, MaxCalls: l.MaxCalls, MaxQueuedBytes: l.MaxQueuedBytes, MaxBatchBytes: l.MaxBatchBytes}
 }
 
 // LimitsOf takes the defaults and then those settings of a broker that are about groups, by their Kafka names. Others are

@@ -67,6 +67,8 @@ type membership struct {
 type Machine struct {
 	membership
 	offsets offsetTable
+	txns    transactions
+	place   uint64 // counts what was written of offsets: see Committed.place
 }
 
 // NewMachine is an empty group.
@@ -75,6 +77,7 @@ func NewMachine(id string, limits *Limits) *Machine {
 	m.id, m.limits = id, limits
 	m.members, m.static, m.support = map[string]*member{}, map[string]string{}, map[string]int{}
 	m.pending, m.writes = map[string]time.Time{}, map[uint64]pendingWrite{}
+	m.txns = transactions{}
 	return m
 }
 
@@ -97,6 +100,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.deleteOffsets(e)
 	case Delete:
 		m.delete(e)
+	case TxnEnded:
+		m.txnEnded(e)
 	case TopicDeleted:
 		m.topicDeleted(e.Topic)
 	case Sweep:
@@ -111,7 +116,7 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 
 // Blank reports that the group holds nothing that is worth keeping: it was never more than asked about.
 func (m *Machine) Blank() bool {
-	return m.state == Empty && m.generation == 0 && len(m.pending) == 0 && m.offsets.len() == 0 && len(m.writes) == 0 && m.stateSince.IsZero()
+	return m.state == Empty && m.generation == 0 && len(m.pending) == 0 && m.offsets.len() == 0 && len(m.txns) == 0 && len(m.writes) == 0 && m.stateSince.IsZero()
 }
 
 func (m *membership) setState(now time.Time, s State) {

@@ -1,9 +1,13 @@
 package group
 
-import "time"
+import (
+	"time"
+
+	"github.com/quorlog/quorlog/broker/coordinator"
+)
 
 // CallID names a request that waits for an answer. Zero is none.
-type CallID uint64
+type CallID = coordinator.CallID
 
 // Event is what a machine is told: a request, the end of a write, or the passing of time.
 type Event interface{ isEvent() }
@@ -40,6 +44,7 @@ type Commit struct {
 	Instance   string
 	Generation Generation
 	Offsets    []CommitEntry
+	Producer   *Producer // of the transaction that the offsets are part of; nil: of none
 }
 
 // CommitEntry is one offset to store.
@@ -56,6 +61,12 @@ type DeleteOffsets struct {
 
 // Delete is the deletion of the whole group.
 type Delete struct{ Call CallID }
+
+// TxnEnded is the end of a producer's transaction.
+type TxnEnded struct {
+	Producer Producer
+	Commit   bool
+}
 
 // TopicDeleted drops the offsets of a topic that is no more.
 type TopicDeleted struct{ Topic string }
@@ -79,6 +90,7 @@ func (Leave) isEvent()         {}
 func (Commit) isEvent()        {}
 func (DeleteOffsets) isEvent() {}
 func (Delete) isEvent()        {}
+func (TxnEnded) isEvent()      {}
 func (TopicDeleted) isEvent()  {}
 func (Sweep) isEvent()         {}
 func (Tick) isEvent()          {}
@@ -108,8 +120,9 @@ type Reply struct {
 
 // Write wants records committed, after those of all earlier writes; Written tells of the end.
 type Write struct {
-	Seq     uint64
-	Records []Record
+	Seq      uint64
+	Records  []Record
+	Producer *Producer // whose transaction the records are part of
 }
 
 // Forget says that nothing is left of the group: its machine may go.
@@ -129,8 +142,9 @@ type outbox struct {
 }
 
 type pendingWrite struct {
-	records []Record
-	then    func(now time.Time, err error)
+	records  []Record
+	producer *Producer
+	then     func(now time.Time, err error)
 }
 
 func (o *outbox) replyJoin(call CallID, r JoinResponse) {
@@ -162,11 +176,15 @@ func (o *outbox) replyEach(call CallID, each []error) {
 }
 
 // write emits records and keeps what is to be done when they are committed or refused.
-func (o *outbox) write(records []Record, then func(now time.Time, err error)) uint64 {
+func (o *outbox) write(records []Record, then func(now time.Time, err error)) {
+	o.writeFor(nil, records, then)
+}
+
+// writeFor is write as part of a producer's transaction, if there is one.
+func (o *outbox) writeFor(p *Producer, records []Record, then func(now time.Time, err error)) {
 	o.lastSeq++
-	o.writes[o.lastSeq] = pendingWrite{records: records, then: then}
-	o.out = append(o.out, Write{Seq: o.lastSeq, Records: records})
-	return o.lastSeq
+	o.writes[o.lastSeq] = pendingWrite{records: records, producer: p, then: then}
+	o.out = append(o.out, Write{Seq: o.lastSeq, Records: records, Producer: p})
 }
 
 // waiting returns the keys of offsets on their way to the log. They come after nothing that is written now, so whatever

@@ -88,24 +88,38 @@ func (m *Machine) commit(now time.Time, e Commit) {
 	for i := range e.Offsets {
 		records[i] = Record{Group: m.id, Key: &e.Offsets[i].Key, Offset: &e.Offsets[i].Value}
 	}
-	m.write(records, func(_ time.Time, err error) {
+	m.writeFor(e.Producer, records, func(_ time.Time, err error) {
 		if err == nil {
-			for i := range e.Offsets {
-				m.offsets.put(e.Offsets[i].Key, e.Offsets[i].Value)
-			}
+			m.keep(e)
 		}
 		m.reply(e.Call, err)
 	})
+}
+
+// keep takes over offsets that are committed to the log.
+func (m *Machine) keep(e Commit) {
+	for i := range e.Offsets {
+		m.place++
+		o := &e.Offsets[i]
+		o.Value.place = m.place
+		if e.Producer != nil {
+			m.txns.put(*e.Producer, o.Key, o.Value)
+		} else {
+			m.offsets.put(o.Key, o.Value)
+		}
+	}
 }
 
 func (m *Machine) checkCommit(now time.Time, e *Commit) error {
 	switch {
 	case m.state == Dead:
 		return broker.ErrCoordinatorNotAvailable
-	case m.offsets.len()+len(e.Offsets) > m.limits.MaxOffsetsPerGroup:
+	case m.offsets.len()+m.txns.len()+len(e.Offsets) > m.limits.MaxOffsetsPerGroup:
 		return broker.ErrGroupMaxSizeReached
 	case e.Generation < 0 && m.state == Empty:
 		return nil // a client that shares out the work itself and only keeps its offsets here
+	case e.Generation < 0 && e.Member == "" && e.Instance == "" && e.Producer != nil:
+		return nil // a producer that does not say for whom it commits: before KIP-447 none could
 	case e.Generation < 0 && e.Member == "" && e.Instance == "":
 		return broker.ErrUnknownMember // such a client beside a group that has members
 	case m.Blank():
@@ -119,7 +133,7 @@ func (m *Machine) checkCommit(now time.Time, e *Commit) error {
 		return broker.ErrIllegalGeneration
 	}
 	m.alive(now, s)
-	if m.state == CompletingRebalance {
+	if m.state == CompletingRebalance && e.Producer == nil {
 		// Its share may be another's by now. (While PreparingRebalance it still owns what it owned.)
 		return broker.ErrRebalanceInProgress
 	}
@@ -136,6 +150,7 @@ func (m *Machine) drop(keys []OffsetKey, then func(err error)) {
 		if err == nil {
 			for _, k := range keys {
 				m.offsets.drop(k)
+				m.txns.drop(k)
 			}
 		}
 		then(err)
@@ -162,7 +177,7 @@ func (m *Machine) deleteOffsets(e DeleteOffsets) {
 		for _, p := range t.Partitions {
 			k := OffsetKey{Topic: t.Name, Partition: p}
 			_, here := m.offsets.get(k)
-			if _, soon := waiting[k]; here || soon {
+			if _, soon := waiting[k]; here || soon || m.txns.has(k) {
 				keys = append(keys, k)
 			}
 		}
@@ -189,14 +204,7 @@ func (m *Machine) isSubscribed(topic string) bool {
 
 // topicDeleted forgets the offsets of a topic: one that is made again under the name starts at offset 0.
 func (m *Machine) topicDeleted(topic string) {
-	keys := m.offsets.keys(topic)
-	for k := range m.waiting() {
-		if _, here := m.offsets.get(k); !here && k.Topic == topic {
-			keys = append(keys, k)
-		}
-	}
-	if len(keys) > 0 && m.state != Dead {
-		sortKeys(keys)
+	if keys := m.allKeys(topic); len(keys) > 0 && m.state != Dead {
 		m.drop(keys, func(error) {})
 	}
 }
@@ -211,13 +219,19 @@ func (m *Machine) delete(e Delete) {
 		m.reply(e.Call, broker.ErrNonEmptyGroup)
 		return
 	}
+	m.bury(m.allKeys(""), func(err error) { m.reply(e.Call, err) })
+}
+
+// allKeys are the partitions of a topic, or of all if topic is empty, of which the log holds an offset or will.
+func (m *Machine) allKeys(topic string) []OffsetKey {
 	keys := m.waiting()
-	for _, k := range m.offsets.keys("") {
+	maps.DeleteFunc(keys, func(k OffsetKey, _ struct{}) bool { return topic != "" && k.Topic != topic })
+	for _, k := range append(m.offsets.keys(topic), m.txns.keys(topic)...) {
 		keys[k] = struct{}{}
 	}
 	sorted := slices.Collect(maps.Keys(keys))
 	sortKeys(sorted)
-	m.bury(sorted, func(err error) { m.reply(e.Call, err) })
+	return sorted
 }
 
 // bury writes the tombstones of the offsets and of the group itself.
@@ -234,7 +248,7 @@ func (m *Machine) bury(keys []OffsetKey, then func(err error)) {
 			m.state = Empty
 			return
 		}
-		m.offsets = offsetTable{}
+		m.offsets, m.txns = offsetTable{}, transactions{}
 		m.out = append(m.out, Forget{})
 	})
 }
@@ -246,12 +260,12 @@ func (m *Machine) sweep(now time.Time) {
 	}
 	var expired []OffsetKey
 	for _, k := range m.offsets.keys("") {
-		if c, _ := m.offsets.get(k); m.isExpired(now, k, &c) {
+		if c, _ := m.offsets.get(k); m.isExpired(now, k, &c) && !m.txns.has(k) {
 			expired = append(expired, k)
 		}
 	}
 	switch {
-	case len(expired) == m.offsets.len() && m.state == Empty && len(m.pending) == 0:
+	case len(expired) == m.offsets.len() && m.state == Empty && len(m.pending) == 0 && len(m.txns) == 0:
 		m.bury(expired, func(error) {})
 	case len(expired) > 0:
 		m.drop(expired, func(error) {})

@@ -21,6 +21,8 @@ type Committed struct {
 	At          time.Time           // when it was committed, in milliseconds
 	Expires     time.Time           // zero: by the broker's retention
 	TopicID     replication.TopicID // zero if the client committed by name
+	// place orders the offsets of one group as the log does: a transaction may commit what is older than what is there.
+	place uint64
 }
 
 // Metadata is the durable part of a group's membership: what a new coordinator needs to go on with it.

@@ -127,6 +127,12 @@ func (s *script) run(words []string) {
 		s.step(Leave{Call: s.call("LeaveGroup"), Members: leavers(pos)})
 	case "commit":
 		s.step(s.commit(pos, named))
+	case "txn-commit":
+		s.step(s.txnCommit(pos, named))
+	case "txn-end":
+		s.step(TxnEnded{Producer: producer(pos[0]), Commit: pos[1] == "commit"})
+	case "stable":
+		s.stable(pos)
 	case "delete-offsets":
 		s.step(DeleteOffsets{Call: s.call("OffsetDelete"), Topics: deletions(pos)})
 	case "delete":
@@ -268,6 +274,30 @@ func (s *script) commit(pos []string, named map[string]string) Commit {
 	return e
 }
 
+// txn-commit PRODUCER/EPOCH MEMBER gen=N TOPIC/PARTITION=OFFSET...
+func (s *script) txnCommit(pos []string, named map[string]string) Commit {
+	e := s.commit(pos[1:], named)
+	p := producer(pos[0])
+	e.Producer = &p
+	return e
+}
+
+func producer(w string) Producer {
+	id, epoch, _ := strings.Cut(w, "/")
+	return Producer{ID: int64(number(id)), Epoch: int16(number(epoch))}
+}
+
+// stable TOPIC/PARTITION... tells which offsets a transaction would change.
+func (s *script) stable(words []string) {
+	for _, w := range words {
+		word := "stable"
+		if s.machine.unstable(offsetKey(w)) {
+			word = "unstable"
+		}
+		fmt.Fprintf(&s.out, "%s is %s\n", w, word)
+	}
+}
+
 func offsetKey(w string) OffsetKey {
 	topic, p, _ := strings.Cut(w, "/")
 	return OffsetKey{Topic: topic, Partition: int32(number(p))}
@@ -329,7 +359,7 @@ func (s *script) advance(v string) {
 
 // reload takes the group through its stored form to a new coordinator.
 func (s *script) reload() {
-	g := loaded{offsets: s.machine.offsets}
+	g := loaded{offsets: s.machine.offsets, txns: s.machine.txns, place: s.machine.place}
 	if s.machine.generation > 0 {
 		g.metadata = s.machine.metadataRecord(nil).Metadata
 	}
@@ -352,6 +382,9 @@ func (s *script) tell(f Effect) {
 		fmt.Fprintf(&s.out, "%s %d: %s\n", s.kinds[f.Call], f.Call, replyProse(f))
 	case Write:
 		s.writes = append(s.writes, f)
+		if f.Producer != nil {
+			fmt.Fprintf(&s.out, "  in the transaction of producer %d of epoch %d:\n", f.Producer.ID, f.Producer.Epoch)
+		}
 		for i := range f.Records {
 			fmt.Fprintf(&s.out, "  writes %s\n", recordProse(&f.Records[i]))
 		}

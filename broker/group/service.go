@@ -4,38 +4,29 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
 
 // Options make a Service.
 type Options struct {
-	Logs    Logs    // needed
-	Cluster Cluster // needed
-	Limits  Limits  // the zero value stands for DefaultLimits
+	Logs    coordinator.Logs    // needed
+	Cluster coordinator.Cluster // needed
+	Limits  Limits              // the zero value stands for DefaultLimits
 	Logger  *slog.Logger
 }
 
 // Service is the group coordinator of a node. It has the groups of those partitions of __consumer_offsets that the node
 // leads, as LeaderChanged tells it; for all others it answers broker.ErrNotCoordinator.
 type Service struct {
-	logs    Logs
-	cluster Cluster
+	runtime *coordinator.Runtime[*Machine, Event, Effect]
+	cluster coordinator.Cluster
 	limits  Limits
 	logger  *slog.Logger
-	groups  atomic.Int64   // in all shards
-	running sync.WaitGroup // the shards' goroutines
-
-	mu struct {
-		sync.Mutex
-		shards map[int32]*shard
-		closed bool
-	}
 }
 
 // ErrOptions means that Options lack something.
@@ -52,106 +43,67 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{logs: o.Logs, cluster: o.Cluster, limits: o.Limits, logger: o.Logger}
-	s.mu.shards = map[int32]*shard{}
-	return s, nil
+	s := &Service{cluster: o.Cluster, limits: o.Limits, logger: o.Logger}
+	var err error
+	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
+		Topic: broker.OffsetsTopic, Logs: o.Logs, Kind: kind{&s.limits}, Limits: s.limits.runtime(),
+		Sweep: Sweep{}, SweepEvery: s.limits.RetentionCheck, Logger: o.Logger,
+	})
+	return s, err
 }
 
 // LeaderChanged tells that this node began (local) or ceased to lead a partition of __consumer_offsets. It does not block.
 func (s *Service) LeaderChanged(partition int32, epoch batch.Epoch, local bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	old := s.mu.shards[partition]
-	if old != nil && local && old.epoch == epoch {
-		return
-	}
-	if old != nil {
-		old.stop()
-		delete(s.mu.shards, partition)
-	}
-	if !local || s.mu.closed {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	sh := newShard(s, partition, epoch, cancel)
-	s.mu.shards[partition] = sh
-	s.running.Add(1)
-	go sh.run(ctx)
+	s.runtime.LeaderChanged(partition, epoch, local)
 }
 
 // TopicsDeleted drops the offsets of topics that are no more.
 func (s *Service) TopicsDeleted(names ...string) {
-	now := time.Now()
-	for _, sh := range s.all() {
-		for _, name := range names {
-			sh.stepAll(now, TopicDeleted{Topic: name})
-		}
+	for _, name := range names {
+		s.runtime.TellAll(TopicDeleted{Topic: name})
 	}
 }
 
 // Close gives up all groups and waits for the goroutines to end. Requests that wait are answered
 // broker.ErrNotCoordinator.
-func (s *Service) Close() {
-	s.mu.Lock()
-	s.mu.closed = true
-	for p, sh := range s.mu.shards {
-		sh.stop()
-		delete(s.mu.shards, p)
-	}
-	s.mu.Unlock()
-	s.running.Wait()
-}
+func (s *Service) Close() { s.runtime.Close() }
 
-func (s *Service) all() []*shard {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := make([]*shard, 0, len(s.mu.shards))
-	for _, sh := range s.mu.shards {
-		out = append(out, sh)
-	}
-	return out
-}
-
-func (s *Service) admitGroup() bool {
-	if s.groups.Add(1) > int64(s.limits.MaxGroups) {
-		s.groups.Add(-1)
-		return false
-	}
-	return true
-}
-
-func (s *Service) addGroups(n int)     { s.groups.Add(int64(n)) }
-func (s *Service) releaseGroups(n int) { s.groups.Add(-int64(n)) }
-
-// PartitionOf is Kafka's: Java's hash of the group's name, without its sign, modulo the number of partitions.
-func PartitionOf(group string, partitions int32) int32 {
-	return (javaHash(group) & 0x7fffffff) % partitions
-}
-
-// shardOf finds the shard of a group.
-func (s *Service) shardOf(group string) (*shard, error) {
+// place finds the partition of a group.
+func (s *Service) place(group string) (int32, error) {
 	if len(group) > s.limits.MaxGroupIDBytes {
-		return nil, broker.ErrInvalidGroupID
+		return 0, broker.ErrInvalidGroupID
 	}
 	t, ok := s.cluster.Topic(broker.OffsetsTopic)
 	if !ok || t.Partitions <= 0 {
-		return nil, broker.ErrNotCoordinator
+		return 0, broker.ErrNotCoordinator
 	}
-	p := PartitionOf(group, t.Partitions)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if sh := s.mu.shards[p]; sh != nil {
-		return sh, nil
-	}
-	return nil, broker.ErrNotCoordinator
+	return coordinator.PartitionOf(group, t.Partitions), nil
 }
 
-// memberShard is shardOf for requests that only members send, for which a group without a name is not one.
-func (s *Service) memberShard(group, member, instance string) (*shard, error) {
-	if group == "" || len(member) > s.limits.MaxGroupIDBytes || len(instance) > s.limits.MaxGroupIDBytes {
-		return nil, broker.ErrInvalidGroupID
+// do gives an event to a group and waits for the answer.
+func (s *Service) do(ctx context.Context, group string, event func(CallID) Event) (Effect, error) {
+	p, err := s.place(group)
+	if err != nil {
+		return nil, err
 	}
-	return s.shardOf(group)
+	return s.runtime.Do(ctx, p, group, event)
+}
+
+// view lets fn look at a group; m is nil if there is none.
+func (s *Service) view(group string, fn func(m *Machine)) error {
+	p, err := s.place(group)
+	if err != nil {
+		return err
+	}
+	return s.runtime.View(p, group, func(m *Machine, _ bool) { fn(m) })
+}
+
+// checkNames is for requests that only members send, for which a group without a name is not one.
+func (s *Service) checkNames(group, member, instance string) error {
+	if group == "" || len(member) > s.limits.MaxGroupIDBytes || len(instance) > s.limits.MaxGroupIDBytes {
+		return broker.ErrInvalidGroupID
+	}
+	return nil
 }
 
 // Join answers a JoinGroup request. It waits until the group's next generation begins.
@@ -162,12 +114,11 @@ func (s *Service) Join(ctx context.Context, r JoinRequest) JoinResponse {
 	if len(r.Protocols) > s.limits.MaxProtocols {
 		return failed(broker.ErrInconsistentGroupProtocol)
 	}
-	sh, err := s.memberShard(r.Group, r.Member, r.Instance)
-	if err != nil {
+	if err := s.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return failed(err)
 	}
 	newMember := newMemberID(r.ClientID, r.Instance)
-	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Join{Call: c, Request: r, NewMember: newMember} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Join{Call: c, Request: r, NewMember: newMember} })
 	if err != nil {
 		return failed(err)
 	}
@@ -176,11 +127,10 @@ func (s *Service) Join(ctx context.Context, r JoinRequest) JoinResponse {
 
 // Sync answers a SyncGroup request. It waits until the leader's assignments are stored.
 func (s *Service) Sync(ctx context.Context, r SyncRequest) SyncResponse {
-	sh, err := s.memberShard(r.Group, r.Member, r.Instance)
-	if err != nil {
+	if err := s.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return SyncResponse{Err: err}
 	}
-	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Sync{Call: c, Request: r} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Sync{Call: c, Request: r} })
 	if err != nil {
 		return SyncResponse{Err: err}
 	}
@@ -189,11 +139,10 @@ func (s *Service) Sync(ctx context.Context, r SyncRequest) SyncResponse {
 
 // Heartbeat answers a Heartbeat request.
 func (s *Service) Heartbeat(ctx context.Context, r HeartbeatRequest) error {
-	sh, err := s.memberShard(r.Group, r.Member, r.Instance)
-	if err != nil {
+	if err := s.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return err
 	}
-	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Heartbeat{Call: c, Request: r} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Heartbeat{Call: c, Request: r} })
 	if err != nil {
 		return err
 	}
@@ -202,11 +151,10 @@ func (s *Service) Heartbeat(ctx context.Context, r HeartbeatRequest) error {
 
 // Leave answers a LeaveGroup request, with an error per member.
 func (s *Service) Leave(ctx context.Context, r LeaveRequest) ([]error, error) {
-	sh, err := s.memberShard(r.Group, "", "")
-	if err != nil {
+	if err := s.checkNames(r.Group, "", ""); err != nil {
 		return nil, err
 	}
-	e, err := sh.do(ctx, r.Group, func(c CallID) Event { return Leave{Call: c, Members: r.Members} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Leave{Call: c, Members: r.Members} })
 	if err != nil {
 		return nil, err
 	}
@@ -214,22 +162,50 @@ func (s *Service) Leave(ctx context.Context, r LeaveRequest) ([]error, error) {
 	return reply.Each, reply.Err
 }
 
+// TxnCommit stores offsets as part of a transaction: they count once a marker commits it (KIP-98, KIP-447). The result is
+// Commit's; a producer that is fenced gets replication.ErrInvalidProducerEpoch.
+func (s *Service) TxnCommit(ctx context.Context, r TxnCommitRequest) [][]error {
+	if r.Group == "" {
+		return failAll(make([][]error, len(r.Topics)), r.Topics, broker.ErrInvalidGroupID)
+	}
+	return s.commitFor(ctx, &r.Producer, r.CommitRequest)
+}
+
+// TxnEnded tells of a marker that was committed to a partition of __consumer_offsets that this node leads. It returns when the
+// offsets that the transaction commits can be seen. After broker.ErrNotCoordinator and broker.ErrCoordinatorLoading nothing is
+// left to be done: whoever coordinates then reads the marker.
+func (s *Service) TxnEnded(ctx context.Context, partition int32, producerID int64, epoch int16, commit bool) error {
+	m := coordinator.Marker{ProducerID: producerID, Epoch: epoch, Commit: commit}
+	return s.runtime.Ended(ctx, partition, m, TxnEnded{Producer: Producer{ID: producerID, Epoch: epoch}, Commit: commit})
+}
+
 // Commit stores offsets. The result has the shape of r.Topics: an error, or nil, per partition.
 func (s *Service) Commit(ctx context.Context, r CommitRequest) [][]error {
+	return s.commitFor(ctx, nil, r)
+}
+
+func (s *Service) commitFor(ctx context.Context, p *Producer, r CommitRequest) [][]error {
 	now := time.Now()
 	results := make([][]error, len(r.Topics))
-	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation}
+	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation, Producer: p}
 	for i := range r.Topics {
 		results[i] = s.checkOffsets(now, &r, &r.Topics[i], &event)
 	}
-	err := s.commit(ctx, r.Group, event)
-	if err == nil {
-		return results
+	if err := s.commit(ctx, r.Group, event); err != nil {
+		return failAll(results, r.Topics, err)
 	}
-	for _, each := range results {
-		for j := range each {
-			if each[j] == nil {
-				each[j] = err
+	return results
+}
+
+// failAll gives an error to all partitions that have none.
+func failAll(results [][]error, topics []CommitTopic, err error) [][]error {
+	for i := range results {
+		if results[i] == nil {
+			results[i] = make([]error, len(topics[i].Partitions))
+		}
+		for j := range results[i] {
+			if results[i][j] == nil {
+				results[i][j] = err
 			}
 		}
 	}
@@ -237,11 +213,7 @@ func (s *Service) Commit(ctx context.Context, r CommitRequest) [][]error {
 }
 
 func (s *Service) commit(ctx context.Context, group string, event Commit) error {
-	sh, err := s.shardOf(group)
-	if err != nil {
-		return err
-	}
-	e, err := sh.do(ctx, group, func(c CallID) Event {
+	e, err := s.do(ctx, group, func(c CallID) Event {
 		event.Call = c
 		return event
 	})
@@ -276,7 +248,7 @@ func (s *Service) checkOffsets(now time.Time, r *CommitRequest, t *CommitTopic, 
 }
 
 // topic finds a topic by its name or else by its id.
-func (s *Service) topic(name string, id replication.TopicID) (Topic, bool) {
+func (s *Service) topic(name string, id replication.TopicID) (coordinator.Topic, bool) {
 	if name != "" {
 		return s.cluster.Topic(name)
 	}

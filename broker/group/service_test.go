@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 
@@ -158,7 +159,7 @@ func TestLostLeadershipEndsWhatWaits(t *testing.T) {
 			committed <- firstError(n.Commit(context.Background(), commitOf("g", member, generation, "t", 5)))
 		}()
 		synctest.Wait()
-		p := PartitionOf("g", fakePartitions)
+		p := coordinator.PartitionOf("g", fakePartitions)
 		n.LeaderChanged(p, 2, false)
 		wantErr(t, "join", <-joined, broker.ErrNotCoordinator)
 		wantErr(t, "commit", <-committed, broker.ErrNotCoordinator)
@@ -214,7 +215,7 @@ func TestLoadingWaitsForWhatIsUnderWay(t *testing.T) {
 		wantErr(t, "commit", firstError(n.Commit(t.Context(), commitOf("g", "", NoGeneration, "t", 5))), nil)
 		n.Close()
 
-		log := logs.logs[PartitionOf("g", fakePartitions)]
+		log := logs.logs[coordinator.PartitionOf("g", fakePartitions)]
 		log.held = 1 // the last entry is not known to be committed yet
 		again := newNode(t, logs, DefaultLimits())
 		wantErr(t, "fetch", again.Fetch(FetchRequest{Group: "g", All: true}).Err, broker.ErrCoordinatorLoading)
@@ -233,7 +234,7 @@ func TestLoadingWaitsForWhatIsUnderWay(t *testing.T) {
 func TestLoadingIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		logs := newFakeLogs()
-		log := logs.logs[PartitionOf("g", fakePartitions)]
+		log := logs.logs[coordinator.PartitionOf("g", fakePartitions)]
 		log.readErr = replication.ErrOffsetNotAvailable
 		n := newNode(t, logs, DefaultLimits())
 		wantErr(t, "heartbeat", n.Heartbeat(t.Context(), HeartbeatRequest{Group: "g", Member: "m"}), broker.ErrCoordinatorLoading)
@@ -250,7 +251,7 @@ func TestBadRecordsAreSkipped(t *testing.T) {
 		logs := newFakeLogs()
 		good := Record{Group: "g", Key: &OffsetKey{Topic: "t", Partition: 1}, Offset: &Committed{Offset: 3, At: time.UnixMilli(1)}}
 		key, value := encodeRecord(&good)
-		logs.logs[PartitionOf("g", fakePartitions)].appendRecords(t,
+		logs.logs[coordinator.PartitionOf("g", fakePartitions)].appendRecords(t,
 			batch.Record{Key: []byte("hello"), Value: []byte("world")},
 			batch.Record{Key: nil, Value: nil},
 			batch.Record{Key: key[:len(key)-1], Value: value},
@@ -292,7 +293,7 @@ func TestCommitChecks(t *testing.T) {
 			t.Fatalf("got %+v", got)
 		}
 		n.cluster.mu.Lock()
-		n.cluster.topics["u"] = Topic{Name: "u", ID: replication.TopicID{5}, Partitions: 1}
+		n.cluster.topics["u"] = coordinator.Topic{Name: "u", ID: replication.TopicID{5}, Partitions: 1}
 		n.cluster.mu.Unlock()
 		if got := fetch(); got.Topics[0].Partitions[0].Offset != NoOffset || !errors.Is(got.Topics[1].Partitions[0].Err, replication.ErrUnknownTopicID) {
 			t.Fatalf("got %+v", got)
@@ -406,20 +407,6 @@ func TestBoundsOfTheService(t *testing.T) {
 		cancel()
 		wantErr(t, "join", <-waiting, context.Canceled)
 	})
-}
-
-func TestPartitionOf(t *testing.T) {
-	// Java hashes UTF-16: the clef is a pair. The last name is known for hashing to Integer.MIN_VALUE.
-	for group, hash := range map[string]int32{
-		"": 0, "a": 97, "group": 98629247, "Grüße": 69215351, "𝄞": 0xd834*31 + 0xdd1e, "polygenelubricants": -2147483648,
-	} {
-		if got := javaHash(group); got != hash {
-			t.Errorf("javaHash(%q) = %d, want %d", group, got, hash)
-		}
-	}
-	if p := PartitionOf("polygenelubricants", 50); p != 0 {
-		t.Errorf("the partition of the least hash is %d", p)
-	}
 }
 
 func TestLeaving(t *testing.T) {

@@ -114,6 +114,12 @@ type CommitRequest struct {
 	Topics     []CommitTopic
 }
 
+// TxnCommitRequest stores offsets as part of a producer's transaction.
+type TxnCommitRequest struct {
+	CommitRequest
+	Producer Producer
+}
+
 // CommitTopic is a topic by name, or, if Name is empty, by id.
 type CommitTopic struct {
 	Name       string
@@ -134,7 +140,7 @@ type FetchRequest struct {
 	Group         string
 	All           bool
 	Topics        []FetchTopic
-	RequireStable bool // accepted; there are no pending transactional offsets to wait for
+	RequireStable bool // broker.ErrUnstableOffsetCommit for a partition that an open transaction would change (KIP-447)
 }
 
 // FetchTopic is a topic by name, or, if Name is empty, by id.

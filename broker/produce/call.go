@@ -18,6 +18,8 @@ type Call struct {
 	refused  error // why no batch of the request is accepted; nil if batches are looked at one by one
 	slots    []slot
 	few      [1]slot // the slots of a request to one partition, as most are
+	// verified are the results of Verify, for the batches in their order; nil unless the request is transactional.
+	verified []verified
 }
 
 // slot is one batch of a call: either refused already (err) or enqueued (pending).
@@ -37,11 +39,8 @@ func (s *Service) Begin(c *Call, r Request) {
 	if c.slots = c.few[:0]; r.Batches > len(c.few) {
 		c.slots = make([]slot, 0, r.Batches)
 	}
-	switch {
-	case r.Acks != AcksAll && r.Acks != AcksNone && r.Acks != AcksLeader:
+	if r.Acks != AcksAll && r.Acks != AcksNone && r.Acks != AcksLeader {
 		c.refused = broker.ErrInvalidRequiredAcks
-	case r.Transactional:
-		c.refused = broker.ErrTransactionsUnsupported
 	}
 }
 
@@ -54,7 +53,12 @@ func clampWait(d time.Duration) time.Duration {
 
 // Add validates a batch and enqueues it. What is wrong with it is told by its Outcome.
 func (c *Call) Add(b Batch) {
-	s := c.enqueue(b)
+	var v verified
+	if n := len(c.slots); n < len(c.verified) {
+		v = c.verified[n]
+		defer v.token.End()
+	}
+	s := c.enqueue(b, v)
 	s.topic, s.index = b.Topic, b.Partition
 	if b.ByID {
 		s.id = b.TopicID
@@ -62,7 +66,7 @@ func (c *Call) Add(b Batch) {
 	c.slots = append(c.slots, s)
 }
 
-func (c *Call) enqueue(b Batch) slot {
+func (c *Call) enqueue(b Batch, v verified) slot {
 	if c.refused != nil {
 		return slot{err: c.refused}
 	}
@@ -71,9 +75,13 @@ func (c *Call) enqueue(b Batch) slot {
 		return slot{part: p, err: err}
 	}
 	validated, err := c.service.prepare(&c.request, p.Config(), b.Records)
+	if err == nil {
+		err = v.err
+	}
 	if err != nil {
 		return slot{part: p, err: err}
 	}
+	validated.Client, validated.Verified = true, v.token
 	return slot{part: p, pending: p.Append(validated)}
 }
 

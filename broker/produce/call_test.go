@@ -32,7 +32,6 @@ func TestRefusedRequests(t *testing.T) {
 	}{
 		"acks 2":           {Request{Acks: 2}, Batch{Topic: "t"}, broker.ErrInvalidRequiredAcks},
 		"acks -2":          {Request{Acks: -2}, Batch{Topic: "t"}, broker.ErrInvalidRequiredAcks},
-		"transactional id": {Request{Acks: AcksAll, Transactional: true}, Batch{Topic: "t"}, broker.ErrTransactionsUnsupported},
 		"unknown topic":    {Request{Acks: AcksLeader}, Batch{Topic: "t"}, replication.ErrUnknownPartition},
 		"hosted elsewhere": {Request{Acks: AcksNone}, Batch{Topic: "elsewhere"}, replication.ErrNotLeader},
 		"unknown id":       {Request{Acks: AcksAll}, Batch{ByID: true, Topic: "t"}, replication.ErrUnknownTopicID},

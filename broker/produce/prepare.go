@@ -93,8 +93,10 @@ func checkHeader(r *Request, cfg *replication.TopicConfig, h batch.Header, size 
 		return fmt.Errorf("%w: zstd needs Produce version 7", broker.ErrUnsupportedCompression)
 	case !h.Codec().Valid():
 		return fmt.Errorf("%w: %v", broker.ErrUnsupportedCompression, h.Codec())
-	case h.IsTransactional():
-		return broker.ErrTransactionsUnsupported
+	case h.IsTransactional() && r.TransactionalID == nil:
+		return broker.ErrNoTransactionalID
+	case h.IsTransactional() && !h.HasProducer():
+		return invalid("a transactional batch has no producer id")
 	case h.BaseOffset != 0:
 		return invalid("the base offset is %d, not 0", h.BaseOffset)
 	case cfg.MaxMessageBytes > 0 && size > cfg.MaxMessageBytes:

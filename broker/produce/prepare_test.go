@@ -105,7 +105,7 @@ func TestRefusals(t *testing.T) {
 		"control bit":             {frame: edit(plain(t), func(f []byte) { put16(f, posAttributes, 1<<5) }), want: broker.ErrInvalidRecord},
 		"internal bit":            {frame: edit(plain(t), func(f []byte) { put16(f, posAttributes, 1<<15) }), want: broker.ErrInvalidRecord},
 		"delete horizon bit":      {frame: edit(plain(t), func(f []byte) { put16(f, posAttributes, 1<<6) }), want: broker.ErrInvalidRecord},
-		"transactional":           {frame: edit(plain(t), func(f []byte) { put16(f, posAttributes, 1<<4) }), want: broker.ErrTransactionsUnsupported},
+		"transactional":           {frame: edit(plain(t), func(f []byte) { put16(f, posAttributes, 1<<4) }), want: broker.ErrNoTransactionalID},
 		"unknown codec":           {frame: edit(plain(t), func(f []byte) { put16(f, posAttributes, 5) }), want: broker.ErrUnsupportedCompression},
 		"not gzip":                {frame: edit(plain(t), func(f []byte) { put16(f, posAttributes, 1) }), want: broker.ErrInvalidRecord},
 		"producer without sequence": {frame: edit(plain(t), func(f []byte) {

@@ -34,6 +34,8 @@ type Options struct {
 	Partitions Partitions
 	// Leaders tells whom to send a client to that asked the wrong node; nil: only what the replica here knows.
 	Leaders Leaders
+	// Transactions is the coordinators of transactional ids; nil: transactional batches are refused.
+	Transactions Transactions
 	// Now is the clock of LogAppendTime and of the timestamp bounds; nil means time.Now.
 	Now func() time.Time
 	// MaxDecompressed bounds what the records of one batch may decompress to; 0 means DefaultMaxDecompressed.
@@ -57,6 +59,7 @@ const (
 type Service struct {
 	partitions      Partitions
 	leaders         Leaders
+	transactions    Transactions
 	now             func() time.Time
 	maxDecompressed int64
 	timers          sync.Pool // kept because each request needs one and hardly any ever fires
@@ -64,7 +67,7 @@ type Service struct {
 
 // New returns a Service.
 func New(o Options) *Service {
-	s := &Service{partitions: o.Partitions, leaders: o.Leaders, now: o.Now, maxDecompressed: o.MaxDecompressed}
+	s := &Service{partitions: o.Partitions, leaders: o.Leaders, transactions: o.Transactions, now: o.Now, maxDecompressed: o.MaxDecompressed}
 	s.timers.New = func() any { return time.NewTimer(time.Hour) }
 	if s.now == nil {
 		s.now = time.Now
@@ -92,8 +95,10 @@ type Request struct {
 	Timeout time.Duration
 	// ZstdAllowed is false for requests of a version whose clients can't know of zstd (KIP-110).
 	ZstdAllowed bool
-	// Transactional tells that the request names a transactional id.
-	Transactional bool
+	// TransactionalID is the transactional id that the request names; nil for none.
+	TransactionalID *string
+	// Protocol is how its transactional batches are made part of their transaction (KIP-890).
+	Protocol Protocol
 	// FrameSize is the size of the buffer that all Records alias; see ownFrame.
 	FrameSize int
 	// Batches is how many batches will be added; a hint.

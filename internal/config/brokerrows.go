@@ -94,7 +94,11 @@ func coordinatorRows() []Setting {
 		brokerRow("group.max.session.timeout.ms", Int, "1800000", "1 or more", "The longest session time-out that a member may ask for.", integer(1, maxInt), false),
 		brokerRow("group.max.size", Int, "10000", "1 or more", "Members of one group. More than 10000 counts as 10000, so that what a group costs is bounded; Kafka has no bound.", integer(1, maxInt), false),
 		brokerRow("transaction.max.timeout.ms", Int, "900000", "1 or more", "The longest time-out of a transaction.", integer(1, maxInt), false),
-		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state. Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("transactional.id.expiration.ms", Int, "604800000", "1 or more", "How long a transactional id is kept after its last use.", integer(1, maxInt), false),
+		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("transaction.state.log.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __transaction_state; -1 as default.replication.factor.", integer(-1, 32767), false),
+		brokerRow("transaction.state.log.min.isr", Int, "1", "1 or more", "min.insync.replicas of __transaction_state. A record is committed by a majority in any case.", integer(1, maxInt), false),
+		brokerRow("transaction.state.log.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __transaction_state.", integer(1<<20, maxInt), false),
 	}
 }
 

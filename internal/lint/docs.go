@@ -104,7 +104,7 @@ func isIdent(e ast.Expr, name string) bool {
 
 // purePatterns name the files whose code must be a function of its arguments: coordinators and the controller's image.
 var purePatterns = []string{
-	"broker/group/machine", "broker/txn/machine",
+	"broker/group/machine", "broker/txn/machine", "broker/share/machine",
 	"replication/controller/image", "replication/controller/place", "replication/controller/rules", "replication/controller/step",
 }
 

@@ -20,6 +20,9 @@ type Pending struct {
 	// Until done is closed, these belong to the partition's completion.
 	proposal raftgroup.Proposal
 	header   batch.Header
+	marker   *Marker       // set for a marker
+	verified *Verification // of a batch of a client's transaction; nil if it was not needed
+	client   bool          // the batch must be verified or continue an open transaction
 	weight   int64
 	same     []*Pending // duplicates that arrived meanwhile; guarded by flights.mu
 
@@ -60,6 +63,7 @@ func (pd *Pending) finish(a Appended, err error) {
 // comes through the Pending.
 func (p *Partition) Append(b Batch) *Pending {
 	pd := newPending(b.Frame)
+	pd.verified, pd.client, pd.marker = b.Verified, b.Client, b.marker
 	if err := p.enqueue(pd, &b); err != nil {
 		pd.finish(Appended{}, err)
 	}
@@ -240,6 +244,10 @@ func refusalError(r log.Reason) error {
 		return replication.ErrUnknownProducer
 	case log.RefusedForgotten:
 		return replication.ErrDuplicateSequence
+	case log.RefusedInTransaction:
+		return replication.ErrInvalidTxnState
+	case log.RefusedCoordinator:
+		return replication.ErrCoordinatorFenced
 	}
 	return fmt.Errorf("%w: %w: %v", replication.ErrNotLeader, errRefused, r)
 }

@@ -18,14 +18,17 @@ type flights struct {
 	head      int
 	running   bool
 	producers map[int64]*flight
+	verifying map[int64]*Verification
 }
 
 // flight is a producer's batches under way. Invariant: they continue what the log has of the producer, without a gap, unless
 // one of them fails; then the flight is forgotten.
 type flight struct {
-	epoch   int16
-	last    int32 // sequence of the last record
-	batches []*Pending
+	epoch       int16
+	last        int32 // sequence of the last record
+	open        bool  // the producer's transaction is, behind the batches
+	coordinator int32 // epoch of the last marker's coordinator
+	batches     []*Pending
 }
 
 // admit decides whether a batch may go to Raft: nil, false. If its answer is known, or will be that of a batch under way, it
@@ -38,12 +41,23 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 	f := &p.flights
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if fl := f.producers[h.ProducerID]; fl != nil {
+	state, known := p.log.LastProducer(h.ProducerID)
+	fl := f.producers[h.ProducerID]
+	if pd.marker != nil {
+		return false, f.admitMarkerLocked(pd, fl, state, known)
+	}
+	open := known && state.CurrentTxnStart >= 0 && state.Epoch == h.ProducerEpoch
+	if fl != nil {
+		open = fl.open && fl.epoch == h.ProducerEpoch
+	}
+	if pd.client && h.IsTransactional() && !open && !f.isVerifiedLocked(pd) && !isStored(state, known, h) {
+		return false, replication.ErrInvalidTxnState
+	}
+	if fl != nil {
 		if settled, answered, err := fl.admit(pd); settled {
 			return answered, err
 		}
 	}
-	state, known := p.log.LastProducer(h.ProducerID)
 	v := log.CheckSequence(state, known, *h)
 	switch v.Verdict {
 	case log.SequenceOK:
@@ -58,7 +72,7 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 		// the batch's place among the entries: its refusal is answered once it is committed.
 		return false, nil
 	}
-	f.addLocked(pd)
+	f.addLocked(pd, &state)
 	return false, nil
 }
 
@@ -68,14 +82,21 @@ func (fl *flight) admit(pd *Pending) (settled, answered bool, err error) {
 	if h.ProducerEpoch < fl.epoch {
 		return true, false, replication.ErrInvalidProducerEpoch
 	}
-	if h.IsControl() {
+	switch {
+	case fl.open && !h.IsTransactional():
+		return true, false, replication.ErrInvalidTxnState
+	case h.BaseSequence == batch.NoSequence: // a coordinator's
+		if h.ProducerEpoch > fl.epoch {
+			fl.epoch, fl.last = h.ProducerEpoch, -1
+		}
+		fl.open = h.IsTransactional()
+		fl.batches = append(fl.batches, pd)
 		return true, false, nil
-	}
-	if h.ProducerEpoch > fl.epoch {
+	case h.ProducerEpoch > fl.epoch:
 		if h.BaseSequence != 0 {
 			return false, false, nil // a gap, unless the log knows the epoch
 		}
-	} else {
+	default:
 		for _, b := range fl.batches {
 			if b.header.ProducerEpoch == h.ProducerEpoch && b.header.BaseSequence == h.BaseSequence && b.header.LastSequence() == h.LastSequence() {
 				b.same = append(b.same, pd)
@@ -87,21 +108,31 @@ func (fl *flight) admit(pd *Pending) (settled, answered bool, err error) {
 			return false, false, nil
 		}
 	}
-	fl.epoch, fl.last = h.ProducerEpoch, h.LastSequence()
+	fl.epoch, fl.last, fl.open = h.ProducerEpoch, h.LastSequence(), h.IsTransactional()
 	fl.batches = append(fl.batches, pd)
 	return true, false, nil
 }
 
 // addLocked begins a producer's flight. A batch that the log would take, of a producer with a flight, does not continue it.
-func (f *flights) addLocked(pd *Pending) {
+func (f *flights) addLocked(pd *Pending, known *log.ProducerState) {
 	h := &pd.header
-	if h.IsControl() || f.producers[h.ProducerID] != nil {
+	if f.producers[h.ProducerID] != nil {
 		return
 	}
 	if f.producers == nil {
 		f.producers = make(map[int64]*flight)
 	}
-	f.producers[h.ProducerID] = &flight{epoch: h.ProducerEpoch, last: h.LastSequence(), batches: []*Pending{pd}}
+	fl := &flight{
+		epoch: h.ProducerEpoch, last: h.LastSequence(), open: h.IsTransactional() && !h.IsControl(),
+		coordinator: known.CoordinatorEpoch, batches: []*Pending{pd},
+	}
+	if h.BaseSequence == batch.NoSequence {
+		fl.last = -1
+		if known.Epoch == h.ProducerEpoch {
+			fl.last = known.LastSequence
+		}
+	}
+	f.producers[h.ProducerID] = fl
 }
 
 // duplicate is the answer to a batch that was stored before.
@@ -143,7 +174,8 @@ func (f *flights) pop() *Pending {
 }
 
 // land takes an answered batch out of its producer's flight and returns its duplicates. If it was not stored, the producer's
-// flight is forgotten: what follows in it has a gap in front, and from now on the log tells what comes next.
+// flight is forgotten: what follows in it has a gap in front, and from now on the log tells what comes next. But not while a
+// marker is in it: the log would still take the transaction for open.
 func (f *flights) land(pd *Pending, stored bool) (same []*Pending) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -158,7 +190,7 @@ func (f *flights) land(pd *Pending, stored bool) (same []*Pending) {
 		return same
 	}
 	fl.batches = slices.Delete(fl.batches, i, i+1)
-	if !stored || len(fl.batches) == 0 {
+	if len(fl.batches) == 0 || !stored && !slices.ContainsFunc(fl.batches, (*Pending).isMarker) {
 		delete(f.producers, id)
 	}
 	return same

@@ -36,7 +36,25 @@ async function consume(count, groupId) {
   await consumer.disconnect()
 }
 
+// member prints and commits for ever.
+async function member(groupId) {
+  const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000 })
+  await consumer.connect()
+  await consumer.subscribe({ topics: [topic], fromBeginning: true })
+  consumer.on(consumer.events.GROUP_JOIN, (e) => {
+    console.log(`assigned -1 ${(e.payload.memberAssignment[topic] || []).join(',')}`)
+  })
+  await new Promise((resolve, reject) => {
+    consumer.on(consumer.events.CRASH, (e) => { if (!e.payload.restart) reject(e.payload.error) })
+    consumer.run({
+      autoCommitInterval: 500,
+      eachMessage: async ({ partition, message }) => console.log(`record ${partition} ${message.offset} ${message.value}`),
+    }).catch(reject)
+  })
+}
+
 async function main() {
+  if (verb === 'member') return member(arg)
   if (verb === 'produce') return produce(arg)
   // kafkajs has no consumer without a group: `consume` joins one of its own.
   return consume(Number(arg), verb === 'group' ? group : `consume-${process.pid}-${Date.now()}`)

@@ -3,7 +3,8 @@ import asyncio
 import sys
 import uuid
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
 
 
 async def produce(brokers, topic, path):
@@ -35,9 +36,46 @@ async def consume(brokers, topic, count, group):
         await consumer.stop()
 
 
+class Teller(ConsumerRebalanceListener):
+    """Prints what a rebalance gives to the member."""
+
+    def __init__(self, consumer):
+        self.consumer = consumer
+
+    async def on_partitions_revoked(self, revoked):
+        pass
+
+    async def on_partitions_assigned(self, assigned):
+        # The client has no public way to learn the generation.
+        generation = self.consumer._coordinator.generation
+        print("assigned", generation, ",".join(str(p.partition) for p in assigned), flush=True)
+
+
+async def member(brokers, topic, group):
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=brokers, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
+        session_timeout_ms=6000, heartbeat_interval_ms=500, request_timeout_ms=5000,
+    )
+    await consumer.start()
+    consumer.subscribe([topic], listener=Teller(consumer))
+    while True:
+        batches = await consumer.getmany(timeout_ms=200, max_records=100)
+        for partition, messages in batches.items():
+            for m in messages:
+                print("record", m.partition, m.offset, m.value.decode())
+        sys.stdout.flush()
+        if batches:
+            try:
+                await consumer.commit({p: messages[-1].offset + 1 for p, messages in batches.items()})
+            except KafkaError as e:  # the partition's next owner repeats what was not committed
+                print(e, file=sys.stderr)
+
+
 def main():
     verb, brokers, topic, arg = sys.argv[1:5]
-    if verb == "produce":
+    if verb == "member":
+        asyncio.run(member(brokers, topic, arg))
+    elif verb == "produce":
         asyncio.run(produce(brokers, topic, arg))
     else:
         asyncio.run(consume(brokers, topic, int(arg), sys.argv[5] if verb == "group" else f"consume-{uuid.uuid4()}"))

@@ -2,7 +2,7 @@
 import sys
 import uuid
 
-from confluent_kafka import Consumer, KafkaError, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 
 def produce(brokers, topic, path):
@@ -50,9 +50,35 @@ def consume(brokers, topic, count, group):
     consumer.close()
 
 
+def member(brokers, topic, group, protocol):
+    settings = {"bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    if protocol == "consumer":
+        settings["group.protocol"] = "consumer"
+    else:
+        settings |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
+    consumer = Consumer(settings)
+
+    def assigned(_consumer, partitions):
+        print("assigned -1", ",".join(str(p.partition) for p in partitions), flush=True)
+
+    consumer.subscribe([topic], on_assign=assigned)
+    while True:
+        messages = [m for m in consumer.consume(100, 0.2) if not m.error()]  # errors are told again or pass
+        for m in messages:
+            print("record", m.partition(), m.offset(), m.value().decode())
+        sys.stdout.flush()
+        if messages:
+            try:
+                consumer.commit(asynchronous=False)
+            except KafkaException as e:  # the partition's next owner repeats what was not committed
+                print(e, file=sys.stderr)
+
+
 def main():
     verb, brokers, topic, arg = sys.argv[1:5]
-    if verb == "produce":
+    if verb == "member":
+        member(brokers, topic, arg, sys.argv[5])
+    elif verb == "produce":
         produce(brokers, topic, arg)
     else:
         consume(brokers, topic, int(arg), sys.argv[5] if verb == "group" else f"consume-{uuid.uuid4()}")

@@ -7,6 +7,7 @@ import (
 	"log"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/confluentinc/confluent-kafka-go/v2/kafka"
@@ -25,6 +26,8 @@ func main() {
 		err = consume(brokers, topic, number(arg), fmt.Sprintf("consume-%d-%d", os.Getpid(), time.Now().UnixNano()))
 	case "group":
 		err = consume(brokers, topic, number(arg), os.Args[5])
+	case "member":
+		err = member(brokers, topic, arg, os.Args[5])
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -102,4 +105,44 @@ func consume(brokers, topic string, count int, group string) error {
 		}
 	}
 	return nil
+}
+
+// member prints and commits for ever.
+func member(brokers, topic, group, protocol string) error {
+	settings := kafka.ConfigMap{"bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": false}
+	if protocol == "consumer" {
+		settings["group.protocol"] = "consumer"
+	} else {
+		settings["session.timeout.ms"], settings["heartbeat.interval.ms"] = 6000, 500
+	}
+	c, err := kafka.NewConsumer(&settings)
+	if err != nil {
+		return err
+	}
+	err = c.Subscribe(topic, func(_ *kafka.Consumer, e kafka.Event) error {
+		if given, ok := e.(kafka.AssignedPartitions); ok {
+			var ids []string
+			for _, p := range given.Partitions {
+				ids = append(ids, strconv.Itoa(int(p.Partition)))
+			}
+			fmt.Println("assigned -1", strings.Join(ids, ","))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for uncommitted := 0; ; {
+		m, err := c.ReadMessage(100 * time.Millisecond)
+		if err == nil {
+			fmt.Println("record", m.TopicPartition.Partition, int64(m.TopicPartition.Offset), string(m.Value))
+			uncommitted++
+		}
+		if uncommitted == 100 || uncommitted > 0 && err != nil {
+			if _, err := c.Commit(); err != nil { // the partition's next owner repeats what was not committed
+				log.Println(err)
+			}
+			uncommitted = 0
+		}
+	}
 }

@@ -25,6 +25,8 @@ func main() {
 		err = consume(ctx, brokers, topic, number(arg), fmt.Sprintf("consume-%d-%d", os.Getpid(), time.Now().UnixNano()))
 	case "group":
 		err = consume(ctx, brokers, topic, number(arg), os.Args[5])
+	case "member":
+		err = member(ctx, brokers, topic, arg)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -85,4 +87,23 @@ func consume(ctx context.Context, brokers []string, topic string, count int, gro
 		}
 	}
 	return r.Close()
+}
+
+// member prints and commits for ever. This client tells nobody which partitions it was given.
+func member(ctx context.Context, brokers []string, topic, group string) error {
+	r := kafka.NewReader(kafka.ReaderConfig{
+		Brokers: brokers, GroupID: group, Topic: topic, StartOffset: kafka.FirstOffset, MaxWait: 200 * time.Millisecond,
+		SessionTimeout: 6 * time.Second, HeartbeatInterval: 500 * time.Millisecond, RebalanceTimeout: 10 * time.Second,
+		CommitInterval: 300 * time.Millisecond,
+	})
+	for {
+		m, err := r.FetchMessage(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Println("record", m.Partition, m.Offset, string(m.Value))
+		if err := r.CommitMessages(ctx, m); err != nil {
+			return err
+		}
+	}
 }

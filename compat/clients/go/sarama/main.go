@@ -10,6 +10,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/IBM/sarama"
 )
@@ -34,6 +35,8 @@ func main() {
 		err = consume(cfg, brokers, topic, number(arg))
 	case "group":
 		err = group(cfg, brokers, topic, number(arg), os.Args[5])
+	case "member":
+		err = member(cfg, brokers, topic, arg)
 	}
 	if err != nil {
 		log.Fatal(err)
@@ -172,4 +175,55 @@ func group(cfg *sarama.Config, brokers []string, topic string, count int, name s
 		}
 	}
 	return member.Close()
+}
+
+// teller is a group handler that prints for ever.
+type teller struct{ topic string }
+
+func (t teller) Setup(session sarama.ConsumerGroupSession) error {
+	var ids []string
+	for _, p := range session.Claims()[t.topic] {
+		ids = append(ids, strconv.Itoa(int(p)))
+	}
+	fmt.Println("assigned", session.GenerationID(), strings.Join(ids, ","))
+	return nil
+}
+
+func (teller) Cleanup(sarama.ConsumerGroupSession) error { return nil }
+
+func (teller) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	for {
+		select {
+		case m, ok := <-claim.Messages():
+			if !ok {
+				return nil
+			}
+			fmt.Println("record", m.Partition, m.Offset, string(m.Value))
+			session.MarkMessage(m, "")
+		case <-session.Context().Done():
+			return nil
+		}
+	}
+}
+
+func member(cfg *sarama.Config, brokers []string, topic, name string) error {
+	cfg.Consumer.Group.Session.Timeout, cfg.Consumer.Group.Heartbeat.Interval = 6*time.Second, 500*time.Millisecond
+	cfg.Consumer.Group.Rebalance.Timeout = 10 * time.Second
+	cfg.Consumer.Offsets.AutoCommit.Interval = 300 * time.Millisecond
+	cfg.Net.ReadTimeout = 15 * time.Second // longer than a rebalance may take
+	member, err := sarama.NewConsumerGroup(brokers, name, cfg)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for err := range member.Errors() {
+			log.Println(err)
+		}
+	}()
+	for {
+		if err := member.Consume(context.Background(), []string{topic}, teller{topic}); err != nil {
+			log.Println(err) // while a node is down; the next round finds another
+			time.Sleep(200 * time.Millisecond)
+		}
+	}
 }

@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// readCommitted reads a topic from its beginning until n records came, or the patience ends.
+func readCommitted(t *testing.T, c *Cluster, topic string, n int) []string {
+	t.Helper()
+	cl := newClient(t, seeds(c), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
+		kgo.FetchIsolationLevel(kgo.ReadCommitted()))
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var got []string
+	for len(got) < n && ctx.Err() == nil {
+		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { got = append(got, string(r.Value)) })
+	}
+	return got
+}
+
+// TestTransactions: committed transactions are read, aborted ones are not, over several partitions on three nodes; the second
+// producer under an id fences the first.
+func TestTransactions(t *testing.T) {
+	c := startCluster(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	adm := kadm.NewClient(newClient(t, seeds(c)))
+	if created, err := adm.CreateTopic(ctx, 3, 3, nil, "txn"); err != nil {
+		t.Fatal(err, created.Err)
+	}
+	producer := newClient(t, seeds(c), kgo.TransactionalID("id"), kgo.DefaultProduceTopic("txn"), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()))
+	const transactions, records = 20, 6
+	for i := range transactions {
+		if err := producer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for k := range records {
+			r := kgo.StringRecord(fmt.Sprintf("%d/%d", i, k))
+			producer.Produce(ctx, r, func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Errorf("transaction %d: %v", i, err)
+				}
+			})
+		}
+		if err := producer.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := producer.EndTransaction(ctx, kgo.TransactionEndTry(i%3 != 2)); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	want := 0
+	for i := range transactions {
+		if i%3 != 2 {
+			want += records
+		}
+	}
+	got := readCommitted(t, c, "txn", want)
+	seen := map[string]bool{}
+	for _, v := range got {
+		var i, k int
+		if _, err := fmt.Sscanf(v, "%d/%d", &i, &k); err != nil || i%3 == 2 || seen[v] {
+			t.Errorf("read %q", v)
+		}
+		seen[v] = true
+	}
+	if len(seen) != want {
+		t.Errorf("read %d records, want %d", len(seen), want)
+	}
+	second := newClient(t, seeds(c), kgo.TransactionalID("id"), kgo.DefaultProduceTopic("txn"))
+	if err := second.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.ProduceSync(ctx, kgo.StringRecord("second")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if err := producer.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := producer.ProduceSync(ctx, kgo.StringRecord("fenced")).FirstErr(); err == nil {
+		t.Error("the first producer goes on")
+	}
+	if err := second.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		t.Error(err)
+	}
+	listed, err := adm.ListTransactions(ctx, nil, nil)
+	if err != nil || len(listed) != 1 || listed["id"].ProducerID < 0 {
+		t.Errorf("listed: %+v, %v", listed, err)
+	}
+	described, err := adm.DescribeTransactions(ctx, "id", "nobody")
+	if err != nil || described["id"].Err != nil || described["nobody"].Err == nil {
+		t.Errorf("described: %+v, %v", described, err)
+	}
+}

@@ -1,0 +1,291 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/partition"
+)
+
+// Fetch answers a ShareFetch: it applies the acknowledgements, acquires what is available, and waits for something to acquire
+// as long as the client wants. The acknowledgements are durable when it returns. An error means that ctx has ended.
+func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, error) {
+	out := &FetchResponse{Lock: s.o.Settings(r.Group).LockDuration}
+	if out.Err = checkFetch(r); out.Err != nil {
+		return out, nil
+	}
+	v, err := s.begin(ctx, &r.Member, r.Partitions, r.Forgotten, true)
+	if err != nil {
+		out.Err = err
+		return out, ctx.Err()
+	}
+	f := &fetching{service: s, request: r, settings: s.o.Settings(r.Group), at: map[TopicPartition]int{}}
+	acks := s.acknowledge(ctx, &r.Member, r.Partitions)
+	if v.ended {
+		s.release(ctx, r.Group, r.ID, v.partitions)
+	} else if !r.Renew {
+		err = f.poll(ctx, v.partitions)
+	}
+	for _, a := range acks {
+		f.result(a.TopicPartition).AckErr = a.wait(ctx)
+	}
+	for _, tp := range v.fresh {
+		f.result(tp)
+	}
+	out.Results = f.results
+	return out, errors.Join(err, ctx.Err())
+}
+
+func checkFetch(r *FetchRequest) error {
+	for i := range r.Partitions {
+		acks := r.Partitions[i].Acks
+		if len(acks) > 0 && r.Epoch == NewSession || len(acks) == 0 && r.Renew {
+			return replication.ErrInvalidRequest // nothing can be acquired yet; or a fetch beside a renewal
+		}
+		if err := CheckAcks(acks, r.Renew); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// begin opens the session of a request, and releases what members held whose sessions had to go.
+func (s *Service) begin(ctx context.Context, m *Member, add []Wanted, forget []TopicPartition, fetch bool) (visit, error) {
+	v, err := s.sessions.open(m, add, forget, fetch, s.now())
+	for _, gone := range v.evicted {
+		s.release(ctx, gone.group, gone.id, gone.partitions)
+	}
+	if v.first {
+		s.forget(m.Group)
+	}
+	return v, err
+}
+
+// release gives back what a member holds. It does not wait for that to be durable: it would be given back anyway.
+func (s *Service) release(ctx context.Context, group, id string, partitions []TopicPartition) {
+	for _, tp := range partitions {
+		// An error means that nothing is held here.
+		_, _ = s.use(ctx, Key{group, tp.Topic, tp.Partition}, func(_ *tracked, p *Partition) error {
+			p.ReleaseMember(id)
+			return nil
+		})
+	}
+}
+
+// fetching is one ShareFetch.
+type fetching struct {
+	service  *Service
+	request  *FetchRequest
+	settings GroupSettings
+	results  []FetchResult
+	at       map[TopicPartition]int // index of results
+	records  int
+	bytes    int
+	urgent   bool // there is an error to tell
+}
+
+func (f *fetching) result(tp TopicPartition) *FetchResult {
+	i, ok := f.at[tp]
+	if !ok {
+		i = len(f.results)
+		f.at[tp] = i
+		f.results = append(f.results, FetchResult{TopicPartition: tp, Leader: noLeader})
+	}
+	return &f.results[i]
+}
+
+var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
+
+// poll acquires until there is something to tell. It is the only place where a ShareFetch waits for records.
+func (f *fetching) poll(ctx context.Context, partitions []TopicPartition) error {
+	wake := make(chan struct{}, 1)
+	cancel := func() {}
+	defer func() { cancel() }()
+	expired := time.NewTimer(f.request.MaxWait)
+	defer expired.Stop()
+	locks := time.NewTimer(time.Hour)
+	defer locks.Stop()
+	for {
+		if f.request.MaxWait > 0 {
+			// Before the look, or what happens behind it is missed; each time, because share-partitions are loaded anew.
+			cancel()
+			cancel = f.watch(partitions, wake)
+		}
+		next := time.Hour
+		for _, tp := range partitions {
+			if deadline := f.acquire(ctx, tp); !deadline.IsZero() {
+				next = min(next, max(deadline.Sub(f.service.now()), time.Millisecond))
+			}
+		}
+		if f.records > 0 || f.urgent || f.request.MaxWait <= 0 || len(partitions) == 0 {
+			return ctx.Err()
+		}
+		locks.Reset(next)
+		select {
+		case <-wake:
+		case <-locks.C:
+		case <-expired.C:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// watch wakes the fetch whenever a partition moves or records are released.
+func (f *fetching) watch(partitions []TopicPartition, wake chan<- struct{}) (cancel func()) {
+	var cancels []func()
+	for _, tp := range partitions {
+		if t, err := f.service.find(f.key(tp)); err == nil {
+			cancels = append(cancels, t.log.Watch(wake), t.watch(wake))
+		}
+	}
+	return func() {
+		for _, cancel := range cancels {
+			cancel()
+		}
+	}
+}
+
+func (f *fetching) key(tp TopicPartition) Key { return Key{f.request.Group, tp.Topic, tp.Partition} }
+
+// rereads bounds how often a fetch reads again what another one has acquired in between.
+const rereads = 4
+
+// acquire looks at one partition. It returns when the next lock there ends.
+func (f *fetching) acquire(ctx context.Context, tp TopicPartition) (deadline time.Time) {
+	for range rereads {
+		if f.records >= f.request.MaxRecords || f.bytes >= f.limit() {
+			return time.Time{}
+		}
+		again, deadline, err := f.acquireOnce(ctx, tp)
+		if err != nil {
+			f.fail(tp, err)
+			return time.Time{}
+		}
+		if !again {
+			return deadline
+		}
+	}
+	return f.service.now()
+}
+
+func (f *fetching) limit() int { return min(f.request.MaxBytes, f.service.o.MaxBytes) }
+
+func (f *fetching) fail(tp TopicPartition, err error) {
+	res := f.result(tp)
+	if res.Err = told(err); errors.Is(res.Err, replication.ErrNotLeader) {
+		res.Leader = f.service.o.Logs.LeaderOf(tp)
+	}
+	f.urgent = true
+}
+
+// acquireOnce reads where there is something available, and acquires it. again tells that it read in vain, because somebody
+// else was faster or nothing there is for consumers.
+func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bool, deadline time.Time, err error) {
+	var from batch.Offset
+	var room bool
+	var at *tracked
+	_, err = f.service.use(ctx, f.key(tp), func(t *tracked, p *Partition) error {
+		o, err := t.log.Offsets(t.epoch)
+		if err != nil {
+			return err
+		}
+		p.Configure(f.settings.Settings)
+		p.Trim(o.LogStart)
+		p.Expire(f.service.now())
+		from, room = p.Next()
+		room = room && from < visible(o, f.settings.ReadCommitted)
+		at, deadline = t, p.Deadline()
+		return nil
+	})
+	if err != nil || !room {
+		return false, deadline, err
+	}
+	chunk, err := at.log.Read(from, f.limit()-f.bytes, f.settings.ReadCommitted, at.epoch)
+	if err != nil {
+		return false, deadline, err
+	}
+	offered, err := offer(chunk)
+	if err != nil || len(offered) == 0 {
+		return false, deadline, err
+	}
+	var got []Run
+	_, err = f.service.use(ctx, f.key(tp), func(t *tracked, p *Partition) error {
+		if t == at { // else the partition was loaded anew since: what was read is of no use
+			want := Want{Member: f.request.ID, Records: f.request.MaxRecords - f.records, Exact: f.request.Exact}
+			got = p.Acquire(f.service.now(), from, offered, want)
+		}
+		deadline = p.Deadline()
+		return nil
+	})
+	f.add(tp, chunk, got)
+	return len(got) == 0, deadline, err
+}
+
+// visible is the offset below which a group may read.
+func visible(o partition.Offsets, readCommitted bool) batch.Offset {
+	if readCommitted {
+		return o.LastStable
+	}
+	return o.HighWatermark
+}
+
+// offer lists the batches of a chunk.
+func offer(c Chunk) ([]Offered, error) {
+	var out []Offered
+	err := eachBatch(c.Frames, func(h batch.Header, _ []byte) {
+		o := Offered{First: h.BaseOffset, Last: h.LastOffset(), Skip: h.IsControl()}
+		for _, a := range c.Aborted {
+			o.Skip = o.Skip || h.IsTransactional() && h.ProducerID == a.ProducerID && a.FirstOffset <= o.First && o.Last <= a.LastOffset
+		}
+		out = append(out, o)
+	})
+	return out, err
+}
+
+func eachBatch(frames []byte, fn func(h batch.Header, frame []byte)) error {
+	for len(frames) > 0 {
+		h, err := batch.ParseHeader(frames)
+		if err != nil || h.Size() > len(frames) {
+			return errors.Join(replication.ErrCorrupt, err)
+		}
+		fn(h, frames[:h.Size()])
+		frames = frames[h.Size():]
+	}
+	return nil
+}
+
+// add puts what was acquired into the answer, with the batches that hold it.
+func (f *fetching) add(tp TopicPartition, c Chunk, got []Run) {
+	if len(got) == 0 {
+		return
+	}
+	res := f.result(tp)
+	// The error was looked at before: the frames are whole.
+	_ = eachBatch(c.Frames, func(h batch.Header, frame []byte) {
+		for i := range got {
+			if got[i].First <= h.LastOffset() && h.BaseOffset <= got[i].Last {
+				res.Records = append(res.Records, frame...)
+				f.bytes += len(frame)
+				return
+			}
+		}
+	})
+	for _, r := range got {
+		f.records += int(r.Len())
+		res.Acquired = append(res.Acquired, r.split(f.request.BatchSize)...)
+	}
+}
+
+// split cuts a run into runs of at most so many offsets; 0: no matter.
+func (r Run) split(size int) (out []Run) {
+	for size > 0 && r.Len() > int64(size) {
+		out = append(out, r.slice(r.First, r.First+batch.Offset(size)-1))
+		r.First += batch.Offset(size)
+	}
+	return append(out, r)
+}

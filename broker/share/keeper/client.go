@@ -1,0 +1,138 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
+	"github.com/quorlog/quorlog/broker/share"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// CallName is the name of the call between nodes that asks a keeper.
+const CallName = "share.keep"
+
+// Peers reaches other nodes, and this one. The answer is what Service.Handle of the node has returned.
+type Peers func(ctx context.Context, to replication.NodeID, name string, body []byte) ([]byte, error)
+
+// Client asks the keeper of a key, wherever it is. It is a share.Store.
+type Client struct {
+	Cluster coordinator.Cluster
+	Peers   Peers
+}
+
+// How a client asks again.
+const (
+	firstPause = 10 * time.Millisecond
+	longPause  = 500 * time.Millisecond
+)
+
+// Ask asks the keeper until the answer is known. All requests may be executed twice: a Write is known by its
+// version, and for the others twice is once. The errors are those of the machine and broker.ErrCoordinatorNotAvailable, with the last
+// reason, when ctx ends.
+func (c *Client) Ask(ctx context.Context, q *Request) (*share.Durable, error) {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	last := broker.ErrCoordinatorNotAvailable
+	for wait := firstPause; ; wait = min(2*wait, longPause) {
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", broker.ErrCoordinatorNotAvailable, last)
+		}
+		d, err := c.once(ctx, q)
+		if err == nil || errors.Is(err, share.ErrFencedStateEpoch) || errors.Is(err, replication.ErrFencedLeaderEpoch) ||
+			errors.Is(err, replication.ErrInvalidRequest) {
+			return d, err
+		}
+		last = err
+		pause.Reset(wait)
+	}
+}
+
+func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
+	if err := c.Cluster.EnsureTopic(ctx); err != nil {
+		return nil, err
+	}
+	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
+	if !ok {
+		return nil, broker.ErrCoordinatorNotAvailable
+	}
+	node, ok := c.Cluster.Coordinator(coordinator.PartitionOf(q.Key.String(), t.Partitions), "")
+	if !ok {
+		return nil, broker.ErrCoordinatorNotAvailable
+	}
+	body, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	if body, err = c.Peers(ctx, node.ID, CallName, body); err != nil {
+		return nil, err
+	}
+	return decodeAnswer(body)
+}
+
+// Read tells a new leader the state, and fences those before it.
+func (c *Client) Read(ctx context.Context, k share.Key, leader batch.Epoch) (*share.Durable, error) {
+	return c.Ask(ctx, &Request{Op: Read, Key: k, LeaderEpoch: leader})
+}
+
+// Write replaces the state.
+func (c *Client) Write(ctx context.Context, k share.Key, leader batch.Epoch, d *share.Durable) error {
+	_, err := c.Ask(ctx, &Request{Op: Write, Key: k, LeaderEpoch: leader, State: d})
+	return err
+}
+
+// answer is how the answer to a call travels.
+type answer struct {
+	State *share.Durable `json:",omitempty"`
+	Error string         `json:",omitempty"`
+	Text  string         `json:",omitempty"`
+}
+
+// wireErrors are the errors that keep their kind on the way to another node.
+var wireErrors = map[string]error{
+	"fenced_state_epoch": share.ErrFencedStateEpoch, "fenced_leader_epoch": replication.ErrFencedLeaderEpoch,
+	"invalid": replication.ErrInvalidRequest,
+}
+
+var errKeeper = errors.New("the keeper failed")
+
+// Handle answers the call.
+func (s *Service) Handle(ctx context.Context, body []byte) ([]byte, error) {
+	var q Request
+	if err := json.Unmarshal(body, &q); err != nil {
+		return nil, fmt.Errorf("%w: %w", replication.ErrInvalidRequest, err)
+	}
+	d, err := s.Answer(ctx, &q)
+	a := answer{State: d}
+	if err != nil {
+		a = answer{Error: "other", Text: err.Error()}
+		for name, kind := range wireErrors {
+			if errors.Is(err, kind) {
+				a.Error = name
+			}
+		}
+	}
+	return json.Marshal(a)
+}
+
+func decodeAnswer(body []byte) (*share.Durable, error) {
+	var a answer
+	if err := json.Unmarshal(body, &a); err != nil {
+		return nil, fmt.Errorf("%w: %w", errKeeper, err)
+	}
+	if a.Error == "" {
+		return a.State, nil
+	}
+	kind := wireErrors[a.Error]
+	if kind == nil {
+		kind = errKeeper
+	}
+	return nil, fmt.Errorf("%w: %s", kind, a.Text)
+}

@@ -1,0 +1,132 @@
+package keeper
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
+	"github.com/quorlog/quorlog/broker/share"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// Options make a Service.
+type Options struct {
+	Logs    coordinator.Logs    // needed
+	Cluster coordinator.Cluster // needed
+	Logger  *slog.Logger
+}
+
+// sweepEvery is how often the states of topics that are no more are looked for.
+const sweepEvery = 10 * time.Minute
+
+// Service keeps the states of those keys whose partition of __share_group_state this node leads.
+type Service struct {
+	cluster coordinator.Cluster
+	runtime *coordinator.Runtime[*Machine, Event, Effect]
+}
+
+// New returns a service that keeps nothing yet.
+func New(o Options) (*Service, error) {
+	s := &Service{cluster: o.Cluster}
+	sweep := Sweep{Gone: func(id replication.TopicID) bool {
+		_, known := o.Cluster.TopicByID(id)
+		return !known
+	}}
+	var err error
+	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
+		Topic: broker.ShareStateTopic, Logs: o.Logs, Kind: kind{}, Sweep: sweep, SweepEvery: sweepEvery, Logger: o.Logger,
+	})
+	return s, err
+}
+
+// LeaderChanged tells that this node began (local) or ceased to lead a partition of __share_group_state.
+func (s *Service) LeaderChanged(partition int32, epoch batch.Epoch, local bool) {
+	s.runtime.LeaderChanged(partition, epoch, local)
+}
+
+// Close ends all goroutines. Requests that wait are answered broker.ErrNotCoordinator.
+func (s *Service) Close() { s.runtime.Close() }
+
+// Answer executes a request, if this node keeps the key. The state is nil where nothing is known. Errors:
+// share.ErrFencedStateEpoch, replication.ErrFencedLeaderEpoch, replication.ErrInvalidRequest, the coordinator's, and those of an append.
+func (s *Service) Answer(ctx context.Context, q *Request) (*share.Durable, error) {
+	t, ok := s.cluster.Topic(broker.ShareStateTopic)
+	if !ok {
+		return nil, broker.ErrCoordinatorNotAvailable
+	}
+	key := q.Key.String()
+	f, err := s.runtime.Do(ctx, coordinator.PartitionOf(key, t.Partitions), key, func(id coordinator.CallID) Event {
+		return Call{ID: id, Request: q}
+	})
+	if err != nil {
+		return nil, err
+	}
+	r, _ := f.(Reply)
+	return r.State, r.Err
+}
+
+// kind tells the coordinators' runtime of keepers. It is a coordinator.Kind.
+type kind struct{}
+
+// New is the machine of a key of which nothing is known. All keys come from share.Key.String.
+func (kind) New(key string) *Machine {
+	k, _ := share.ParseKey(key)
+	return NewMachine(k, nil)
+}
+
+// NewLoader begins the replay of a partition.
+func (kind) NewLoader() coordinator.Loader[*Machine] { return loader{} }
+
+// Tick is the event by which due timers fire.
+func (kind) Tick() Event { return Tick{} }
+
+// Written ends a write.
+func (kind) Written(seq uint64, err error) Event { return Written{Seq: seq, Err: err} }
+
+// Action tells what an effect wants.
+func (kind) Action(effect Effect) coordinator.Action {
+	switch f := effect.(type) {
+	case Reply:
+		return coordinator.Action{Reply: f.Call}
+	case Store:
+		return coordinator.Action{Write: &coordinator.Write{
+			Seq: f.Seq, Size: f.Record.size(), Records: func(add func(key, value []byte)) { add(f.Record.encode()) },
+		}}
+	}
+	return coordinator.Action{}
+}
+
+// Perform has nothing to do: a keeper wants nothing but answers and writes.
+func (kind) Perform(coordinator.Place, Effect) {}
+
+// loader replays records; of each key the newest wins.
+type loader map[share.Key]*Stored
+
+// Record replays one record.
+func (l loader) Record(_ *batch.Header, key, value []byte) error {
+	r, err := decode(key, value)
+	if err != nil {
+		return err
+	}
+	if r.State == nil {
+		delete(l, r.Key)
+	} else {
+		l[r.Key] = r.State
+	}
+	return nil
+}
+
+// Marker has no meaning: nothing in __share_group_state is transactional.
+func (l loader) Marker(coordinator.Marker) {}
+
+// Machines makes machines of what was read.
+func (l loader) Machines(time.Time) map[string]*Machine {
+	out := make(map[string]*Machine, len(l))
+	for k, s := range l {
+		out[k.String()] = NewMachine(k, s)
+	}
+	return out
+}

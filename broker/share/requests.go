@@ -1,0 +1,153 @@
+package share
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/partition"
+)
+
+// Errors of share sessions and of stores.
+var (
+	// ErrSessionNotFound: the member has no session on this node (SHARE_SESSION_NOT_FOUND).
+	ErrSessionNotFound = errors.New("no such share session")
+	// ErrInvalidSessionEpoch: a request of the session was lost, or came twice (INVALID_SHARE_SESSION_EPOCH).
+	ErrInvalidSessionEpoch = errors.New("invalid share session epoch")
+	// ErrFencedStateEpoch: the start offset was set, or the state deleted, since the leader has read the state
+	// (FENCED_STATE_EPOCH).
+	ErrFencedStateEpoch = errors.New("fenced state epoch")
+	// ErrSessionLimit: the node has as many sessions as it may (SHARE_SESSION_LIMIT_REACHED).
+	ErrSessionLimit = errors.New("too many share sessions")
+)
+
+// Epochs of a share session with a meaning of their own.
+const (
+	NewSession   int32 = 0
+	FinalSession int32 = -1
+)
+
+// TopicPartition names a partition in a request.
+type TopicPartition struct {
+	Topic     replication.TopicID
+	Partition int32
+}
+
+// Member names who asks, and the place of the request in its session.
+type Member struct {
+	Group, ID string
+	Epoch     int32
+}
+
+// Wanted is a partition in a request, with what the member acknowledges there.
+type Wanted struct {
+	TopicPartition
+	Acks []Ack
+}
+
+// FetchRequest is a ShareFetch.
+type FetchRequest struct {
+	Member
+	MaxWait    time.Duration
+	MaxBytes   int
+	MaxRecords int
+	// BatchSize is the most offsets in a run that the member is told of; 0: no matter (KIP-1206).
+	BatchSize  int
+	Exact      bool // acquire no more than MaxRecords (KIP-1206)
+	Renew      bool // acknowledgements may renew locks; nothing is fetched (KIP-1222)
+	Partitions []Wanted
+	Forgotten  []TopicPartition
+}
+
+// FetchResult is the answer for one partition.
+type FetchResult struct {
+	TopicPartition
+	Err      error              // of the fetch
+	AckErr   error              // of the acknowledgements
+	Leader   replication.Leader // who leads instead, on replication.ErrNotLeader
+	Records  []byte             // whole batches that hold what is acquired
+	Acquired []Run
+}
+
+// FetchResponse is the answer to a ShareFetch. With Err set there are no results.
+type FetchResponse struct {
+	Err     error
+	Lock    time.Duration
+	Results []FetchResult
+}
+
+// AckRequest is a ShareAcknowledge.
+type AckRequest struct {
+	Member
+	Renew      bool
+	Partitions []Wanted
+}
+
+// AckResult is the answer for one partition.
+type AckResult struct {
+	TopicPartition
+	Err    error
+	Leader replication.Leader
+}
+
+// AckResponse is the answer to a ShareAcknowledge. With Err set there are no results.
+type AckResponse struct {
+	Err     error
+	Lock    time.Duration
+	Results []AckResult
+}
+
+// GroupSettings is the configuration of a group.
+type GroupSettings struct {
+	Settings
+	// ReadCommitted is share.isolation.level: aborted records are nobody's, and open transactions are waited for.
+	ReadCommitted bool
+	Reset         Reset
+}
+
+// Reset is where a group begins with a partition: share.auto.offset.reset.
+type Reset struct {
+	Earliest bool          // at the log start
+	Age      time.Duration // if positive: at the first record that is not older
+	// Neither: at the end.
+}
+
+// Chunk is what was read of a partition: whole batches that are committed.
+type Chunk struct {
+	Frames  []byte
+	Aborted []partition.AbortedTxn
+	Offsets partition.Offsets
+}
+
+// Log is a partition that this node hosts.
+type Log interface {
+	// Read reads from an offset on; one batch comes even if it is larger than maxBytes. epoch fences.
+	Read(from batch.Offset, maxBytes int, readCommitted bool, epoch batch.Epoch) (Chunk, error)
+	// Offsets tells where the partition stands, if this node leads it in the epoch.
+	Offsets(epoch batch.Epoch) (partition.Offsets, error)
+	// OffsetForTimestamp is that of the first record that is not older; -1 if there is none.
+	OffsetForTimestamp(ts time.Time, epoch batch.Epoch) (batch.Offset, error)
+	// Watch sends on w, without blocking, whenever the watermark, the log start or the leadership moves.
+	Watch(w chan<- struct{}) (cancel func())
+	Leader() replication.Leader
+	Leading() bool
+}
+
+// Logs finds the partitions of this node. The errors are replication.ErrUnknownTopicID, replication.ErrUnknownPartition, and
+// replication.ErrNotLeader for a partition that other nodes host.
+type Logs interface {
+	Find(tp TopicPartition) (Log, error)
+	// LeaderOf tells who leads a partition; Node is NoNode if nobody is known to.
+	LeaderOf(tp TopicPartition) replication.Leader
+}
+
+// Store keeps durable states. *keeper.Client is one.
+type Store interface {
+	// Read tells a new leader the state, and fences those before it. A negative start was never set.
+	Read(ctx context.Context, k Key, leader batch.Epoch) (*Durable, error)
+	// Write replaces the state; its version must be the one after that before it. ErrFencedStateEpoch and
+	// replication.ErrFencedLeaderEpoch tell that the leader has to read again, or is none any more.
+	Write(ctx context.Context, k Key, leader batch.Epoch, d *Durable) error
+}

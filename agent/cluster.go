@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -125,7 +126,7 @@ func clusterPorts(c ClusterConfig) ([]LocalPorts, error) {
 			continue
 		}
 		for _, p := range []*int{&ports[i].Port, &ports[i].Gossip} {
-			l, err := net.Listen("tcp", loopback(0))
+			l, err := listenBelowEphemeral()
 			if err != nil {
 				return nil, err
 			}
@@ -134,6 +135,20 @@ func clusterPorts(c ClusterConfig) ([]LocalPorts, error) {
 		}
 	}
 	return ports, nil
+}
+
+// The kernel takes the ports of outgoing connections from 32768 on: one of those could sit on a node's port before the node does,
+// or while it is down.
+const lowestFree, highestFree = 10_000, 30_000
+
+// listenBelowEphemeral listens on a free port that no outgoing connection takes.
+func listenBelowEphemeral() (l net.Listener, err error) {
+	for range 100 {
+		if l, err = net.Listen("tcp", loopback(lowestFree+rand.IntN(highestFree-lowestFree))); err == nil {
+			return l, nil
+		}
+	}
+	return nil, err
 }
 
 // Nodes are the cluster's nodes, in the order of their ids.

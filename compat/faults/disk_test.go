@@ -19,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/quorlog/quorlog/internal/testcluster"
+	"github.com/quorlog/quorlog/log/batch"
 )
 
 // TestWipedDisk replaces a node's disk by an empty one, of the leader and of followers, under load: the node comes back
@@ -176,64 +177,70 @@ func caughtUp(c *testcluster.Cluster, node int, topic string, beyond int64) stri
 	return ""
 }
 
-// compareFiles stops the cluster and compares the bytes of a partition's segments, from the highest start of the files to
-// the lowest end.
+// compareFiles stops the cluster and compares the bytes of a partition's frames, from the highest start of the files to the
+// lowest end. Where one file ends and the next begins need not be the same.
 func compareFiles(t *testing.T, c *testcluster.Cluster, topic string, p int32) {
 	t.Helper()
 	dir := directoryOf(t, c, topic, p)
 	c.Stop()
-	type part struct {
-		base int64
-		data []byte
-	}
-	var all [][]part
+	var all [][]byte
+	start := int64(0)
 	for _, id := range c.IDs() {
-		var parts []part
 		names, err := filepath.Glob(filepath.Join(c.Node(id).DataDir, "partitions", dir, "*.log"))
 		if err != nil || len(names) == 0 {
 			t.Fatalf("node %d has no segments of %s-%d: %v", id, topic, p, err)
 		}
 		slices.Sort(names)
+		var base int64
+		if _, err := fmt.Sscanf(filepath.Base(names[0]), "%d-", &base); err != nil {
+			t.Fatal(err)
+		}
+		start = max(start, base)
+		var text []byte
 		for _, name := range names {
-			var base int64
-			if _, err := fmt.Sscanf(filepath.Base(name), "%d-", &base); err != nil {
-				t.Fatal(err)
-			}
 			data, err := readAll(name)
 			if err != nil {
 				t.Fatal(err)
 			}
-			parts = append(parts, part{base, data})
+			text = append(text, data...)
 		}
-		all = append(all, parts)
+		all = append(all, text)
 	}
-	start := int64(0)
-	for _, parts := range all {
-		start = max(start, parts[0].base)
-	}
-	var texts [][]byte
 	shortest := 0
-	for i, parts := range all {
-		var text []byte
-		for _, s := range parts {
-			if s.base >= start {
-				text = append(text, s.data...)
-			}
-		}
-		texts = append(texts, text)
-		if len(text) < len(texts[shortest]) {
+	for i := range all {
+		all[i] = framesFrom(t, all[i], start)
+		if len(all[i]) < len(all[shortest]) {
 			shortest = i
 		}
 	}
 	// The last to stop may have begun a term of its own: some bytes at the end are only there.
 	const ends = 4 << 10
-	want := texts[shortest]
-	for i, text := range texts {
+	want := all[shortest]
+	if len(want) == 0 {
+		t.Fatalf("node %d has nothing from offset %d on", shortest+1, start)
+	}
+	for i, text := range all {
 		if len(text) > len(want)+ends || !bytes.Equal(text[:len(want)], want) {
 			t.Errorf("from offset %d the files of node %d hold %d bytes that differ from the %d of node %d", start, i+1, len(text), len(want), shortest+1)
 		}
 	}
 	t.Logf("%d nodes, %d equal bytes from offset %d", len(all), len(want), start)
+}
+
+// framesFrom is what a log holds from the first frame with records at or above an offset.
+func framesFrom(t *testing.T, text []byte, start int64) []byte {
+	t.Helper()
+	for at := 0; at < len(text); {
+		h, err := batch.ParseHeader(text[at:])
+		if err != nil {
+			t.Fatalf("byte %d of the log: %v", at, err)
+		}
+		if h.NumRecords > 0 && int64(h.BaseOffset) >= start {
+			return text[at:]
+		}
+		at += h.Size()
+	}
+	return nil
 }
 
 // directoryOf is the name of a partition's directory: the topic's id and the partition's number.

@@ -45,6 +45,10 @@ func (l *link) Receive(rpc raft.RPC) {
 		if l.answerBusy(in, rpc, req) {
 			return
 		}
+		if fromTheFuture(req) {
+			rpc.Respond(nil, errFuture)
+			return
+		}
 		rpc.Command = l.group.filter(req)
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
 		if leaderIsStale(in.node.Load(), now-in.heard.Load(), l.group.o.Timing) {
@@ -199,6 +203,15 @@ func enfranchise(node *raft.Raft, rpc raft.RPC) raft.RPC {
 // isHeartbeat tells Raft's heartbeats from its other empty AppendEntries.
 func isHeartbeat(req *raft.AppendEntriesRequest) bool {
 	return req.PrevLogEntry == 0 && req.PrevLogTerm == 0 && len(req.Entries) == 0 && req.LeaderCommitIndex == 0
+}
+
+var errFuture = errors.New("raftgroup: entries of a later term than that of the request")
+
+// fromTheFuture tells that a request holds entries of a later term than its own. A leader that was deposed sends them: while its
+// replication winds up, it reads its log, which may hold what its successor has sent by then. Raft v1.8.0 stores them and stays
+// in the older term; after a restart the log would know of a term of which the votes know nothing, as if they were lost.
+func fromTheFuture(req *raft.AppendEntriesRequest) bool {
+	return len(req.Entries) > 0 && req.Entries[len(req.Entries)-1].Term > req.Term
 }
 
 // filter returns the request as Raft may see it.

@@ -71,6 +71,10 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		w.heard.Store(time.Now().UnixNano())
+		if fromTheFuture(req) {
+			rpc.Respond(nil, errFuture)
+			return
+		}
 		if !isHeartbeat(req) { // no further than it proves: see Group.filter
 			clamped := *req
 			clamped.LeaderCommitIndex = min(req.LeaderCommitIndex, transport.Confirmed(req))

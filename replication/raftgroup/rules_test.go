@@ -584,3 +584,36 @@ func TestLoserOfAnOrderedCampaignDoesNotBlockElections(t *testing.T) {
 		s.find(loser, acked)
 	})
 }
+
+// A deposed leader's replication that winds up reads what its successor has stored by then, and sends it under its own term.
+func TestEntriesOfALaterTermAreNotTaken(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s := newSim(t, 3, 1)
+		defer s.close()
+		l := s.leader()
+		l.mustProduce(3)
+		s.converge(15 * time.Second)
+		f := s.nodes[0]
+		if f == l {
+			f = s.nodes[1]
+		}
+		l.isolate()
+		last, leader := f.log.LastIndex(), l.group.running()
+		term, err := f.log.Term(last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := []byte(l.id.String())
+		req := &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: id, Addr: id}, Term: leader.CurrentTerm(),
+			PrevLogEntry: uint64(last), PrevLogTerm: uint64(term),
+			Entries: []*raft.Log{{Index: uint64(last) + 1, Term: leader.CurrentTerm() + 1, Type: raft.LogNoop}},
+		}
+		if _, err := f.ask(req, nil); err == nil {
+			t.Error("taken")
+		}
+		if f.log.LastIndex() != last {
+			t.Errorf("the log goes to %d, of term %d", f.log.LastIndex(), req.Entries[0].Term)
+		}
+	})
+}

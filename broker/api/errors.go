@@ -41,7 +41,6 @@ var errorCodes = []struct {
 	{replication.ErrOutOfOrderSequence, kafkaproto.OutOfOrderSequenceNumber},
 	{replication.ErrDuplicateSequence, kafkaproto.DuplicateSequenceNumber},
 	{replication.ErrInvalidProducerEpoch, kafkaproto.InvalidProducerEpoch},
-	{replication.ErrUnknownProducer, kafkaproto.UnknownProducerID},
 	{replication.ErrNotEnoughReplicas, kafkaproto.NotEnoughReplicas},
 	{replication.ErrStorage, kafkaproto.KafkaStorageError},
 	{replication.ErrCorrupt, kafkaproto.CorruptMessage},

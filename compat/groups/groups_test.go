@@ -134,7 +134,7 @@ func available(t *testing.T, c *testcluster.Cluster) (crews []*crew) {
 		t.Fatal(err)
 	}
 	for _, k := range kinds {
-		if !k.light && rig.Count(0, 1, 1) == 0 {
+		if !k.light && rig.Default() {
 			continue
 		}
 		t.Run(k.name, func(sub *testing.T) {

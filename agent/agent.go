@@ -12,7 +12,7 @@
 // Beside those of the parts, all started by Start and ended by Close: one that brings the local partitions in line with the
 // cluster's metadata (reconcileLoop), two that tell the other nodes how this one is (statusLoop, isrLoop), two that move replicas
 // and leaderships (moveLoop, balanceLoop), one for retention (maintainLoop), one for the disk's free space and the scrub
-// (diskLoop), one each for the port, the peers' and the Kafka listener.
+// (diskLoop), log.cleaner.threads that compact (compactLoop), one each for the port, the peers' and the Kafka listener.
 package agent
 
 import (
@@ -83,6 +83,8 @@ type Agent struct {
 	changed chan struct{} // wakes reconcile
 	offline sync.Map      // of PartitionID: why, as it was said last
 	low     atomic.Pointer[map[replication.NodeID]bool]
+
+	compacting pace
 }
 
 // New returns a node that is yet to Start.
@@ -147,6 +149,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	a.compactor.Store(partition.NewCompactor(a.partitions))
 	a.offsets = replicated.New(replicated.Options{
 		Partitions: a.partitions, Controller: a.controller, Leaders: a.table,
 		Count:    int32(a.layers.Int("offsets.topic.num.partitions")),
@@ -209,6 +212,9 @@ func (a *Agent) serve(context.Context) error {
 	})
 	for _, loop := range []func(){a.reconcileLoop, a.statusLoop, a.isrLoop, a.moveLoop, a.balanceLoop, a.maintainLoop, a.diskLoop} {
 		a.loops.Go(loop)
+	}
+	for range a.layers.Int("log.cleaner.threads") {
+		a.loops.Go(a.compactLoop)
 	}
 	return nil
 }

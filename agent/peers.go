@@ -16,6 +16,7 @@ import (
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/leaders"
 	"github.com/quorlog/quorlog/replication/membership"
+	"github.com/quorlog/quorlog/replication/partition"
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
@@ -36,6 +37,7 @@ type contacts struct {
 	proposals atomic.Pointer[controller.Controller]
 	admin     atomic.Pointer[admin.Service]
 	txn       atomic.Pointer[transactions]
+	compactor atomic.Pointer[partition.Compactor]
 }
 
 // errStarting answers peers that ask for what is not there yet.
@@ -123,6 +125,7 @@ func (c *contacts) makePeers(key []byte) {
 		return c.proposals.Load().HandlePropose(ctx, from.Node, body)
 	})
 	c.handleTxn()
+	c.handleCompact()
 	for _, name := range admin.CallNames() {
 		c.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 			s := c.admin.Load()

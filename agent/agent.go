@@ -171,7 +171,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	}
 	a.reconcile(ctx, a.controller.Image())
 	a.controller.Watch(func(before, after *controller.Image) {
-		replicated.ForwardDeletions(a.groups, before, after)
+		replicated.ForwardChanges(a.groups, before, after)
 		a.poke()
 	})
 	return nil

@@ -150,7 +150,7 @@ func ownKeys() []Row {
 	var rows []Row
 	for _, row := range Table() {
 		switch key := row.Key; {
-		case key >= 8 && key <= 16, key == 42, key == 47:
+		case key >= 8 && key <= 16, key == 42, key == 47, key == 68, key == 69, key == 76, key == 77:
 		default:
 			rows = append(rows, row)
 		}

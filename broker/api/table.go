@@ -113,6 +113,10 @@ func Table() []Row {
 		unregisterBrokerRow,
 		describeTransactionsRow,
 		listTransactionsRow,
+		consumerGroupHeartbeatRow,
+		consumerGroupDescribeRow,
 		describeTopicPartitionsRow,
+		shareGroupHeartbeatRow,
+		shareGroupDescribeRow,
 	}
 }

@@ -143,6 +143,17 @@ func (c *fakeCluster) Topic(name string) (coordinator.Topic, bool) {
 	return t, ok
 }
 
+func (c *fakeCluster) TopicNames() (names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for name := range c.topics {
+		if name != broker.OffsetsTopic {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
 func (c *fakeCluster) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -95,24 +95,33 @@ func (n *Node) Forward(s Leading, c partition.LeaderChange) {
 	}
 }
 
-// Deletions is told of topics that are no more.
-type Deletions interface {
+// Changes is told of topics that are no more, and that some came, went or grew.
+type Changes interface {
 	TopicsDeleted(names ...string)
+	TopicsChanged()
 }
 
-// ForwardDeletions tells of topics that an image has and the next one lacks. It is meant for (*controller.Controller).Watch.
-func ForwardDeletions(s Deletions, before, after *controller.Image) {
+// ForwardChanges tells in what the topics of an image differ from those of the one before. It is meant for
+// (*controller.Controller).Watch.
+func ForwardChanges(s Changes, before, after *controller.Image) {
 	if before == nil || after == nil {
 		return
 	}
 	var gone []string
+	changed := len(before.Topics) != len(after.Topics)
 	for name, t := range before.Topics {
-		if now := after.Topics[name]; now == nil || now.ID != t.ID {
+		now := after.Topics[name]
+		if now == nil || now.ID != t.ID {
 			gone = append(gone, name)
+		} else if len(now.Partitions) != len(t.Partitions) {
+			changed = true
 		}
 	}
 	if len(gone) > 0 {
 		s.TopicsDeleted(gone...)
+	}
+	if len(gone) > 0 || changed {
+		s.TopicsChanged()
 	}
 }
 
@@ -124,6 +133,18 @@ func (n *Node) Topic(name string) (coordinator.Topic, bool) {
 // TopicByID finds a topic by id.
 func (n *Node) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	return describe(n.o.Controller.Image().ByID[id])
+}
+
+// TopicNames are the names of the topics that are not internal.
+func (n *Node) TopicNames() []string {
+	image := n.o.Controller.Image()
+	names := make([]string, 0, len(image.Topics))
+	for name, t := range image.Topics {
+		if !t.Internal {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 func describe(t *controller.Topic) (coordinator.Topic, bool) {

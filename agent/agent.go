@@ -78,6 +78,7 @@ type Agent struct {
 	groups       *group.Service
 	offsets      *replicated.Node
 	transactions *transactions
+	shares       *shares
 	server       *conn.Server
 
 	changed chan struct{} // wakes reconcile
@@ -166,6 +167,9 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	if err := a.openTransactions(); err != nil {
 		return err
 	}
+	if err := a.openShares(); err != nil {
+		return err
+	}
 	if err := a.checkStored(ctx, a.controller.Image()); err != nil {
 		return err
 	}
@@ -182,6 +186,7 @@ func (a *Agent) ledChange(c partition.LeaderChange) {
 	a.table.Set(a.entryOf(c))
 	a.offsets.Forward(a.groups, c)
 	a.transactions.topic.Forward(a.transactions.service, c)
+	a.shares.topic.Forward(a.shares.keeper, c)
 }
 
 func (a *Agent) serve(context.Context) error {
@@ -192,6 +197,11 @@ func (a *Agent) serve(context.Context) error {
 		FS: a.fs, DataDir: a.node.DataDir,
 	})
 	a.admin.Store(service)
+	shared, err := a.shares.service(lookup)
+	if err != nil {
+		return err
+	}
+	a.shares.served = shared
 	services := api.Services{
 		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Transactions: a.transactions, Now: a.config.Now}),
 		Fetch: fetch.New(fetch.Options{
@@ -201,7 +211,10 @@ func (a *Agent) serve(context.Context) error {
 		Admin:  service,
 		Group:  a.groups,
 		Txn:    a.transactions.service,
+		Share:  shared,
 		Logger: a.logger,
+
+		ShareOffsets: a.shares,
 	}
 	a.server = conn.NewServer(conn.Options{Dispatcher: api.New(services), Logger: a.logger, Limits: a.limits()})
 	a.gate.open()
@@ -285,6 +298,7 @@ func (a *Agent) Close(ctx context.Context) error {
 	if a.groups != nil {
 		a.groups.Close()
 	}
+	a.shares.close()
 	if a.transactions != nil {
 		a.transactions.service.Close()
 	}

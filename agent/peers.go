@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/internal/portmux"
 	"github.com/quorlog/quorlog/replication"
@@ -37,6 +38,7 @@ type contacts struct {
 	proposals atomic.Pointer[controller.Controller]
 	admin     atomic.Pointer[admin.Service]
 	txn       atomic.Pointer[transactions]
+	keeper    atomic.Pointer[keeper.Service]
 	compactor atomic.Pointer[partition.Compactor]
 }
 
@@ -125,6 +127,7 @@ func (c *contacts) makePeers(key []byte) {
 		return c.proposals.Load().HandlePropose(ctx, from.Node, body)
 	})
 	c.handleTxn()
+	c.handleShares()
 	c.handleCompact()
 	for _, name := range admin.CallNames() {
 		c.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {

@@ -115,8 +115,14 @@ func Table() []Row {
 		listTransactionsRow,
 		consumerGroupHeartbeatRow,
 		consumerGroupDescribeRow,
+		listConfigResourcesRow,
 		describeTopicPartitionsRow,
 		shareGroupHeartbeatRow,
 		shareGroupDescribeRow,
+		shareFetchRow,
+		shareAcknowledgeRow,
+		describeShareGroupOffsetsRow,
+		alterShareGroupOffsetsRow,
+		deleteShareGroupOffsetsRow,
 	}
 }

@@ -3,7 +3,6 @@ package franzgo
 // What the suite asks for, in the versions that it asks for.
 var (
 	consumerGroups = need{68, 1}
-	shareGroups    = need{78, 2}
 	scramUsers     = need{51, 0}
 )
 
@@ -22,10 +21,4 @@ var exceptions = map[string]exception{
 	"TestGroupETL/sticky/848":        {skipped, consumerGroups, "it needs KIP-848"},
 	"TestGroupETL/sticky/848/static": {skipped, consumerGroups, "it needs KIP-848"},
 	"TestGroupSimple/848":            {skipped, consumerGroups, "it needs KIP-848"},
-
-	"TestConsumeRegexShareSkipsInternal": {skipped, shareGroups, "it needs KIP-932"},
-	"TestShareGroup":                     {skipped, shareGroups, "it needs KIP-932"},
-	"TestShareGroupAckOnClose":           {skipped, shareGroups, "it needs KIP-932"},
-	"TestShareGroupETL":                  {skipped, shareGroups, "it needs KIP-932"},
-	"TestShareGroupOffsetsAdmin":         {skipped, shareGroups, "it needs KIP-932"},
 }

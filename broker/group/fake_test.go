@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -146,12 +148,7 @@ func (c *fakeCluster) Topic(name string) (coordinator.Topic, bool) {
 func (c *fakeCluster) TopicNames() (names []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for name := range c.topics {
-		if name != broker.OffsetsTopic {
-			names = append(names, name)
-		}
-	}
-	return names
+	return slices.Collect(maps.Keys(c.topics))
 }
 
 func (c *fakeCluster) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {

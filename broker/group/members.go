@@ -14,7 +14,8 @@ import (
 // Cluster is what the groups need to know of the cluster.
 type Cluster interface {
 	coordinator.Cluster
-	// TopicNames are the names of all topics that are not internal, which a regular expression may match.
+	// TopicNames are the names of all topics, which a regular expression may match. With KIP-848 that is so for internal topics
+	// too: whoever writes an expression that matches one gets it.
 	TopicNames() []string
 }
 

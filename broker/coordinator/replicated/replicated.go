@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -135,17 +136,8 @@ func (n *Node) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	return describe(n.o.Controller.Image().ByID[id])
 }
 
-// TopicNames are the names of the topics that are not internal.
-func (n *Node) TopicNames() []string {
-	image := n.o.Controller.Image()
-	names := make([]string, 0, len(image.Topics))
-	for name, t := range image.Topics {
-		if !t.Internal {
-			names = append(names, name)
-		}
-	}
-	return names
-}
+// TopicNames are the names of all topics, the internal ones too.
+func (n *Node) TopicNames() []string { return slices.Collect(maps.Keys(n.o.Controller.Image().Topics)) }
 
 func describe(t *controller.Topic) (coordinator.Topic, bool) {
 	if t == nil {

@@ -83,23 +83,22 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 	f := &p.flights
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	state, known := p.log.LastProducer(h.ProducerID)
 	fl := f.producers[h.ProducerID]
-	if pd.marker != nil {
-		return false, f.admitMarkerLocked(pd, fl, state, known)
-	}
-	open := known && state.CurrentTxnStart >= 0 && state.Epoch == h.ProducerEpoch
-	if fl != nil {
-		open = fl.open && fl.epoch == h.ProducerEpoch
-	}
-	if pd.client && h.IsTransactional() && !open && !f.isVerifiedLocked(pd) && !isStored(state, known, h) {
-		return false, replication.ErrInvalidTxnState
+	if h.IsTransactional() {
+		state, known := p.log.LastProducer(h.ProducerID)
+		if pd.marker != nil {
+			return false, f.admitMarkerLocked(pd, fl, state, known)
+		}
+		if pd.client && !f.openLocked(h, state, known) && !f.isVerifiedLocked(pd) && !isStored(state, known, h) {
+			return false, replication.ErrInvalidTxnState
+		}
 	}
 	if fl != nil {
 		if settled, answered, err := fl.admit(pd); settled {
 			return answered, err
 		}
 	}
+	state, known := p.log.LastProducer(h.ProducerID)
 	v := log.CheckSequence(state, known, *h)
 	switch v.Verdict {
 	case log.SequenceOK:

@@ -31,6 +31,7 @@ type Limits struct {
 	MaxBatchBytes      int // records that are appended at once
 	MaxOffsetsPerGroup int // partitions for which a group has a committed offset
 	MaxRegexBytes      int // of a subscription by regular expression, before it is compiled
+	MaxRegexes         int // different ones in a group: each has a list of the topics that it matches
 
 	Consumer MemberLimits // group.consumer.*
 	Share    MemberLimits // group.share.*
@@ -91,6 +92,7 @@ func DefaultLimits() Limits {
 		MaxBatchBytes:         1 << 20,
 		MaxOffsetsPerGroup:    1_000_000,
 		MaxRegexBytes:         4096,
+		MaxRegexes:            100,
 		Consumer:              MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 10_000, Assignors: AssignorUniform + "," + AssignorRange},
 		Share:                 MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 200},
 	}

@@ -120,7 +120,7 @@ func (g *modern) find(e *MemberHeartbeat, limits *Limits) (*modernMember, error)
 	switch {
 	case s == nil && old == nil && len(g.members) >= limits.size(g.share):
 		return nil, broker.ErrGroupMaxSizeReached
-	case g.heldBytes+r.bytes() > limits.MaxGroupBytes:
+	case g.heldBytes+r.bytes() > limits.MaxGroupBytes, !g.mayMatch(r.Regex, limits):
 		return nil, broker.ErrGroupMaxSizeReached
 	case r.Epoch == EpochJoin && old != nil && old.epoch != EpochStaticLeave:
 		return nil, broker.ErrUnreleasedInstanceID
@@ -240,6 +240,11 @@ func (g *modern) resolved(now time.Time, resolved map[string][]string, group str
 		changed = true
 	}
 	return changed
+}
+
+// mayMatch applies the limit on regular expressions.
+func (g *modern) mayMatch(regex *string, limits *Limits) bool {
+	return regex == nil || *regex == "" || g.regexes[*regex] != nil || len(g.regexes) < limits.MaxRegexes
 }
 
 func (g *modern) uses(regex string) bool {

@@ -174,6 +174,8 @@ func (s *script) setLimits(named map[string]string) {
 			s.limits.InitialRebalanceDelay = duration(v)
 		case "max-size":
 			s.limits.MaxSize = number(v)
+		case "regexes":
+			s.limits.MaxRegexes = number(v)
 		case "members":
 			s.limits.Consumer.MaxSize = number(v)
 		case "max-bytes":

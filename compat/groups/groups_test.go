@@ -139,7 +139,7 @@ func available(t *testing.T, c *testcluster.Cluster) (crews []*crew) {
 		}
 		t.Run(k.name, func(sub *testing.T) {
 			if k.next && !offers(versions, 68) {
-				sub.Skip("the cluster does not have KIP-848 yet")
+				sub.Fatal("the cluster does not have KIP-848")
 			}
 			argv := k.find(outliving{sub, t})
 			topic := strings.ReplaceAll(k.name, " ", "-")

@@ -12,7 +12,7 @@
 // Beside those of the parts, all started by Start and ended by Close: one that brings the local partitions in line with the
 // cluster's metadata (reconcileLoop), two that tell the other nodes how this one is (statusLoop, isrLoop), two that move replicas
 // and leaderships (moveLoop, balanceLoop), one for retention (maintainLoop), one for the disk's free space and the scrub
-// (diskLoop), one each for the port, the peers' and the Kafka listener.
+// (diskLoop), log.cleaner.threads that compact (compactLoop), one each for the port, the peers' and the Kafka listener.
 package agent
 
 import (
@@ -78,12 +78,15 @@ type Agent struct {
 	groups       *group.Service
 	offsets      *replicated.Node
 	transactions *transactions
+	shares       *shares
 	server       *conn.Server
 
 	changed  chan struct{} // wakes reconcile
 	offline  sync.Map      // of PartitionID: why, as it was said last
 	unopened atomic.Bool   // some wanted partition is not open
 	low      atomic.Pointer[map[replication.NodeID]bool]
+
+	compacting pace
 }
 
 // New returns a node that is yet to Start.
@@ -148,6 +151,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	a.compactor.Store(partition.NewCompactor(a.partitions))
 	a.offsets = replicated.New(replicated.Options{
 		Partitions: a.partitions, Controller: a.controller, Leaders: a.table,
 		Count:    int32(a.layers.Int("offsets.topic.num.partitions")),
@@ -164,12 +168,15 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	if err := a.openTransactions(); err != nil {
 		return err
 	}
+	if err := a.openShares(); err != nil {
+		return err
+	}
 	if err := a.checkStored(ctx, a.controller.Image()); err != nil {
 		return err
 	}
 	a.reconcile(ctx, a.controller.Image())
 	a.controller.Watch(func(before, after *controller.Image) {
-		replicated.ForwardDeletions(a.groups, before, after)
+		replicated.ForwardChanges(a.groups, before, after)
 		a.poke()
 	})
 	return nil
@@ -180,6 +187,7 @@ func (a *Agent) ledChange(c partition.LeaderChange) {
 	a.table.Set(a.entryOf(c))
 	a.offsets.Forward(a.groups, c)
 	a.transactions.topic.Forward(a.transactions.service, c)
+	a.shares.topic.Forward(a.shares.keeper, c)
 }
 
 func (a *Agent) serve(context.Context) error {
@@ -190,6 +198,11 @@ func (a *Agent) serve(context.Context) error {
 		FS: a.fs, DataDir: a.node.DataDir,
 	})
 	a.admin.Store(service)
+	shared, err := a.shares.service(lookup)
+	if err != nil {
+		return err
+	}
+	a.shares.served = shared
 	services := api.Services{
 		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Transactions: a.transactions, Now: a.config.Now}),
 		Fetch: fetch.New(fetch.Options{
@@ -199,9 +212,12 @@ func (a *Agent) serve(context.Context) error {
 		Admin:  service,
 		Group:  a.groups,
 		Txn:    a.transactions.service,
+		Share:  shared,
 		Logger: a.logger,
+
+		ShareOffsets: a.shares,
 	}
-	a.server = conn.NewServer(conn.Options{Dispatcher: api.New(services), Logger: a.logger, Limits: a.limits()})
+	a.server = conn.NewServer(conn.Options{Dispatcher: api.New(services), Logger: a.logger, Limits: connectionLimits(a.layers)})
 	a.gate.open()
 	a.loops.Go(func() {
 		if err := a.server.Serve(a.gate); err != nil {
@@ -211,18 +227,21 @@ func (a *Agent) serve(context.Context) error {
 	for _, loop := range []func(){a.reconcileLoop, a.statusLoop, a.isrLoop, a.moveLoop, a.balanceLoop, a.maintainLoop, a.diskLoop} {
 		a.loops.Go(loop)
 	}
+	for range a.layers.Int("log.cleaner.threads") {
+		a.loops.Go(a.compactLoop)
+	}
 	return nil
 }
 
-func (a *Agent) limits() conn.Limits {
-	idle := a.layers.Duration("connections.max.idle.ms")
+func connectionLimits(set config.Layers) conn.Limits {
+	idle := set.Duration("connections.max.idle.ms")
 	if idle < 0 {
 		idle = 1<<63 - 1
 	}
 	return conn.Limits{
-		MaxFrame: int(a.layers.Int("socket.request.max.bytes")), MaxRequestMemory: a.layers.Int("queued.max.request.bytes"),
-		MaxConnections: int(a.layers.Int("max.connections")), MaxConnectionsPerIP: int(a.layers.Int("max.connections.per.ip")),
-		AcceptRate: int(a.layers.Int("max.connection.creation.rate")), Idle: idle,
+		MaxFrame: int(set.Int("socket.request.max.bytes")), MaxRequestMemory: set.Int("queued.max.request.bytes"),
+		MaxConnections: int(set.Int("max.connections")), MaxConnectionsPerIP: int(set.Int("max.connections.per.ip")),
+		AcceptRate: int(set.Int("max.connection.creation.rate")), Idle: idle,
 	}
 }
 
@@ -280,6 +299,7 @@ func (a *Agent) Close(ctx context.Context) error {
 	if a.groups != nil {
 		a.groups.Close()
 	}
+	a.shares.close()
 	if a.transactions != nil {
 		a.transactions.service.Close()
 	}

@@ -10,12 +10,14 @@ import (
 	"sync/atomic"
 
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/internal/portmux"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/leaders"
 	"github.com/quorlog/quorlog/replication/membership"
+	"github.com/quorlog/quorlog/replication/partition"
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
@@ -36,6 +38,8 @@ type contacts struct {
 	proposals atomic.Pointer[controller.Controller]
 	admin     atomic.Pointer[admin.Service]
 	txn       atomic.Pointer[transactions]
+	keeper    atomic.Pointer[keeper.Service]
+	compactor atomic.Pointer[partition.Compactor]
 }
 
 // errStarting answers peers that ask for what is not there yet.
@@ -123,6 +127,8 @@ func (c *contacts) makePeers(key []byte) {
 		return c.proposals.Load().HandlePropose(ctx, from.Node, body)
 	})
 	c.handleTxn()
+	c.handleShares()
+	c.handleCompact()
 	for _, name := range admin.CallNames() {
 		c.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 			s := c.admin.Load()

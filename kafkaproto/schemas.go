@@ -83,5 +83,16 @@ var schemaTable = []schemaRow{
 		owned:[100000]{id:uuid partitions:[100000]int32}?`},
 	{KeyConsumerGroupDescribe, 1, `groups:[100000]string operations:bool`},
 	{KeyListConfigResources, 1, `types:[1000]int8/1+`},
+	{KeyShareGroupHeartbeat, 1, `group:string member:string epoch:int32 rack:string? topics:[100000]string?`},
+	{KeyShareGroupDescribe, 1, `groups:[100000]string operations:bool`},
+	{KeyShareFetch, 2, `group:string? member:string? epoch:int32 maxWait:int32 minBytes:int32 maxBytes:int32 maxRecords:int32/1+
+		batchSize:int32/1+ acquireMode:int8/2+ renew:bool/2+ topics:[100000]{id:uuid partitions:[100000]{
+			index:int32 maxBytes:int32/0 acks:[100000]{first:int64 last:int64 types:[1000000]int8}}}
+		forgotten:[100000]{id:uuid partitions:[100000]int32}`},
+	{KeyShareAcknowledge, 2, `group:string? member:string? epoch:int32 renew:bool/2+ topics:[100000]{id:uuid partitions:[100000]{
+		index:int32 acks:[100000]{first:int64 last:int64 types:[1000000]int8}}}`},
+	{KeyDescribeShareGroupOffsets, 1, `groups:[100000]{group:string topics:[100000]{name:string partitions:[100000]int32}?}`},
+	{KeyAlterShareGroupOffsets, 0, `group:string topics:[100000]{name:string partitions:[100000]{index:int32 offset:int64}}`},
+	{KeyDeleteShareGroupOffsets, 0, `group:string topics:[100000]{name:string}`},
 	{KeyDescribeTopicPartitions, 0, `topics:[100000]{name:string} limit:int32 cursor:{topic:string partition:int32}?`},
 }

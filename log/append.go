@@ -29,7 +29,7 @@ type appendScratch struct {
 }
 
 // Append stores entries that continue the log and returns once they are durable: Raft's StoreLogs. A frame whose base
-// offset is batch.Unstamped is stamped in place with offset and term; a stamped one must carry exactly what it would be
+// offset is batch.Unstamped or UnstampedAnew is stamped in place with offset and term; a stamped one must carry exactly what it would be
 // given. A new batch is refused when it was checked in another term than it is stored in, or when its producer's sequence
 // does not fit the log's end: then its entry is replaced in the slice by a KindRefused one, which the caller sees.
 //
@@ -134,7 +134,7 @@ func (l *Log) stageEntryLocked(e *Entry, next chain) (parsed, error) {
 	if p.indexes != 1 {
 		return parsed{}, fmt.Errorf("%w: index %d: a gap of %d entries is not an entry", ErrFrame, e.Index, p.indexes)
 	}
-	if p.BaseOffset != batch.Unstamped {
+	if p.BaseOffset != batch.Unstamped && p.BaseOffset != batch.UnstampedAnew {
 		if err := checkStamped(e, &p, next); err != nil || p.kind != KindGap {
 			return p, err
 		}
@@ -198,7 +198,7 @@ func (l *Log) refuseLocked(e *Entry, p *parsed) (Refusal, bool) {
 	case SequenceStaleEpoch:
 		return Refusal{Reason: RefusedProducerEpoch}, true
 	case SequenceUnknown:
-		return Refusal{Reason: RefusedUnknownProducer}, true
+		return Refusal{Reason: RefusedUnknownProducer}, p.BaseOffset != batch.UnstampedAnew
 	case SequenceInTransaction:
 		return Refusal{Reason: RefusedInTransaction}, true
 	}

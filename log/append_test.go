@@ -292,3 +292,14 @@ func TestAppendRefusesWhatDoesNotFitTheTransaction(t *testing.T) {
 	st, known := f.log.LastProducer(2)
 	equal(t, []any{known, st.Epoch, st.CoordinatorEpoch, st.CurrentTxnStart}, []any{true, int16(5), int32(7), Offset(-1)}, "after a restart")
 }
+
+func TestAProducerMayBeginAnew(t *testing.T) {
+	f := openFixture(t)
+	anew := idem(t, 1, 1, 7, 2, 40)
+	batch.Stamp(anew, batch.UnstampedAnew, 1)
+	gap := idem(t, 1, 1, 7, 2, 43)
+	batch.Stamp(gap, batch.UnstampedAnew, 1)
+	es := f.append(1, anew, idem(t, 1, 1, 7, 2, 41), gap)
+	equal(t, []Kind{es[0].Kind, es[1].Kind, es[2].Kind}, []Kind{KindBatch, KindBatch, KindRefused}, "kinds")
+	f.verify()
+}

@@ -76,6 +76,9 @@ type Cleaner struct {
 // NewCleaner makes the cleaner of a log.
 func NewCleaner(l *Log) *Cleaner { return &Cleaner{log: l} }
 
+// Close waits for the pass that is under way, and lets none begin. Pace is what ends a pass early.
+func (k *Cleaner) Close() { k.busy.Lock() }
+
 // Clean does one pass of compaction. It may run beside everything else; appends wait for it only while segments are swapped.
 // A failed write, fsync or rename poisons the log as it does elsewhere, but for a disk that is full while a successor is
 // written: then that is removed, and the error returned.
@@ -121,7 +124,7 @@ type cleaning struct {
 }
 
 func (c *cleaning) run() (err error) {
-	c.parts, c.dirty, err = c.cleanable(c.log.o.Now(), c.o.MinLag)
+	c.parts, c.dirty, err = c.cleanable(c.log.o.Now(), c.o.MinLag, c.log.CheckpointedCommit())
 	if err != nil || c.dirty == len(c.parts) {
 		return err
 	}

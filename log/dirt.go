@@ -5,8 +5,8 @@ import "time"
 // Cleanliness is kept in the footers of the sealed segments: which offset a segment was cleaned up to, against all that
 // followed up to there. The clean segments are the front of the log, the last of them perhaps in part; then come dirty ones.
 
-// Dirt tells how much of a log compaction has still to look at, among the segments that may be cleaned: sealed, committed,
-// applied, covered by a checkpoint, without an open transaction, and older than the least lag.
+// Dirt tells how much of a log compaction has still to look at, among the segments that may be cleaned: sealed, applied,
+// without an open transaction, and older than the least lag.
 type Dirt struct {
 	CleanBytes int64
 	DirtyBytes int64
@@ -25,7 +25,7 @@ func (d Dirt) Ratio() float64 {
 // Dirt looks at the log as it is now. Records younger than minLag are not counted.
 func (c *Cleaner) Dirt(now time.Time, minLag time.Duration) (Dirt, error) {
 	return again(c.log, func() (Dirt, error) {
-		parts, dirty, err := c.cleanable(now, minLag)
+		parts, dirty, err := c.cleanable(now, minLag, c.log.AppliedIndex())
 		defer releaseParts(parts)
 		d := Dirt{Oldest: noTimestamp}
 		if err != nil {
@@ -51,11 +51,11 @@ func releaseParts(parts []part) {
 	}
 }
 
-// cleanable returns the segments that may be cleaned, oldest first, and the first of them that is dirty. The caller releases.
-func (c *Cleaner) cleanable(now time.Time, minLag time.Duration) (parts []part, dirty int, err error) {
+// cleanable returns the segments up to an applied entry that may be cleaned, oldest first, and the first of them that is dirty. The caller releases.
+func (c *Cleaner) cleanable(now time.Time, minLag time.Duration, durable Index) (parts []part, dirty int, err error) {
 	l := c.log
 	all := l.parts()
-	o, durable := l.Offsets(), min(l.AppliedIndex(), l.CheckpointedCommit())
+	o := l.Offsets()
 	n, dirty := 0, -1
 	for ; n < len(all); n++ {
 		p := &all[n]

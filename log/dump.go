@@ -103,6 +103,9 @@ func (d *dumper) segment(s *segment) error {
 	if err != nil {
 		d.printf(", %v", err)
 	}
+	if ft, err := s.peekFooter(); err == nil && ft.cleanedAt > 0 {
+		d.printf(", cleaned=%d up to offset %d", ft.cleanedAt, ft.cleanTo)
+	}
 	d.printf("\n")
 	d.txns(s)
 	d.printf("  %10s %10s %6s %12s %-13s %8s  %s\n", "position", "index", "term", "offset", "kind", "bytes", "detail")

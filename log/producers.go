@@ -60,7 +60,7 @@ type SequenceVerdict struct {
 
 // CheckSequence decides whether a batch may follow what is known of its producer (KIP-98, KIP-360). Batches without a
 // producer id always may. known is false where the log has no state of the producer: then only sequence 0 may come,
-// because anything else would hide that earlier batches were lost. Markers, and what a coordinator writes for a producer, carry
+// because anything else might hide that earlier batches were lost, unless the leader knows better (batch.UnstampedAnew). Markers, and what a coordinator writes for a producer, carry
 // no sequence: only their epoch is checked.
 func CheckSequence(st ProducerState, known bool, h batch.Header) SequenceVerdict {
 	return st.check(known, &h)

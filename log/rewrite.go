@@ -63,9 +63,13 @@ func (w *rewriting) needless() bool {
 	return err == nil && ft.cleaned(min(w.latest, w.group[0].next.offset))
 }
 
-// abandon removes what was written. A full disk is no failure of the log: nothing that counts was to be written yet.
+// abandon removes what was written. A full disk is no failure of the log: nothing that counts was to be written yet. After a
+// failure the disk is left alone; Open removes the files.
 func (w *rewriting) abandon(err error) error {
 	w.seg.release()
+	if w.log.Err() != nil {
+		return err
+	}
 	var names []string
 	for _, suffix := range []string{logSuffix, indexSuffix, txnSuffix} {
 		names = append(names, w.seg.name()+suffix+cleanSuffix)

@@ -18,8 +18,10 @@ type Stats struct {
 	Checkpoints      int64
 	TailHits         int64 // Entry calls answered from memory
 	TailMisses       int64 // Entry calls that read the disk
-	Swaps            int64 // swaps of cleaned segments
-	CleanedSegments  int64 // segments that were swapped out
+	// Swaps of cleaned segments. What was read before and after one may not fit together: a marker's entry in the list of
+	// aborted transactions goes with the marker.
+	Swaps           int64
+	CleanedSegments int64 // segments that were swapped out
 }
 
 type counters struct {

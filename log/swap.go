@@ -128,6 +128,7 @@ func (w *rewriting) publishLocked(k int) {
 	segments := append(slices.Clone(l.mu.segments[:k]), w.seg)
 	segments = append(segments, l.mu.segments[k+len(w.group):]...)
 	l.mu.Lock()
+	l.stats.swaps.Add(1) // together with the list: see Swaps
 	l.mu.segments = segments
 	l.mu.Unlock()
 	for _, s := range old {
@@ -136,7 +137,6 @@ func (w *rewriting) publishLocked(k int) {
 	}
 	w.result.After += int64(w.pos)
 	w.result.Segments += len(old)
-	l.stats.swaps.Add(1)
 	l.stats.cleaned.Add(int64(len(old)))
 }
 

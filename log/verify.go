@@ -58,6 +58,9 @@ func (v *verifier) run() error {
 	if err := d.check(v.ckpt); err != nil {
 		v.r.problem("%v", err)
 	}
+	if _, err := v.fs.Stat(path.Join(v.dir, swapName)); err == nil {
+		v.r.problem("a swap of cleaned segments is under way; the next start finishes it")
+	}
 	for i, s := range d.segments {
 		if err := v.segment(s, i == len(d.segments)-1); err != nil {
 			return err

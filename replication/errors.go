@@ -43,8 +43,6 @@ var (
 	ErrDuplicateSequence = errors.New("duplicate sequence number")
 	// ErrInvalidProducerEpoch: INVALID_PRODUCER_EPOCH.
 	ErrInvalidProducerEpoch = errors.New("invalid producer epoch")
-	// ErrUnknownProducer: UNKNOWN_PRODUCER_ID.
-	ErrUnknownProducer = errors.New("unknown producer id")
 	// ErrInvalidTxnState: a batch that does not fit its producer's transaction: a plain one while it is open, or a transactional
 	// one of a transaction that the partition is not known to be part of (INVALID_TXN_STATE, KIP-890).
 	ErrInvalidTxnState = errors.New("the batch does not fit the producer's transaction")

@@ -3,6 +3,8 @@ package admin
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/quorlog/quorlog/internal/config"
@@ -17,9 +19,10 @@ type ResourceKind int8
 const (
 	TopicResource  ResourceKind = 2
 	BrokerResource ResourceKind = 4
+	GroupResource  ResourceKind = 32
 )
 
-// Resource names a topic, this node by its id, or with an empty name and BrokerResource all nodes together.
+// Resource names a topic, a group, this node by its id, or with an empty name and BrokerResource all nodes together.
 type Resource struct {
 	Kind ResourceKind
 	Name string
@@ -90,8 +93,45 @@ func (s *Service) DescribeConfigs(r Resource, names []string) ([]Setting, error)
 			}), nil
 		}
 		return describe(layers(im, nil), config.Broker, asked), nil
+	case GroupResource:
+		// As in Kafka a group need not exist.
+		if r.Name == "" {
+			return nil, errNoGroupID
+		}
+		l := im.Layers()
+		l.Group = im.GroupConfig[r.Name]
+		return describe(l, config.Group, asked), nil
 	}
 	return nil, unknownKind(r.Kind)
+}
+
+var errNoGroupID = fmt.Errorf("%w: a group's settings need its id", replication.ErrInvalidRequest)
+
+// ConfigResources lists what settings were changed of (KIP-1142): all topics and registered nodes, which always have some, and the
+// groups that have settings of their own; of the kinds asked for, sorted.
+func (s *Service) ConfigResources(kinds []ResourceKind) ([]Resource, error) {
+	im := s.images.Image()
+	var out []Resource
+	for _, kind := range kinds {
+		var names []string
+		switch kind {
+		case TopicResource:
+			names = slices.Collect(maps.Keys(im.Topics))
+		case BrokerResource:
+			for id := range im.Nodes {
+				names = append(names, strconv.Itoa(int(id)))
+			}
+		case GroupResource:
+			names = slices.Collect(maps.Keys(im.GroupConfig))
+		default:
+			return nil, unknownKind(kind)
+		}
+		slices.Sort(names)
+		for _, name := range names {
+			out = append(out, Resource{Kind: kind, Name: name})
+		}
+	}
+	return out, nil
 }
 
 func unknownKind(k ResourceKind) error {
@@ -195,6 +235,11 @@ func (s *Service) alterConfig(ctx context.Context, c *ConfigChange, validateOnly
 		r.Type = controller.BrokerResource
 		if err := s.checkAnyBroker(s.images.Image(), c.Name); err != nil {
 			return err
+		}
+	case GroupResource:
+		r.Type = controller.GroupResource
+		if c.Name == "" {
+			return errNoGroupID
 		}
 	default:
 		return unknownKind(c.Kind)

@@ -17,7 +17,7 @@ import (
 //	v6         flexible
 //	v7         require_stable (KIP-447): UNSTABLE_OFFSET_COMMIT where an open transaction would change the offset
 //	v8         many groups at once (KIP-709)
-//	v9         member id and epoch for consumer groups of KIP-848; not looked at
+//	v9         member id and epoch for consumer groups of KIP-848: UNKNOWN_MEMBER_ID, STALE_MEMBER_EPOCH
 //	v10        topics by id
 //
 // An unknown group, or partition, has offset -1 and no error. Version 1 has no place for an error of the group: each of
@@ -27,6 +27,8 @@ var offsetFetchRow = Row{Key: kafkaproto.KeyOffsetFetch, Min: 1, Max: 10, Advert
 const (
 	versionFetchGroupError = 2
 	versionFetchManyGroups = 8
+
+	noMemberEpoch group.MemberEpoch = -1
 )
 
 func handleOffsetFetch(_ context.Context, a *API, r *Request, q *kmsg.OffsetFetchRequest) (kmsg.Response, error) {
@@ -43,7 +45,7 @@ func handleOffsetFetch(_ context.Context, a *API, r *Request, q *kmsg.OffsetFetc
 
 // offsetFetchOne answers the versions before 8.
 func offsetFetchOne(a *API, version int16, q *kmsg.OffsetFetchRequest, resp *kmsg.OffsetFetchResponse) {
-	req := group.FetchRequest{Group: q.Group, RequireStable: q.RequireStable}
+	req := group.FetchRequest{Group: q.Group, Epoch: noMemberEpoch, RequireStable: q.RequireStable}
 	req.All = q.Topics == nil && version >= versionFetchGroupError
 	for i := range q.Topics {
 		req.Topics = append(req.Topics, group.FetchTopic{Name: q.Topics[i].Topic, Partitions: q.Topics[i].Partitions})
@@ -81,7 +83,8 @@ func failedOffsets(req *group.FetchRequest, err error) []group.FetchedTopic {
 }
 
 func offsetFetchGroup(a *API, version int16, q *kmsg.OffsetFetchRequestGroup, requireStable bool) kmsg.OffsetFetchResponseGroup {
-	req := group.FetchRequest{Group: q.Group, RequireStable: requireStable, All: q.Topics == nil}
+	req := group.FetchRequest{Group: q.Group, Epoch: noMemberEpoch, RequireStable: requireStable, All: q.Topics == nil}
+	req.Member, req.Epoch = deref(q.MemberID), group.MemberEpoch(q.MemberEpoch)
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		req.Topics = append(req.Topics, group.FetchTopic{Name: t.Topic, ID: replication.TopicID(t.TopicID), Partitions: t.Partitions})

@@ -13,7 +13,7 @@ import (
 //
 //	v3         flexible
 //	v4         a filter by state (KIP-518)
-//	v5         a filter by type (KIP-848); all groups are of type Classic
+//	v5         a filter by type (KIP-848): Classic, Consumer, Share
 //
 // Lists the groups of this node only: a client asks all nodes.
 var listGroupsRow = Row{Key: kafkaproto.KeyListGroups, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleListGroups)}
@@ -24,7 +24,7 @@ func handleListGroups(_ context.Context, a *API, _ *Request, q *kmsg.ListGroupsR
 	resp.ErrorCode = code(err)
 	for _, g := range groups {
 		rg := kmsg.NewListGroupsResponseGroup()
-		rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = g.Group, g.ProtocolType, g.State.String(), g.Type
+		rg.Group, rg.ProtocolType, rg.GroupState, rg.GroupType = g.Group, g.ProtocolType, g.State, g.Type
 		resp.Groups = append(resp.Groups, rg)
 	}
 	return resp, nil

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"slices"
 
 	"github.com/quorlog/quorlog/kafkaproto"
 
@@ -13,15 +15,39 @@ import (
 //	v2         flexible
 //	v3         a message with each error
 //
-// A group with members is NON_EMPTY_GROUP, an unknown one GROUP_ID_NOT_FOUND. Its offsets go with it.
+// A group with members is NON_EMPTY_GROUP, an unknown one GROUP_ID_NOT_FOUND. Its offsets go with it; those of a share group first,
+// so that none is left behind.
 var deleteGroupsRow = Row{Key: kafkaproto.KeyDeleteGroups, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handler(handleDeleteGroups)}
 
 func handleDeleteGroups(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteGroupsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDeleteGroupsResponse()
-	for i, err := range a.Group.Delete(ctx, q.Groups) {
+	kept := map[string]error{}
+	for _, id := range q.Groups {
+		if a.Group.ShareEmpty(id) == nil {
+			if err := forgetShares(ctx, a, id); err != nil {
+				kept[id] = err
+			}
+		}
+	}
+	going := slices.DeleteFunc(slices.Clone(q.Groups), func(id string) bool { return kept[id] != nil })
+	errs := a.Group.Delete(ctx, going)
+	for _, id := range q.Groups {
+		err := kept[id]
+		if err == nil {
+			err, errs = errs[0], errs[1:]
+		}
 		rg := kmsg.NewDeleteGroupsResponseGroup()
-		rg.Group, rg.ErrorCode, rg.ErrorMessage = q.Groups[i], code(err), message(err)
+		rg.Group, rg.ErrorCode, rg.ErrorMessage = id, code(err), message(err)
 		resp.Groups = append(resp.Groups, rg)
 	}
 	return resp, nil
+}
+
+// forgetShares deletes all that is known of a share group's progress.
+func forgetShares(ctx context.Context, a *API, group string) error {
+	all, err := a.ShareOffsets.List(ctx, group)
+	for _, l := range all {
+		err = errors.Join(err, a.ShareOffsets.Delete(ctx, l.Key))
+	}
+	return err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/broker/produce"
+	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/broker/txn"
 	"github.com/quorlog/quorlog/kafkaproto"
 
@@ -30,7 +31,10 @@ type Services struct {
 	Admin   *admin.Service
 	Group   *group.Service
 	Txn     *txn.Service
-	Logger  *slog.Logger
+	Share   *share.Service
+	// ShareOffsets tells and changes where share groups are.
+	ShareOffsets ShareOffsets
+	Logger       *slog.Logger
 }
 
 // API answers decoded requests. It implements conn.Dispatcher.

@@ -8,6 +8,7 @@ import (
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/produce"
+	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
@@ -41,7 +42,6 @@ var errorCodes = []struct {
 	{replication.ErrOutOfOrderSequence, kafkaproto.OutOfOrderSequenceNumber},
 	{replication.ErrDuplicateSequence, kafkaproto.DuplicateSequenceNumber},
 	{replication.ErrInvalidProducerEpoch, kafkaproto.InvalidProducerEpoch},
-	{replication.ErrUnknownProducer, kafkaproto.UnknownProducerID},
 	{replication.ErrNotEnoughReplicas, kafkaproto.NotEnoughReplicas},
 	{replication.ErrStorage, kafkaproto.KafkaStorageError},
 	{replication.ErrCorrupt, kafkaproto.CorruptMessage},
@@ -86,6 +86,13 @@ var errorCodes = []struct {
 	{errUpdateVersion, kafkaproto.InvalidUpdateVersion},
 	{errFeatureFixed, kafkaproto.FeatureUpdateFailed},
 	{errRegularExpression, kafkaproto.InvalidRegularExpression},
+
+	// Share groups.
+	{share.ErrInvalidRecordState, kafkaproto.InvalidRecordState},
+	{share.ErrSessionNotFound, kafkaproto.ShareSessionNotFound},
+	{share.ErrInvalidSessionEpoch, kafkaproto.InvalidShareSessionEpoch},
+	{share.ErrSessionLimit, kafkaproto.ShareSessionLimitReached},
+	{share.ErrFencedStateEpoch, kafkaproto.FencedStateEpoch},
 
 	// Produce and Fetch.
 	{broker.ErrMessageTooLarge, kafkaproto.MessageTooLarge},

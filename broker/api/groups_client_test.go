@@ -42,6 +42,15 @@ func (b *borrowed) Topic(name string) (coordinator.Topic, bool) {
 	return t, ok
 }
 
+func (b *borrowed) TopicNames() (names []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for name := range b.topics {
+		names = append(names, name)
+	}
+	return names
+}
+
 func (b *borrowed) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

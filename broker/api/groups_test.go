@@ -24,6 +24,7 @@ import (
 var groupRows = []*Row{
 	&offsetCommitRow, &offsetFetchRow, &findCoordinatorRow, &joinGroupRow, &heartbeatRow, &leaveGroupRow, &syncGroupRow,
 	&describeGroupsRow, &listGroupsRow, &deleteGroupsRow, &offsetDeleteRow,
+	&consumerGroupHeartbeatRow, &consumerGroupDescribeRow, &shareGroupHeartbeatRow, &shareGroupDescribeRow,
 }
 
 // memOffsets is __consumer_offsets in memory, of one partition, committed at once.
@@ -87,6 +88,8 @@ func (oneNode) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 func (oneNode) Coordinator(int32, string) (replication.Node, bool) {
 	return replication.Node{ID: 3, Host: "here", Port: 9092}, true
 }
+
+func (oneNode) TopicNames() []string { return []string{topicT.Name} }
 
 func (oneNode) EnsureTopic(context.Context) error { return nil }
 

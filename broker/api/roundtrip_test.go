@@ -145,12 +145,12 @@ func errorCodeOf(resp kmsg.Response) int16 {
 	return 0
 }
 
-// ownKeys are the keys whose handlers these tests are about; the groups' have their own.
+// ownKeys are the keys whose handlers these tests are about; the groups' have their own, and those of share groups.
 func ownKeys() []Row {
 	var rows []Row
 	for _, row := range Table() {
 		switch key := row.Key; {
-		case key >= 8 && key <= 16, key == 42, key == 47:
+		case key >= 8 && key <= 16, key == 42, key == 47, key == 68, key == 69, key >= 76 && key <= 79, key >= 90 && key <= 92:
 		default:
 			rows = append(rows, row)
 		}

@@ -113,6 +113,16 @@ func Table() []Row {
 		unregisterBrokerRow,
 		describeTransactionsRow,
 		listTransactionsRow,
+		consumerGroupHeartbeatRow,
+		consumerGroupDescribeRow,
+		listConfigResourcesRow,
 		describeTopicPartitionsRow,
+		shareGroupHeartbeatRow,
+		shareGroupDescribeRow,
+		shareFetchRow,
+		shareAcknowledgeRow,
+		describeShareGroupOffsetsRow,
+		alterShareGroupOffsetsRow,
+		deleteShareGroupOffsetsRow,
 	}
 }

@@ -43,6 +43,7 @@ type Action struct {
 	Reply  CallID // answers this call with the effect
 	Write  *Write // appends records
 	Forget bool   // drops the machine
+	Reload bool   // reads the partition again: what the machines hold may be another than what the log holds
 	Other  bool   // hands the effect to Kind.Perform
 }
 

@@ -319,9 +319,11 @@ func TestOtherEffectsAndTell(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Minute)
+		k.mu.Lock()
 		if fmt.Sprint(k.other) != "[k woken]" {
 			t.Errorf("got %v", k.other)
 		}
+		k.mu.Unlock()
 		at := Place{Partition: 0, Epoch: 1, Key: "k"}
 		for _, c := range []struct {
 			at   Place

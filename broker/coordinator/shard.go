@@ -40,6 +40,7 @@ type shard[M Machine[E, F], E, F any] struct {
 		queue       []queued[M]
 		queuedBytes int // of queue and of the batch under way
 		ends        []end[E]
+		reload      bool // a machine asked for it
 	}
 }
 
@@ -91,7 +92,7 @@ func (sh *shard[M, E, F]) run(ctx context.Context) {
 func (sh *shard[M, E, F]) serve(ctx context.Context, timer *time.Timer) {
 	sweep := sh.nextSweep(time.Now())
 	var flight inFlight[M]
-	for {
+	for !sh.mustReload() {
 		if flight.pending == nil {
 			flight = sh.flush()
 		}
@@ -241,7 +242,14 @@ func (sh *shard[M, E, F]) unload(next phase) {
 	sh.mu.deadlines = nil
 	sh.mu.queue, sh.mu.queuedBytes = nil, 0
 	answerEnds(sh.mu.ends, broker.ErrNotCoordinator)
-	sh.mu.ends = nil
+	sh.mu.ends, sh.mu.reload = nil, false
+}
+
+// mustReload tells whether a machine asked for that.
+func (sh *shard[M, E, F]) mustReload() bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.mu.reload
 }
 
 // stop ends the shard. It does not wait for its goroutine.

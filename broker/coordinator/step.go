@@ -127,6 +127,10 @@ func (sh *shard[M, E, F]) stepLocked(e *entry[M], now time.Time, event E) {
 		if a.Forget {
 			sh.forgetLocked(e)
 		}
+		if a.Reload {
+			sh.mu.reload = true
+			sh.poke()
+		}
 	}
 	if e.machine.Blank() {
 		sh.forgetLocked(e)

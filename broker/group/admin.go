@@ -23,7 +23,7 @@ func (s *Service) Describe(groups []string) []Description {
 func (s *Service) describe(id string) Description {
 	d := Description{Group: id, State: Dead, Err: broker.ErrGroupNotFound}
 	err := s.view(id, func(m *Machine) {
-		if m != nil && m.state != Dead {
+		if m != nil && m.state != Dead && m.modern == nil {
 			d = m.Describe()
 		}
 	})
@@ -37,7 +37,7 @@ func (s *Service) describe(id string) Description {
 func (s *Service) List(r ListRequest) ([]Listing, error) {
 	var out []Listing
 	failed := s.runtime.Each(func(_ string, m *Machine) {
-		if l := m.Listing(); l.State != Dead && passes(r.States, l.State.String()) && passes(r.Types, l.Type) {
+		if l := m.Listing(); m.state != Dead && passes(r.States, l.State) && passes(r.Types, l.Type) {
 			out = append(out, l)
 		}
 	})
@@ -68,7 +68,7 @@ func (s *Service) deleteOne(ctx context.Context, id string) error {
 
 // DeleteOffsets drops offsets. The result has the shape of r.Topics, unless the whole request failed.
 func (s *Service) DeleteOffsets(ctx context.Context, r DeleteOffsetsRequest) ([][]error, error) {
-	out, known := s.checkDeletions(r.Topics)
+	out, known := s.cluster.checkDeletions(r.Topics)
 	e, err := s.do(ctx, r.Group, func(c CallID) Event { return DeleteOffsets{Call: c, Topics: known} })
 	if err != nil {
 		return nil, err
@@ -88,13 +88,13 @@ func (s *Service) DeleteOffsets(ctx context.Context, r DeleteOffsetsRequest) ([]
 }
 
 // checkDeletions tells which partitions do not exist, and returns the topics with those that do.
-func (s *Service) checkDeletions(topics []DeleteOffsetsTopic) ([][]error, []DeleteOffsetsTopic) {
+func (l lookup) checkDeletions(topics []DeleteOffsetsTopic) ([][]error, []DeleteOffsetsTopic) {
 	out := make([][]error, len(topics))
 	known := make([]DeleteOffsetsTopic, len(topics))
 	for i, t := range topics {
 		out[i] = make([]error, len(t.Partitions))
 		known[i].Name = t.Name
-		topic, ok := s.cluster.Topic(t.Name)
+		topic, ok := l.Topic(t.Name)
 		for j, p := range t.Partitions {
 			if !ok || p < 0 || p >= topic.Partitions {
 				out[i][j] = replication.ErrUnknownPartition
@@ -109,22 +109,27 @@ func (s *Service) checkDeletions(topics []DeleteOffsetsTopic) ([][]error, []Dele
 // Fetch answers with committed offsets. A group of which nothing is known has none, which is no error.
 func (s *Service) Fetch(r FetchRequest) FetchResponse {
 	var out FetchResponse
-	out.Err = s.view(r.Group, func(m *Machine) {
+	var refused error
+	err := s.view(r.Group, func(m *Machine) {
+		if refused = m.checkFetch(r.Member, r.Epoch); refused != nil {
+			return
+		}
 		if r.All {
-			out.Topics = s.allOffsets(m, r.RequireStable)
+			out.Topics = s.cluster.allOffsets(m, r.RequireStable)
 			return
 		}
 		out.Topics = make([]FetchedTopic, len(r.Topics))
 		for i := range r.Topics {
-			out.Topics[i] = s.topicOffsets(m, &r.Topics[i], r.RequireStable)
+			out.Topics[i] = s.cluster.topicOffsets(m, &r.Topics[i], r.RequireStable)
 		}
 	})
+	out.Err = cmp.Or(err, refused)
 	return out
 }
 
-func (s *Service) topicOffsets(m *Machine, t *FetchTopic, stable bool) FetchedTopic {
+func (l lookup) topicOffsets(m *Machine, t *FetchTopic, stable bool) FetchedTopic {
 	out := FetchedTopic{Name: t.Name, ID: t.ID, Partitions: make([]FetchedPartition, len(t.Partitions))}
-	topic, known := s.topic(t.Name, t.ID)
+	topic, known := l.topic(t.Name, t.ID)
 	var wrong error
 	if t.Name == "" {
 		out.Name = topic.Name
@@ -149,13 +154,13 @@ func (s *Service) topicOffsets(m *Machine, t *FetchTopic, stable bool) FetchedTo
 	return out
 }
 
-func (s *Service) allOffsets(m *Machine, stable bool) []FetchedTopic {
+func (l lookup) allOffsets(m *Machine, stable bool) []FetchedTopic {
 	if m == nil {
 		return nil
 	}
 	var out []FetchedTopic
 	for _, k := range m.offsets.keys("") {
-		topic, known := s.cluster.Topic(k.Topic)
+		topic, known := l.Topic(k.Topic)
 		c, _ := m.offsets.get(k)
 		if c.isOfAnother(topic, known) {
 			continue

@@ -42,6 +42,9 @@ var (
 
 // encodeRecord returns the key and value of a record; a nil value is a tombstone.
 func encodeRecord(r *Record) (key, value []byte) {
+	if r.Entry != nil {
+		return encodeEntry(r.Group, r.Entry)
+	}
 	if r.Key != nil {
 		k := kmsg.NewOffsetCommitKey()
 		k.Version, k.Group, k.Topic, k.Partition = offsetKind, r.Group, r.Key.Topic, r.Key.Partition
@@ -119,6 +122,9 @@ func decodeRecord(key, value []byte) (Record, error) {
 	case metadataKind:
 		return decodeMetadata(key, value)
 	default:
+		if isEntryKind(kind) {
+			return decodeEntry(kind, key, value)
+		}
 		return Record{}, fmt.Errorf("%w: %d", errUnknownKind, kind)
 	}
 }

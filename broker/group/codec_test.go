@@ -3,7 +3,9 @@ package group
 import (
 	"encoding/hex"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -141,6 +143,10 @@ func FuzzDecodeRecord(f *testing.F) {
 	twice := StoredMember{Member: "a", Instance: "i"}
 	key, value := encodeRecord(&Record{Group: "g", Metadata: &Metadata{Leader: "z", Members: []StoredMember{twice, twice, {Member: "b", Instance: "i"}, {}}}})
 	f.Add(key, value)
+	for _, r := range entrySamples() {
+		key, value := encodeRecord(&r)
+		f.Add(key, value)
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		r, err := decodeRecord(key, value)
 		if err != nil {
@@ -163,4 +169,45 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatalf("%+v can't be read again: %v", r, err)
 		}
 	})
+}
+
+// entrySamples has a record of each kind of a group whose partitions the coordinator assigns, and a tombstone of each.
+func entrySamples() (out []Record) {
+	some := []TopicPartition{{topicID("t"), 0}, {topicID("t"), 3}, {topicID("u"), 1}}
+	values := map[int16]any{
+		3: groupValue{Epoch: 7, Hash: -5}, 11: groupValue{Epoch: 7, Hash: 5}, 6: assignmentValue{6}, 12: assignmentValue{6},
+		5:  memberValue{Instance: "i", Rack: "r", ClientID: "c", ClientHost: "/h", Regex: "a.*", Assignor: "range", Topics: []string{"t", "u"}, Rebalance: time.Minute},
+		10: memberValue{ClientID: "c", ClientHost: "/h", Topics: []string{}}, 7: targetValue{some}, 13: targetValue{},
+		8:  currentValue{Epoch: 3, Previous: 2, State: stateUnrevoked, Assigned: some[:1], Revoking: some[1:]},
+		14: currentValue{Epoch: EpochStaticLeave, Assigned: some}, 16: regexValue{Topics: []string{"a"}, At: time.UnixMilli(99)},
+	}
+	for _, kind := range slices.Sorted(maps.Keys(values)) {
+		name := "m"
+		switch kind {
+		case 3, 6, 11, 12:
+			name = ""
+		}
+		out = append(out, entry("g", kind, name, values[kind]), entry("g", kind, name, nil))
+	}
+	return out
+}
+
+func TestEntriesSurviveTheirBytes(t *testing.T) {
+	for _, r := range entrySamples() {
+		key, value := encodeRecord(&r)
+		got, err := decodeRecord(key, value)
+		if err != nil || !reflect.DeepEqual(got, r) {
+			t.Errorf("got %+v, want %+v, %v", got.Entry, r.Entry, err)
+		}
+		for n := range key {
+			if _, err := decodeRecord(key[:n], value); err == nil {
+				t.Errorf("%d of the %d bytes of the key of %+v are taken for one", n, len(key), r.Entry)
+			}
+		}
+		for n := range value {
+			if _, err := decodeRecord(key, value[:n]); err == nil && n < len(value)-1 && r.Entry.Kind != 3 && r.Entry.Kind != 11 {
+				t.Errorf("%d of the %d bytes of the value of %+v are taken for one", n, len(value), r.Entry)
+			}
+		}
+	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -141,6 +143,12 @@ func (c *fakeCluster) Topic(name string) (coordinator.Topic, bool) {
 	defer c.mu.Unlock()
 	t, ok := c.topics[name]
 	return t, ok
+}
+
+func (c *fakeCluster) TopicNames() (names []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.topics))
 }
 
 func (c *fakeCluster) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {

@@ -31,6 +31,10 @@ func (k kind) Action(effect Effect) coordinator.Action {
 		return coordinator.Action{Reply: f.Call}
 	case Reply:
 		return coordinator.Action{Reply: f.Call}
+	case ReplyMember:
+		return coordinator.Action{Reply: f.Call}
+	case Reload:
+		return coordinator.Action{Reload: true}
 	case Write:
 		return coordinator.Action{Write: f.asked()}
 	case Forget:
@@ -61,6 +65,8 @@ type loaded struct {
 	txns     transactions
 	place    uint64
 	metadata *Metadata
+	consumer *modernLog // nil: no record of these
+	share    *modernLog
 }
 
 // loader replays records; of each key the newest wins.
@@ -114,6 +120,12 @@ func (g *loaded) machine(id string, now time.Time, limits *Limits) *Machine {
 	if g.txns != nil {
 		m.txns = g.txns
 	}
+	for _, l := range []*modernLog{g.consumer, g.share} {
+		if l != nil && l.group != nil {
+			m.restoreMembers(now, l)
+			return m
+		}
+	}
 	if g.metadata != nil {
 		m.Restore(now, g.metadata)
 	}
@@ -132,7 +144,7 @@ func (l *loader) group(id string) *loaded {
 
 // tidy forgets a group of which nothing is left.
 func (l *loader) tidy(id string, g *loaded) {
-	if g.metadata == nil && g.offsets.len() == 0 && len(g.txns) == 0 {
+	if g.metadata == nil && g.offsets.len() == 0 && len(g.txns) == 0 && g.consumer.blank() && g.share.blank() {
 		delete(l.groups, id)
 	}
 }
@@ -150,6 +162,8 @@ func (l *loader) applyTxn(r *Record, p Producer) {
 func (l *loader) apply(r *Record) {
 	g := l.group(r.Group)
 	switch {
+	case r.Entry != nil:
+		g.entry(r.Entry)
 	case r.Key == nil:
 		g.metadata = r.Metadata
 	case r.Offset == nil:
@@ -160,4 +174,16 @@ func (l *loader) apply(r *Record) {
 		g.offsets.put(*r.Key, *r.Offset)
 	}
 	l.tidy(r.Group, g)
+}
+
+func (g *loaded) entry(e *Entry) {
+	l, share := &g.consumer, false
+	switch e.Kind {
+	case shareKinds.group, shareKinds.member, shareKinds.assignment, shareKinds.target, shareKinds.current:
+		l, share = &g.share, true
+	}
+	if *l == nil {
+		*l = newModernLog(share)
+	}
+	(*l).apply(e)
 }

@@ -3,6 +3,7 @@ package group
 import (
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/quorlog/quorlog/broker/coordinator"
@@ -29,6 +30,44 @@ type Limits struct {
 	MaxQueuedBytes     int // records that wait in one shard for the batch under way
 	MaxBatchBytes      int // records that are appended at once
 	MaxOffsetsPerGroup int // partitions for which a group has a committed offset
+	MaxRegexBytes      int // of a subscription by regular expression, before it is compiled
+	MaxRegexes         int // different ones in a group: each has a list of the topics that it matches
+
+	Consumer MemberLimits // group.consumer.*
+	Share    MemberLimits // group.share.*
+}
+
+// MemberLimits are those of groups whose partitions the coordinator assigns.
+type MemberLimits struct {
+	Session   time.Duration // group.consumer.session.timeout.ms, group.share.session.timeout.ms
+	Heartbeat time.Duration // group.consumer.heartbeat.interval.ms, group.share.heartbeat.interval.ms
+	MaxSize   int           // group.consumer.max.size, group.share.max.size, in members
+	Assignors string        // group.consumer.assignors, by commas; the first is the one of groups whose members do not care
+}
+
+func (l *Limits) member(share bool) *MemberLimits {
+	if share {
+		return &l.Share
+	}
+	return &l.Consumer
+}
+
+func (l *Limits) session(share bool) time.Duration   { return l.member(share).Session }
+func (l *Limits) heartbeat(share bool) time.Duration { return l.member(share).Heartbeat }
+func (l *Limits) size(share bool) int                { return l.member(share).MaxSize }
+
+func (l *Limits) preferredAssignor() string {
+	first, _, _ := strings.Cut(l.Consumer.Assignors, ",")
+	return strings.TrimSpace(first)
+}
+
+func (l *Limits) hasAssignor(name string) bool {
+	for a := range strings.SplitSeq(l.Consumer.Assignors, ",") {
+		if strings.TrimSpace(a) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // DefaultLimits are Kafka's defaults where Kafka has the setting, but for the initial delay: it only serves large groups
@@ -52,6 +91,10 @@ func DefaultLimits() Limits {
 		MaxQueuedBytes:        64 << 20,
 		MaxBatchBytes:         1 << 20,
 		MaxOffsetsPerGroup:    1_000_000,
+		MaxRegexBytes:         4096,
+		MaxRegexes:            100,
+		Consumer:              MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 10_000, Assignors: AssignorUniform + "," + AssignorRange},
+		Share:                 MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 200},
 	}
 }
 
@@ -68,11 +111,15 @@ func LimitsOf(settings map[string]string) (Limits, error) {
 		to   *time.Duration
 		unit time.Duration
 	}{
-		"group.min.session.timeout.ms":        {&l.MinSessionTimeout, time.Millisecond},
-		"group.max.session.timeout.ms":        {&l.MaxSessionTimeout, time.Millisecond},
-		"group.initial.rebalance.delay.ms":    {&l.InitialRebalanceDelay, time.Millisecond},
-		"offsets.retention.minutes":           {&l.OffsetsRetention, time.Minute},
-		"offsets.retention.check.interval.ms": {&l.RetentionCheck, time.Millisecond},
+		"group.min.session.timeout.ms":         {&l.MinSessionTimeout, time.Millisecond},
+		"group.max.session.timeout.ms":         {&l.MaxSessionTimeout, time.Millisecond},
+		"group.initial.rebalance.delay.ms":     {&l.InitialRebalanceDelay, time.Millisecond},
+		"group.consumer.session.timeout.ms":    {&l.Consumer.Session, time.Millisecond},
+		"group.consumer.heartbeat.interval.ms": {&l.Consumer.Heartbeat, time.Millisecond},
+		"group.share.session.timeout.ms":       {&l.Share.Session, time.Millisecond},
+		"group.share.heartbeat.interval.ms":    {&l.Share.Heartbeat, time.Millisecond},
+		"offsets.retention.minutes":            {&l.OffsetsRetention, time.Minute},
+		"offsets.retention.check.interval.ms":  {&l.RetentionCheck, time.Millisecond},
 	}
 	numbers := map[string]struct {
 		to   *int
@@ -80,7 +127,17 @@ func LimitsOf(settings map[string]string) (Limits, error) {
 	}{
 		// Kafka's default of group.max.size is no limit at all; here it is one on memory, whatever is asked for.
 		"group.max.size":            {&l.MaxSize, l.MaxSize},
+		"group.consumer.max.size":   {&l.Consumer.MaxSize, l.Consumer.MaxSize},
+		"group.share.max.size":      {&l.Share.MaxSize, 1000},
 		"offset.metadata.max.bytes": {&l.OffsetMetadataBytes, maxOffsetMetadata},
+	}
+	if a := settings["group.consumer.assignors"]; a != "" {
+		l.Consumer.Assignors = a
+		for name := range strings.SplitSeq(a, ",") {
+			if name = strings.TrimSpace(name); name != AssignorUniform && name != AssignorRange {
+				return Limits{}, fmt.Errorf("group.consumer.assignors: %q is none of %s, %s", name, AssignorUniform, AssignorRange)
+			}
+		}
 	}
 	for name, value := range settings {
 		d, isDuration := durations[name]

@@ -66,9 +66,13 @@ type membership struct {
 // Machine is one group: its membership and its offsets.
 type Machine struct {
 	membership
+	modern  *modern // a group whose partitions the coordinator assigns; then the membership is empty. nil: the classic protocol
 	offsets offsetTable
 	txns    transactions
 	place   uint64 // counts what was written of offsets: see Committed.place
+
+	lastMemberWrite uint64                   // the last write of memberHeartbeat
+	parked          map[uint64][]ReplyMember // answers that wait for such a write
 }
 
 // NewMachine is an empty group.
@@ -77,7 +81,7 @@ func NewMachine(id string, limits *Limits) *Machine {
 	m.id, m.limits = id, limits
 	m.members, m.static, m.support = map[string]*member{}, map[string]string{}, map[string]int{}
 	m.pending, m.writes = map[string]time.Time{}, map[uint64]pendingWrite{}
-	m.txns = transactions{}
+	m.txns, m.parked = transactions{}, map[uint64][]ReplyMember{}
 	return m
 }
 
@@ -87,7 +91,13 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	m.out = m.out[:0]
 	switch e := ev.(type) {
 	case Join:
+		if err := m.toClassic(now); err != nil {
+			m.failJoin(e.Call, e.Request.Member, err)
+			break
+		}
 		m.joinGroup(now, e)
+	case MemberHeartbeat:
+		m.memberHeartbeat(now, e)
 	case Sync:
 		m.syncGroup(now, e)
 	case Heartbeat:
@@ -108,6 +118,7 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.sweep(now)
 	case Tick:
 		m.tick(now)
+		m.tickMembers(now)
 	case Written:
 		m.settled(now, e)
 	}
@@ -116,7 +127,7 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 
 // Blank reports that the group holds nothing that is worth keeping: it was never more than asked about.
 func (m *Machine) Blank() bool {
-	return m.state == Empty && m.generation == 0 && len(m.pending) == 0 && m.offsets.len() == 0 && len(m.txns) == 0 && len(m.writes) == 0 && m.stateSince.IsZero()
+	return m.modern == nil && m.state == Empty && m.generation == 0 && len(m.pending) == 0 && m.offsets.len() == 0 && len(m.txns) == 0 && len(m.writes) == 0 && m.stateSince.IsZero()
 }
 
 func (m *membership) setState(now time.Time, s State) {

@@ -116,6 +116,8 @@ func (m *Machine) checkCommit(now time.Time, e *Commit) error {
 		return broker.ErrCoordinatorNotAvailable
 	case m.offsets.len()+m.txns.len()+len(e.Offsets) > m.limits.MaxOffsetsPerGroup:
 		return broker.ErrGroupMaxSizeReached
+	case m.modern != nil:
+		return m.checkMemberCommit(e)
 	case e.Generation < 0 && m.state == Empty:
 		return nil // a client that shares out the work itself and only keeps its offsets here
 	case e.Generation < 0 && e.Member == "" && e.Instance == "" && e.Producer != nil:
@@ -195,13 +197,6 @@ func (m *Machine) deleteOffsets(e DeleteOffsets) {
 	})
 }
 
-func (m *Machine) isSubscribed(topic string) bool {
-	if m.state == Empty {
-		return false
-	}
-	return m.subscribed.has(topic)
-}
-
 // topicDeleted forgets the offsets of a topic: one that is made again under the name starts at offset 0.
 func (m *Machine) topicDeleted(topic string) {
 	if keys := m.allKeys(topic); len(keys) > 0 && m.state != Dead {
@@ -215,7 +210,7 @@ func (m *Machine) delete(e Delete) {
 	case m.state == Dead || m.Blank():
 		m.reply(e.Call, broker.ErrGroupNotFound)
 		return
-	case m.state != Empty:
+	case !m.isIdle():
 		m.reply(e.Call, broker.ErrNonEmptyGroup)
 		return
 	}
@@ -240,7 +235,11 @@ func (m *Machine) bury(keys []OffsetKey, then func(err error)) {
 	for i := range keys {
 		records = append(records, Record{Group: m.id, Key: &keys[i]})
 	}
-	records = append(records, Record{Group: m.id})
+	if m.modern != nil {
+		records = append(records, m.modern.tombstones(m.id)...)
+	} else {
+		records = append(records, Record{Group: m.id})
+	}
 	m.state = Dead
 	m.write(records, func(_ time.Time, err error) {
 		then(err)
@@ -248,7 +247,7 @@ func (m *Machine) bury(keys []OffsetKey, then func(err error)) {
 			m.state = Empty
 			return
 		}
-		m.offsets, m.txns = offsetTable{}, transactions{}
+		m.offsets, m.txns, m.modern = offsetTable{}, transactions{}, nil
 		m.out = append(m.out, Forget{})
 	})
 }
@@ -265,7 +264,7 @@ func (m *Machine) sweep(now time.Time) {
 		}
 	}
 	switch {
-	case len(expired) == m.offsets.len() && m.state == Empty && len(m.pending) == 0 && len(m.txns) == 0:
+	case len(expired) == m.offsets.len() && m.isIdle() && len(m.pending) == 0 && len(m.txns) == 0:
 		m.bury(expired, func(error) {})
 	case len(expired) > 0:
 		m.drop(expired, func(error) {})
@@ -277,6 +276,10 @@ func (m *Machine) sweep(now time.Time) {
 func (m *Machine) isExpired(now time.Time, k OffsetKey, c *Committed) bool {
 	since := c.At
 	switch {
+	case m.modern != nil:
+		if m.isSubscribed(k.Topic) {
+			return false
+		}
 	case m.state == Empty && m.protocolType == "":
 	case m.state == Empty:
 		if m.stateSince.After(since) {

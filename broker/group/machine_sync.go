@@ -186,8 +186,3 @@ func (m *Machine) Describe() Description {
 	}
 	return d
 }
-
-// Listing shows the group in a line.
-func (m *Machine) Listing() Listing {
-	return Listing{Group: m.id, ProtocolType: m.protocolType, State: m.state, Type: ClassicType}
-}

@@ -47,19 +47,23 @@ type StoredMember struct {
 	Assignment       []byte
 }
 
-// Record is one change of a group's durable state. Exactly one of three: an offset (Key set), the membership (Key nil); a
-// nil value is a tombstone.
+// Record is one change of a group's durable state. Exactly one of three: an offset (Key set), an Entry, or else the membership
+// of the classic protocol; a nil value is a tombstone.
 type Record struct {
 	Group    string
 	Key      *OffsetKey
 	Offset   *Committed
 	Metadata *Metadata
+	Entry    *Entry
 }
 
 // size estimates the bytes that a record takes, to bound batches and queues.
 func (r *Record) size() int {
 	const overhead = 64 // lengths, attributes, versions, numbers
 	n := overhead + len(r.Group)
+	if r.Entry != nil {
+		n += r.Entry.size()
+	}
 	if r.Key != nil {
 		n += len(r.Key.Topic)
 	}

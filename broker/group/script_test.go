@@ -76,13 +76,16 @@ type script struct {
 	held    bool // writes wait for "written" or "refused"
 	writes  []Write
 	state   State
+	topics  topicMap
+	version uint64
+	log     *loaded // what was written
 	out     strings.Builder
 }
 
 var scriptStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func newScript(t *testing.T) *script {
-	s := &script{t: t, limits: DefaultLimits(), now: scriptStart, kinds: map[CallID]string{}}
+	s := &script{t: t, limits: DefaultLimits(), now: scriptStart, kinds: map[CallID]string{}, version: 1, log: &loaded{txns: transactions{}}}
 	s.machine = NewMachine("g", &s.limits)
 	return s
 }
@@ -135,6 +138,14 @@ func (s *script) run(words []string) {
 		s.stable(pos)
 	case "delete-offsets":
 		s.step(DeleteOffsets{Call: s.call("OffsetDelete"), Topics: deletions(pos)})
+	case "topics":
+		s.setTopics(pos)
+	case "member":
+		s.member(pos, named, false)
+	case "sharer":
+		s.member(pos, named, true)
+	case "members":
+		s.members()
 	case "delete":
 		s.step(Delete{Call: s.call("DeleteGroups")})
 	case "topic-deleted":
@@ -163,6 +174,10 @@ func (s *script) setLimits(named map[string]string) {
 			s.limits.InitialRebalanceDelay = duration(v)
 		case "max-size":
 			s.limits.MaxSize = number(v)
+		case "regexes":
+			s.limits.MaxRegexes = number(v)
+		case "members":
+			s.limits.Consumer.MaxSize = number(v)
 		case "max-bytes":
 			s.limits.MaxGroupBytes = number(v)
 		case "max-pending":
@@ -332,6 +347,11 @@ func (s *script) settle(err error) {
 	}
 	w := s.writes[0]
 	s.writes = s.writes[1:]
+	for i := range w.Records {
+		if e := w.Records[i].Entry; e != nil && err == nil {
+			s.log.entry(e)
+		}
+	}
 	s.step(Written{Seq: w.Seq, Err: err})
 }
 
@@ -360,6 +380,7 @@ func (s *script) advance(v string) {
 // reload takes the group through its stored form to a new coordinator.
 func (s *script) reload() {
 	g := loaded{offsets: s.machine.offsets, txns: s.machine.txns, place: s.machine.place}
+	g.consumer, g.share = s.log.consumer, s.log.share
 	if s.machine.generation > 0 {
 		g.metadata = s.machine.metadataRecord(nil).Metadata
 	}
@@ -388,6 +409,10 @@ func (s *script) tell(f Effect) {
 		for i := range f.Records {
 			fmt.Fprintf(&s.out, "  writes %s\n", recordProse(&f.Records[i]))
 		}
+	case ReplyMember:
+		fmt.Fprintf(&s.out, "%s: %s\n", s.kinds[f.Call], memberProse(&f.Response))
+	case Reload:
+		s.out.WriteString("  the group is to be read again\n")
 	case Forget:
 		s.out.WriteString("  the group is forgotten\n")
 		s.machine = NewMachine("g", &s.limits)
@@ -450,6 +475,8 @@ func replyProse(r Reply) string {
 
 func recordProse(r *Record) string {
 	switch {
+	case r.Entry != nil:
+		return entryProse(r.Entry)
 	case r.Offset != nil:
 		return fmt.Sprintf("offset %s/%d = %d", r.Key.Topic, r.Key.Partition, r.Offset.Offset)
 	case r.Key != nil:
@@ -520,6 +547,7 @@ func checkMachine(t interface{ Fatalf(string, ...any) }, m *Machine) {
 	if m.leader != "" && m.members[m.leader] == nil {
 		t.Fatalf("the leader %s is no member", m.leader)
 	}
+	checkMembers(t, m.modern)
 	if (m.state == Empty || m.state == Dead) && len(m.members) > 0 {
 		t.Fatalf("%v with %d members", m.state, len(m.members))
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
@@ -14,9 +15,9 @@ import (
 
 // Options make a Service.
 type Options struct {
-	Logs    coordinator.Logs    // needed
-	Cluster coordinator.Cluster // needed
-	Limits  Limits              // the zero value stands for DefaultLimits
+	Logs    coordinator.Logs // needed
+	Cluster Cluster          // needed
+	Limits  Limits           // the zero value stands for DefaultLimits
 	Logger  *slog.Logger
 }
 
@@ -24,9 +25,10 @@ type Options struct {
 // leads, as LeaderChanged tells it; for all others it answers broker.ErrNotCoordinator.
 type Service struct {
 	runtime *coordinator.Runtime[*Machine, Event, Effect]
-	cluster coordinator.Cluster
+	cluster lookup
 	limits  Limits
 	logger  *slog.Logger
+	topics  atomic.Uint64 // counts the changes of the cluster's topics
 }
 
 // ErrOptions means that Options lack something.
@@ -43,7 +45,7 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{cluster: o.Cluster, limits: o.Limits, logger: o.Logger}
+	s := &Service{cluster: lookup{o.Cluster}, limits: o.Limits, logger: o.Logger}
 	var err error
 	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
 		Topic: broker.OffsetsTopic, Logs: o.Logs, Kind: kind{&s.limits}, Limits: s.limits.runtime(),
@@ -99,8 +101,8 @@ func (s *Service) view(group string, fn func(m *Machine)) error {
 }
 
 // checkNames is for requests that only members send, for which a group without a name is not one.
-func (s *Service) checkNames(group, member, instance string) error {
-	if group == "" || len(member) > s.limits.MaxGroupIDBytes || len(instance) > s.limits.MaxGroupIDBytes {
+func (l *Limits) checkNames(group, member, instance string) error {
+	if group == "" || len(member) > l.MaxGroupIDBytes || len(instance) > l.MaxGroupIDBytes {
 		return broker.ErrInvalidGroupID
 	}
 	return nil
@@ -114,7 +116,7 @@ func (s *Service) Join(ctx context.Context, r JoinRequest) JoinResponse {
 	if len(r.Protocols) > s.limits.MaxProtocols {
 		return failed(broker.ErrInconsistentGroupProtocol)
 	}
-	if err := s.checkNames(r.Group, r.Member, r.Instance); err != nil {
+	if err := s.limits.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return failed(err)
 	}
 	newMember := newMemberID(r.ClientID, r.Instance)
@@ -127,7 +129,7 @@ func (s *Service) Join(ctx context.Context, r JoinRequest) JoinResponse {
 
 // Sync answers a SyncGroup request. It waits until the leader's assignments are stored.
 func (s *Service) Sync(ctx context.Context, r SyncRequest) SyncResponse {
-	if err := s.checkNames(r.Group, r.Member, r.Instance); err != nil {
+	if err := s.limits.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return SyncResponse{Err: err}
 	}
 	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Sync{Call: c, Request: r} })
@@ -139,7 +141,7 @@ func (s *Service) Sync(ctx context.Context, r SyncRequest) SyncResponse {
 
 // Heartbeat answers a Heartbeat request.
 func (s *Service) Heartbeat(ctx context.Context, r HeartbeatRequest) error {
-	if err := s.checkNames(r.Group, r.Member, r.Instance); err != nil {
+	if err := s.limits.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return err
 	}
 	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Heartbeat{Call: c, Request: r} })
@@ -151,7 +153,7 @@ func (s *Service) Heartbeat(ctx context.Context, r HeartbeatRequest) error {
 
 // Leave answers a LeaveGroup request, with an error per member.
 func (s *Service) Leave(ctx context.Context, r LeaveRequest) ([]error, error) {
-	if err := s.checkNames(r.Group, "", ""); err != nil {
+	if err := s.limits.checkNames(r.Group, "", ""); err != nil {
 		return nil, err
 	}
 	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Leave{Call: c, Members: r.Members} })
@@ -226,7 +228,7 @@ func (s *Service) commit(ctx context.Context, group string, event Commit) error 
 // checkOffsets adds the offsets of a topic to the event, but for those that are refused.
 func (s *Service) checkOffsets(now time.Time, r *CommitRequest, t *CommitTopic, event *Commit) []error {
 	each := make([]error, len(t.Partitions))
-	topic, ok := s.topic(t.Name, t.ID)
+	topic, ok := s.cluster.topic(t.Name, t.ID)
 	for j := range t.Partitions {
 		p := &t.Partitions[j]
 		switch {
@@ -247,10 +249,13 @@ func (s *Service) checkOffsets(now time.Time, r *CommitRequest, t *CommitTopic, 
 	return each
 }
 
+// lookup answers from the cluster's metadata.
+type lookup struct{ Cluster }
+
 // topic finds a topic by its name or else by its id.
-func (s *Service) topic(name string, id replication.TopicID) (coordinator.Topic, bool) {
+func (l lookup) topic(name string, id replication.TopicID) (coordinator.Topic, bool) {
 	if name != "" {
-		return s.cluster.Topic(name)
+		return l.Topic(name)
 	}
-	return s.cluster.TopicByID(id)
+	return l.TopicByID(id)
 }

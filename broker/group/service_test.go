@@ -95,7 +95,7 @@ func TestReloadedGroupsGoOn(t *testing.T) {
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
 		for _, l := range mustList(t, again) {
-			if l.State != Empty {
+			if l.State != Empty.String() {
 				t.Fatalf("%s is %v", l.Group, l.State)
 			}
 		}

@@ -138,6 +138,8 @@ type CommitPartition struct {
 // FetchRequest asks for committed offsets: of the topics named, or of all if All is set.
 type FetchRequest struct {
 	Group         string
+	Member        string      // checked if it, or the epoch, is there (OffsetFetch 9)
+	Epoch         MemberEpoch // -1: none
 	All           bool
 	Topics        []FetchTopic
 	RequireStable bool // broker.ErrUnstableOffsetCommit for a partition that an open transaction would change (KIP-447)
@@ -199,7 +201,7 @@ type DescribedMember struct {
 type Listing struct {
 	Group        string
 	ProtocolType string
-	State        State
+	State        string // Kafka's name
 	Type         string
 }
 
@@ -208,9 +210,6 @@ type ListRequest struct {
 	States []string
 	Types  []string
 }
-
-// ClassicType is the type of all groups of this package.
-const ClassicType = "Classic"
 
 // DeleteOffsetsRequest drops committed offsets of a group (KIP-496).
 type DeleteOffsetsRequest struct {

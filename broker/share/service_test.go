@@ -65,13 +65,13 @@ func (w *world) fetch(id string) []Run {
 	if out.Err != nil {
 		w.t.Fatal(out.Err)
 	}
-	for _, r := range out.Results {
-		if r.Err != nil {
-			w.t.Fatal(r.Err)
-		}
-		return r.Acquired
+	if len(out.Results) == 0 {
+		return nil
 	}
-	return nil
+	if err := out.Results[0].Err; err != nil {
+		w.t.Fatal(err)
+	}
+	return out.Results[0].Acquired
 }
 
 func (w *world) ack(id string, first, last batch.Offset, kind AckType) error {

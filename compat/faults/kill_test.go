@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -39,7 +40,7 @@ func TestLeaderKills(t *testing.T) {
 	t.Logf("without a leader: %s", quantiles(gaps))
 	t.Logf("restart until ready: %s", quantiles(ready))
 	t.Logf("the prober's answers: %v", prober.Errors())
-	if p99 := gaps[len(gaps)*99/100]; *full && p99 > aimGap {
+	if p99 := gaps[len(gaps)*99/100]; rig.Full() && p99 > aimGap {
 		t.Logf("the aim is a p99 of %v", aimGap)
 	}
 }
@@ -94,7 +95,7 @@ func TestAllKilled(t *testing.T) {
 	l.Check()
 	t.Logf("all partitions serve after the last start: %s", quantiles(serving))
 	for _, took := range serving {
-		if *full && took > 5*time.Second {
+		if rig.Full() && took > 5*time.Second {
 			t.Errorf("it took %v until all partitions served again", took)
 		}
 	}

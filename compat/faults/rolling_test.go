@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -36,7 +37,7 @@ func TestRollingRestart(t *testing.T) {
 	t.Logf("produce latency during %d restarts: p50 %v, p99 %v, max %v", len(stops), p50, p99, highest)
 	t.Logf("a stop takes: %s; one partition without acknowledgement: %s", quantiles(stops), quantiles(gaps))
 	t.Logf("the prober's answers: %v", l.Probers[0].Errors())
-	if *full && p99 > 500*time.Millisecond {
+	if rig.Full() && p99 > 500*time.Millisecond {
 		t.Errorf("the 99th percentile of the produce latency is %v during a rolling restart, want less than 500 ms", p99)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -45,7 +46,7 @@ func TestManyPartitions(t *testing.T) {
 	awaitWhole(t, c, "many", partitions)
 	t.Logf("%d partitions of 3 replicas on 3 nodes: created in %v; at rest %.3f cores together, %v MiB resident; after a kill of all, led again in %v, whole in %v",
 		partitions, created.Round(time.Millisecond), cores, memory, led.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
-	if !*full {
+	if !rig.Full() {
 		return
 	}
 	if created > time.Minute || led > 20*time.Second || cores > 0.3 {
@@ -104,7 +105,7 @@ func residentMB(t *testing.T, pid int) int {
 
 // TestNoElections runs a load without faults on a busy machine: nobody may lose the leadership.
 func TestNoElections(t *testing.T) {
-	if !*ci && !*full {
+	if rig.Default() {
 		t.Skip("other packages' tests may be using the machine; run with -ci or -full")
 	}
 	_, l, _ := cluster(t, testcluster.ClusterOptions{}, LoadOptions{Probers: 1, Writers: 3, Rate: 1000})

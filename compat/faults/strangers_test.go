@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -87,7 +88,7 @@ func noElections(t *testing.T, l *Load, before int) {
 	t.Helper()
 	n := l.History.Elections() - before
 	t.Logf("%d elections", n)
-	if n > 0 && *full { // in a default run, other tests may take the processors away for longer than an election
+	if n > 0 && rig.Full() { // in a default run, other tests may take the processors away for longer than an election
 		t.Errorf("%d elections without any fault", n)
 	}
 }

@@ -134,12 +134,12 @@ func available(t *testing.T, c *testcluster.Cluster) (crews []*crew) {
 		t.Fatal(err)
 	}
 	for _, k := range kinds {
-		if !k.light && rig.Count(0, 1, 1) == 0 {
+		if !k.light && rig.Default() {
 			continue
 		}
 		t.Run(k.name, func(sub *testing.T) {
 			if k.next && !offers(versions, 68) {
-				sub.Skip("the cluster does not have KIP-848 yet")
+				sub.Fatal("the cluster does not have KIP-848")
 			}
 			argv := k.find(outliving{sub, t})
 			topic := strings.ReplaceAll(k.name, " ", "-")

@@ -14,7 +14,6 @@ const (
 	notYetACLs   = "access control is not there yet"
 	notYetQuotas = "quotas are not there yet"
 	notYetSCRAM  = "SCRAM is not there yet"
-	notYetShare  = "share groups are not there yet"
 )
 
 // differences are all of them.
@@ -31,18 +30,15 @@ var differences = map[string]difference{
 	"AlterAllReplicaLogDirs":        {until: 34, why: noDirectory},
 	"AlterBrokerReplicaLogDirs":     {until: 34, why: noDirectory},
 	"AlterTopicConfigs of nonsense": {ours: "[{Name:t Err:INVALID_CONFIG}]", why: "kfake looks at no value"},
-	"ListConfigResources":           {until: 74, why: "listing is not there yet"},
 	"UpdateFeatures": {ours: "[no.such.feature={Feature:no.such.feature Err:INVALID_UPDATE_VERSION}]",
 		why: "Kafka's answer for a feature that it does not know"},
 	"FetchManyOffsets": {ours: "[g={Group:g Fetched:[t=[0={Offset:{Topic:t Partition:0 At:5 Metadata:note} Err:ok} 1={Offset:{Topic:t Partition:1 At:0 Metadata:note} Err:ok}]] Err:ok} " +
 		"h={Group:h Fetched:[t=[0={Offset:{Topic:t Partition:0 At:7 Metadata:} Err:ok}]] Err:ok} none={Group:none Fetched:[] Err:ok}]",
 		why: "of a group that is not there Kafka says that it has committed nothing; kfake GROUP_ID_NOT_FOUND"},
 	"DescribeGroups":            {why: "authorized operations come with access control"},
-	"DescribeConsumerGroups":    {until: 69, why: "KIP-848 is not there yet"},
-	"DescribeShareGroups":       {until: 77, why: notYetShare},
-	"AlterShareGroupOffsets":    {until: 91, why: notYetShare},
-	"DescribeShareGroupOffsets": {until: 90, why: notYetShare},
-	"DeleteShareGroupOffsets":   {until: 92, why: notYetShare},
+	"DescribeConsumerGroups":    {why: "authorized operations come with access control"},
+	"DescribeShareGroupOffsets": {why: "the lag comes with version 1 (KIP-1226), which is not served"},
+	"ListConfigResources":       {why: "kfake keeps settings of topics that can't be"},
 	"DescribeProducers":         {why: "we show every producer with a sequence, as Kafka does; kfake those with a transaction"},
 	"CreateACLs":                {until: 30, why: notYetACLs},
 	"DescribeACLs":              {until: 29, why: notYetACLs},

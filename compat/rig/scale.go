@@ -17,6 +17,9 @@ var (
 // Full tells whether the full counts are run.
 func Full() bool { return *full }
 
+// Default tells whether the test runs beside everything else of `go test ./...`: other tests may be using the machine.
+func Default() bool { return !*full && !*ci }
+
 // Count picks a count.
 func Count(byDefault, inCI, inFull int) int { return pick(byDefault, inCI, inFull) }
 

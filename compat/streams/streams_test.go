@@ -26,7 +26,7 @@ const (
 
 // TestWordCount feeds lines to two instances of the application while nodes and instances are killed.
 func TestWordCount(t *testing.T) {
-	if rig.Count(0, 1, 1) == 0 {
+	if rig.Default() {
 		t.Skip("with -ci or -full: two Java processes keep two processors busy for half a minute")
 	}
 	rng := rig.Chance(t)

@@ -10,7 +10,7 @@ func brokerRow(name string, t Type, def, bounds, doc string, check func(string) 
 }
 
 func brokerRows() []Setting {
-	return slices.Concat(topicDefaultRows(), clusterRows(), networkRows(), coordinatorRows(), identityRows(), acceptedBrokerRows())
+	return slices.Concat(topicDefaultRows(), cleanerRows(), clusterRows(), networkRows(), coordinatorRows(), identityRows(), acceptedBrokerRows())
 }
 
 // identityRows are what a node is started with, under Kafka's names. Load translates them into node settings and back, so
@@ -39,7 +39,8 @@ func acceptedBrokerRows() []Setting {
 		inert(brokerRow("socket.send.buffer.bytes", Int, "102400", "-1 or more", "The operating system sizes the buffers.", integer(-1, maxInt), false)),
 		inert(brokerRow("socket.receive.buffer.bytes", Int, "102400", "-1 or more", "The operating system sizes the buffers.", integer(-1, maxInt), false)),
 		inert(brokerRow("queued.max.requests", Int, "500", "1 or more", "queued.max.request.bytes bounds what waits.", integer(1, maxInt), false)),
-		inert(brokerRow("log.cleaner.enable", Boolean, "true", "", "Whether a topic is compacted is up to its cleanup.policy.", boolean, false)),
+		inert(brokerRow("log.cleaner.io.buffer.size", Int, "524288", "0 or more", "Compaction reads and writes 1 MiB at a time.", integer(0, maxInt), false)),
+		inert(brokerRow("log.cleaner.io.buffer.load.factor", Double, "0.9", "0 to 1", "Seven eighths of compaction's map of keys are used.", fraction, false)),
 		inert(brokerRow("controlled.shutdown.enable", Boolean, "true", "", "A node that is stopped always hands over first.", boolean, false)),
 	}
 }
@@ -53,6 +54,17 @@ func topicDefaultRows() []Setting {
 		brokerRow("log.retention.check.interval.ms", Long, "300000", "1 or more", "How often retention looks for segments to delete.", integer(1, maxLong), false),
 		brokerRow("producer.id.expiration.ms", Int, "86400000", "1 or more", "How long the sequences of a producer that is silent are remembered.", integer(1, maxInt), false),
 		brokerRow("log.checkpoint.bytes", Long, "67108864", "65536 or more", "Bytes of a partition between checkpoints: what a restart after a crash reads again. Quorlog's own.", integer(1<<16, maxLong), false),
+	}
+}
+
+// cleanerRows are about compaction.
+func cleanerRows() []Setting {
+	return []Setting{
+		brokerRow("log.cleaner.enable", Boolean, "true", "", "Whether topics with a cleanup.policy that contains compact are compacted.", boolean, true),
+		brokerRow("log.cleaner.threads", Int, "1", "1 to 64", "Partitions that are compacted at the same time.", integer(1, 64), false),
+		brokerRow("log.cleaner.dedupe.buffer.size", Long, "134217728", "1048576 or more", "Memory for the keys of the partitions that are being compacted, 24 bytes for each, of all threads together. What does not fit takes another pass.", integer(1<<20, maxLong), true),
+		brokerRow("log.cleaner.io.max.bytes.per.second", Double, "1.7976931348623157E308", "1 or more", "How much all threads of compaction read and write.", positive, true),
+		brokerRow("log.cleaner.backoff.ms", Long, "15000", "1 or more", "How long compaction rests when there is nothing to compact.", integer(1, maxLong), true),
 	}
 }
 

@@ -47,6 +47,15 @@ func fraction(s string) error {
 	return nil
 }
 
+// positive accepts numbers of at least 1.
+func positive(s string) error {
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(f >= 1) { // not a number is neither
+		return errors.New("expected a number of at least 1")
+	}
+	return nil
+}
+
 func oneOf(allowed ...string) func(string) error {
 	return func(s string) error {
 		if !slices.Contains(allowed, s) {

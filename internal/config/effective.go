@@ -101,6 +101,12 @@ func (l Layers) Int(name string) int64 {
 // Bool is Int for truth values.
 func (l Layers) Bool(name string) bool { return l.Get(Broker, name) == "true" }
 
+// Float is a broker setting that is a number with a fraction.
+func (l Layers) Float(name string) float64 {
+	f, _ := strconv.ParseFloat(l.Get(Broker, name), 64) // it was checked when it was set
+	return f
+}
+
 // Duration is Int for settings in milliseconds.
 func (l Layers) Duration(name string) time.Duration { return milliseconds(l.Int(name)) }
 

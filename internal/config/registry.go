@@ -95,7 +95,7 @@ var registry = build()
 
 func build() map[Scope]map[string]*Setting {
 	out := map[Scope]map[string]*Setting{Broker: {}, Topic: {}, Group: {}}
-	for _, rows := range [][]Setting{topicRows(), brokerRows(), groupRows()} {
+	for _, rows := range [][]Setting{topicRows(), brokerRows(), memberRows(), shareBrokerRows(), groupRows(), shareGroupRows()} {
 		for _, row := range rows {
 			out[row.Scope][row.Name] = &row
 		}

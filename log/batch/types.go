@@ -20,3 +20,7 @@ const NoEpoch Epoch = -1
 
 // Unstamped is the base offset of a batch that no leader has stored yet.
 const Unstamped Offset = -1
+
+// UnstampedAnew is Unstamped for a batch whose producer may begin with any sequence: its leader knows nothing of it, and has
+// turned away nothing that it sent before.
+const UnstampedAnew Offset = -2

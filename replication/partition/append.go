@@ -23,6 +23,7 @@ type Pending struct {
 	marker   *Marker       // set for a marker
 	verified *Verification // of a batch of a client's transaction; nil if it was not needed
 	client   bool          // the batch must be verified or continue an open transaction
+	anew     bool          // its producer is not known, and begins with another sequence than 0
 	weight   int64
 	same     []*Pending // duplicates that arrived meanwhile; guarded by flights.mu
 
@@ -65,6 +66,7 @@ func (p *Partition) Append(b Batch) *Pending {
 	pd := newPending(b.Frame)
 	pd.verified, pd.client, pd.marker = b.Verified, b.Client, b.marker
 	if err := p.enqueue(pd, &b); err != nil {
+		p.flights.turnAway(&pd.header)
 		pd.finish(Appended{}, err)
 	}
 	return pd
@@ -72,14 +74,14 @@ func (p *Partition) Append(b Batch) *Pending {
 
 // enqueue passes a batch to Raft, or finds its answer without. An error is its answer.
 func (p *Partition) enqueue(pd *Pending, b *Batch) error {
-	if err := p.acceptable(b.AnyISR); err != nil {
-		return err
-	}
 	h, err := batch.ParseHeader(pd.frame)
 	if err != nil || h.Size() != len(pd.frame) || h.IsInternal() {
 		return fmt.Errorf("%w: not one batch: %w", replication.ErrCorrupt, err)
 	}
 	pd.header = h
+	if err := p.acceptable(b.AnyISR); err != nil {
+		return err
+	}
 	if err := p.reserve(pd); err != nil {
 		return err
 	}
@@ -96,7 +98,11 @@ func (p *Partition) enqueue(pd *Pending, b *Batch) error {
 		return err
 	}
 	// The epoch in which the batch was checked. The log compares it with the term in which it is stored.
-	batch.Stamp(pd.frame, batch.Unstamped, lead.Epoch)
+	unstamped := batch.Unstamped
+	if pd.anew {
+		unstamped = batch.UnstampedAnew
+	}
+	batch.Stamp(pd.frame, unstamped, lead.Epoch)
 	pd.proposal = p.group.Propose(pd.frame)
 	if p.flights.push(pd) {
 		go p.complete()
@@ -193,6 +199,9 @@ func (p *Partition) complete() {
 		p.release(pd)
 		answer, err := p.answer(pd, refused, err)
 		stored := err == nil && !answer.Duplicate
+		if err != nil {
+			p.flights.turnAway(&pd.header)
+		}
 		for _, d := range p.flights.land(pd, stored) {
 			again := answer
 			again.Duplicate = err == nil
@@ -236,12 +245,10 @@ func refusalError(r log.Reason) error {
 	switch r {
 	case log.RefusedTerm:
 		return fmt.Errorf("%w: the leadership changed before the batch was stored", replication.ErrNotLeader)
-	case log.RefusedSequence:
+	case log.RefusedSequence, log.RefusedUnknownProducer:
 		return replication.ErrOutOfOrderSequence
 	case log.RefusedProducerEpoch:
 		return replication.ErrInvalidProducerEpoch
-	case log.RefusedUnknownProducer:
-		return replication.ErrUnknownProducer
 	case log.RefusedForgotten:
 		return replication.ErrDuplicateSequence
 	case log.RefusedInTransaction:

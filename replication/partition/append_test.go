@@ -57,7 +57,7 @@ func TestIdempotentProducer(t *testing.T) {
 		dup  bool
 		err  error
 	}{
-		{from(t, 5, 0, 3, 1), 0, false, replication.ErrUnknownProducer},
+		{txnFrom(t, 5, 0, 3, nil), 0, false, replication.ErrInvalidTxnState},
 		{from(t, 5, 0, 0, 2), 0, false, nil},
 		{from(t, 5, 0, 0, 2), 0, true, nil},
 		{from(t, 5, 0, 4, 1), 0, false, replication.ErrOutOfOrderSequence},
@@ -88,6 +88,30 @@ func TestIdempotentProducer(t *testing.T) {
 		t.Errorf("in flight: %v", p.flights.producers)
 	}
 	_ = n
+}
+
+// What was known of a producer has expired, or was deleted: it goes on where it was. But what follows a batch that was turned
+// away a moment ago is no such beginning.
+func TestAnUnknownProducerGoesOn(t *testing.T) {
+	_, p, _ := memPartition(t)
+	answers(t, "it goes on", p.Append(from(t, 5, 2, 40, 2)), nil)
+	answers(t, "and on", p.Append(from(t, 5, 2, 42, 1)), nil)
+	answers(t, "but not anywhere", p.Append(from(t, 5, 2, 44, 1)), replication.ErrOutOfOrderSequence)
+	cfg := testConfig()
+	cfg.MinInsyncReplicas = 2
+	p.setConfig(cfg)
+	answers(t, "the first of another", p.Append(from(t, 6, 0, 0, 2)), replication.ErrNotEnoughReplicas)
+	p.setConfig(testConfig())
+	answers(t, "its second", p.Append(from(t, 6, 0, 2, 1)), replication.ErrOutOfOrderSequence)
+	answers(t, "its first again", p.Append(from(t, 6, 0, 0, 2)), nil)
+	answers(t, "its second again", p.Append(from(t, 6, 0, 2, 1)), nil)
+	verified := txnFrom(t, 7, 0, 3, nil)
+	verified.Verified = Verify(p, verified.Info.Header)
+	defer verified.Verified.End()
+	answers(t, "a transaction from its middle", p.Append(verified), replication.ErrOutOfOrderSequence)
+	if n := len(p.flights.away); n != 2 {
+		t.Errorf("%d are remembered, want those with a gap", n)
+	}
 }
 
 // A retry that arrives while the first try is under way waits for its answer, and nothing is stored twice.

@@ -28,10 +28,13 @@ type cluster struct {
 	disks [3]*vfs.Mem
 	nodes [3]*node
 	parts [3]atomic.Pointer[Partition] // nil while the node is down
+	tail  int64                        // Options.TailBytes
 }
 
-func newCluster(t *testing.T, seed uint64) *cluster {
-	c := &cluster{t: t, net: transport.NewMem(0), rng: rand.New(rand.NewPCG(seed, 3))}
+func newCluster(t *testing.T, seed uint64) *cluster { return newClusterOf(t, seed, 0) }
+
+func newClusterOf(t *testing.T, seed uint64, tail int64) *cluster {
+	c := &cluster{t: t, net: transport.NewMem(0), rng: rand.New(rand.NewPCG(seed, 3)), tail: tail}
 	for i := range c.nodes {
 		c.disks[i] = vfs.NewMem()
 		c.start(i)
@@ -45,7 +48,7 @@ func (c *cluster) replica(i int) replication.ReplicaID {
 
 func (c *cluster) start(i int) {
 	c.t.Helper()
-	c.nodes[i] = open(c.t, Options{DataDir: "/d", FS: c.disks[i], Node: replication.NodeID(i + 1), Network: c.net, CheckpointBytes: 16 << 10})
+	c.nodes[i] = open(c.t, Options{DataDir: "/d", FS: c.disks[i], Node: replication.NodeID(i + 1), Network: c.net, CheckpointBytes: 16 << 10, TailBytes: c.tail})
 	var a replication.Assignment
 	for k := range c.nodes {
 		a.Replicas = append(a.Replicas, c.replica(k))

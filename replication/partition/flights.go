@@ -19,6 +19,48 @@ type flights struct {
 	running   bool
 	producers map[int64]*flight
 	verifying map[int64]*Verification
+	away      map[int64]sequence // producers of which a batch was turned away; see turnAway
+}
+
+// sequence is a place in what a producer sends.
+type sequence struct {
+	epoch int16
+	first int32
+}
+
+// maxAway bounds flights.away. A producer whose entry went too early may leave a gap, if it is new and its first batch failed
+// here while a thousand others' did.
+const maxAway = 1000
+
+// turnAway remembers that a batch was not stored. Until something of its producer is, what follows the batch must not be taken
+// for the beginning of a producer that this log has forgotten.
+func (f *flights) turnAway(h *batch.Header) {
+	if !h.HasProducer() || h.BaseSequence < 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	at := sequence{h.ProducerEpoch, h.BaseSequence}
+	if old, ok := f.away[h.ProducerID]; ok && old.epoch == at.epoch && old.first < at.first {
+		return
+	}
+	if f.away == nil {
+		f.away = make(map[int64]sequence)
+	}
+	for id := range f.away {
+		if len(f.away) < maxAway {
+			break
+		}
+		delete(f.away, id)
+	}
+	f.away[h.ProducerID] = at
+}
+
+// beginsAnewLocked tells whether a producer of which nothing is known may begin with a batch, as Kafka lets it: what was known has
+// expired, or its records were deleted. A transaction begins with its first batch.
+func (f *flights) beginsAnewLocked(h *batch.Header) bool {
+	before, turned := f.away[h.ProducerID]
+	return !h.IsTransactional() && !(turned && before.epoch == h.ProducerEpoch && before.first < h.BaseSequence)
 }
 
 // flight is a producer's batches under way. Invariant: they continue what the log has of the producer, without a gap, unless
@@ -41,23 +83,22 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 	f := &p.flights
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	state, known := p.log.LastProducer(h.ProducerID)
 	fl := f.producers[h.ProducerID]
-	if pd.marker != nil {
-		return false, f.admitMarkerLocked(pd, fl, state, known)
-	}
-	open := known && state.CurrentTxnStart >= 0 && state.Epoch == h.ProducerEpoch
-	if fl != nil {
-		open = fl.open && fl.epoch == h.ProducerEpoch
-	}
-	if pd.client && h.IsTransactional() && !open && !f.isVerifiedLocked(pd) && !isStored(state, known, h) {
-		return false, replication.ErrInvalidTxnState
+	if h.IsTransactional() {
+		state, known := p.log.LastProducer(h.ProducerID)
+		if pd.marker != nil {
+			return false, f.admitMarkerLocked(pd, fl, state, known)
+		}
+		if pd.client && !f.openLocked(h, state, known) && !f.isVerifiedLocked(pd) && !isStored(state, known, h) {
+			return false, replication.ErrInvalidTxnState
+		}
 	}
 	if fl != nil {
 		if settled, answered, err := fl.admit(pd); settled {
 			return answered, err
 		}
 	}
+	state, known := p.log.LastProducer(h.ProducerID)
 	v := log.CheckSequence(state, known, *h)
 	switch v.Verdict {
 	case log.SequenceOK:
@@ -67,6 +108,11 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 			return true, nil
 		}
 		return false, nil // stored, but not committed: the log refuses it once more, and that is answered when it is committed
+	case log.SequenceUnknown:
+		if fl != nil || !f.beginsAnewLocked(h) {
+			return false, nil // the log refuses it, as below
+		}
+		pd.anew = true
 	default:
 		// A refusal says what the log does not hold, and this may be a leader that others have left behind. So the log judges, in
 		// the batch's place among the entries: its refusal is answered once it is committed.
@@ -181,6 +227,9 @@ func (f *flights) land(pd *Pending, stored bool) (same []*Pending) {
 	defer f.mu.Unlock()
 	same, pd.same = pd.same, nil
 	id := pd.header.ProducerID
+	if stored {
+		delete(f.away, id)
+	}
 	fl := f.producers[id]
 	if fl == nil {
 		return same

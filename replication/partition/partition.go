@@ -31,6 +31,7 @@ type Partition struct {
 	// log and group are set before the partition is found by anyone, and nil if its files are damaged.
 	log   *log.Log
 	group *raftgroup.Group
+	clean cleaner
 
 	config     atomic.Pointer[replication.TopicConfig]
 	assignment atomic.Pointer[replication.Assignment]
@@ -81,15 +82,16 @@ func (p *Partition) start(a replication.Assignment) error {
 	if err != nil {
 		return err
 	}
-	cfg := p.config.Load()
+	limits := segmentLimits(p.config.Load())
 	p.log, err = log.Open(log.Options{
 		FS: p.m.o.FS, Dir: p.dir, Now: p.m.o.Now, Logger: p.logger, Tail: p.m.tail,
-		SegmentBytes: cfg.SegmentBytes, SegmentIndexBytes: cfg.SegmentIndexBytes, SegmentAge: cfg.SegmentAge,
+		SegmentBytes: limits.SegmentBytes, SegmentIndexBytes: limits.SegmentIndexBytes, SegmentAge: limits.SegmentAge,
 		CheckpointBytes: p.m.o.CheckpointBytes, ProducerExpiry: p.m.o.ProducerExpiry,
 	})
 	if err != nil {
 		return err
 	}
+	p.clean.start(p.log)
 	// As in raftgroup: the epoch of what is applied already.
 	epoch := p.log.EpochOf(p.log.Offsets().HighWatermark)
 	p.leader.Store(&leadership{Leader: replication.Leader{Node: replication.NoNode, Epoch: epoch}})
@@ -156,7 +158,7 @@ func (p *Partition) Producers() []ProducerState {
 func (p *Partition) setConfig(cfg replication.TopicConfig) {
 	p.config.Store(&cfg)
 	if p.log != nil {
-		p.log.SetLimits(log.SegmentLimits{SegmentBytes: cfg.SegmentBytes, SegmentIndexBytes: cfg.SegmentIndexBytes, SegmentAge: cfg.SegmentAge})
+		p.log.SetLimits(segmentLimits(&cfg))
 	}
 }
 
@@ -247,6 +249,7 @@ func (p *Partition) close() error {
 		return p.closed
 	}
 	defer close(p.ended)
+	p.clean.stop()
 	if p.group != nil {
 		p.closed = p.group.Close()
 	}

@@ -71,18 +71,25 @@ func (p *Partition) read(r ReadRequest, o Offsets) (ReadResult, error) {
 	if mutation.On(mutation.DirtyRead) {
 		below = o.LogEnd
 	}
-	rg, err := p.log.Read(r.Offset, below, r.MaxBytes, r.AtLeastOne)
-	if err != nil {
-		return ReadResult{}, p.readError(err)
-	}
-	res := ReadResult{Range: rg, Offsets: o}
-	if r.ReadCommitted && rg.Len() > 0 {
-		if res.Aborted, err = p.log.Aborted(r.Offset, rg.Next); err != nil {
-			rg.Release()
+	for {
+		swaps := p.log.Stats().Swaps
+		rg, err := p.log.Read(r.Offset, below, r.MaxBytes, r.AtLeastOne)
+		if err != nil {
 			return ReadResult{}, p.readError(err)
 		}
+		res := ReadResult{Range: rg, Offsets: o}
+		if !r.ReadCommitted || rg.Len() == 0 {
+			return res, nil
+		}
+		if res.Aborted, err = p.log.Aborted(r.Offset, rg.Next); err == nil && swaps == p.log.Stats().Swaps {
+			return res, nil
+		}
+		rg.Release()
+		if err != nil {
+			return ReadResult{}, p.readError(err)
+		}
+		// Compaction came between the two: the transactions may be those of batches that are gone.
 	}
-	return res, nil
 }
 
 // readError translates the log's errors. Damage takes the replica offline: it must not lead with it.

@@ -29,11 +29,7 @@ func Verify(p *Partition, h batch.Header) *Verification {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	state, known := p.log.LastProducer(h.ProducerID)
-	open := known && state.CurrentTxnStart >= 0 && state.Epoch == h.ProducerEpoch
-	if fl := f.producers[h.ProducerID]; fl != nil {
-		open = fl.open && fl.epoch == h.ProducerEpoch
-	}
-	if open || isStored(state, known, &h) {
+	if f.openLocked(&h, state, known) || isStored(state, known, &h) {
 		return nil
 	}
 	v := f.verifying[h.ProducerID]
@@ -58,6 +54,14 @@ func (v *Verification) End() {
 	if v.users--; v.users == 0 && v.of.verifying[v.producer] == v {
 		delete(v.of.verifying, v.producer)
 	}
+}
+
+// openLocked tells whether a batch's transaction is open, behind what is in flight.
+func (f *flights) openLocked(h *batch.Header, state log.ProducerState, known bool) bool {
+	if fl := f.producers[h.ProducerID]; fl != nil {
+		return fl.open && fl.epoch == h.ProducerEpoch
+	}
+	return known && state.CurrentTxnStart >= 0 && state.Epoch == h.ProducerEpoch
 }
 
 // isVerifiedLocked tells whether a batch's verification still counts.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -95,24 +96,33 @@ func (n *Node) Forward(s Leading, c partition.LeaderChange) {
 	}
 }
 
-// Deletions is told of topics that are no more.
-type Deletions interface {
+// Changes is told of topics that are no more, and that some came, went or grew.
+type Changes interface {
 	TopicsDeleted(names ...string)
+	TopicsChanged()
 }
 
-// ForwardDeletions tells of topics that an image has and the next one lacks. It is meant for (*controller.Controller).Watch.
-func ForwardDeletions(s Deletions, before, after *controller.Image) {
+// ForwardChanges tells in what the topics of an image differ from those of the one before. It is meant for
+// (*controller.Controller).Watch.
+func ForwardChanges(s Changes, before, after *controller.Image) {
 	if before == nil || after == nil {
 		return
 	}
 	var gone []string
+	changed := len(before.Topics) != len(after.Topics)
 	for name, t := range before.Topics {
-		if now := after.Topics[name]; now == nil || now.ID != t.ID {
+		now := after.Topics[name]
+		if now == nil || now.ID != t.ID {
 			gone = append(gone, name)
+		} else if len(now.Partitions) != len(t.Partitions) {
+			changed = true
 		}
 	}
 	if len(gone) > 0 {
 		s.TopicsDeleted(gone...)
+	}
+	if len(gone) > 0 || changed {
+		s.TopicsChanged()
 	}
 }
 
@@ -125,6 +135,9 @@ func (n *Node) Topic(name string) (coordinator.Topic, bool) {
 func (n *Node) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	return describe(n.o.Controller.Image().ByID[id])
 }
+
+// TopicNames are the names of all topics, the internal ones too.
+func (n *Node) TopicNames() []string { return slices.Collect(maps.Keys(n.o.Controller.Image().Topics)) }
 
 func describe(t *controller.Topic) (coordinator.Topic, bool) {
 	if t == nil {

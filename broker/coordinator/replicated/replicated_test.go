@@ -130,8 +130,8 @@ func TestOnlyTheOffsetsTopicIsForwarded(t *testing.T) {
 		if got := s.Heartbeat(t.Context(), group.HeartbeatRequest{Group: "g", Member: "m"}); !errors.Is(got, c.want) {
 			t.Errorf("%s: got %v", c.topic, got)
 		}
-		ForwardDeletions(s, ctl.image, &controller.Image{})
-		ForwardDeletions(s, nil, ctl.image)
+		ForwardChanges(s, ctl.image, &controller.Image{})
+		ForwardChanges(s, nil, ctl.image)
 		s.Close()
 	}
 }

@@ -14,10 +14,13 @@ import (
 	"github.com/quorlog/quorlog/replication"
 )
 
-// CallName is the name of the call between nodes that asks a keeper.
-const CallName = "share.keep"
+// The names of the calls between nodes.
+const (
+	CallName     = "share.keep" // a Request, to the keeper of its key
+	ListCallName = "share.list" // a group's id, to every node
+)
 
-// Peers reaches other nodes, and this one. The answer is what Service.Handle of the node has returned.
+// Peers reaches other nodes, and this one. The answer is what Service.Handle there has returned.
 type Peers func(ctx context.Context, to replication.NodeID, name string, body []byte) ([]byte, error)
 
 // Client asks the keeper of a key, wherever it is. It is a share.Store.
@@ -74,7 +77,8 @@ func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
 	if body, err = c.Peers(ctx, node.ID, CallName, body); err != nil {
 		return nil, err
 	}
-	return decodeAnswer(body)
+	a, err := decodeAnswer(body)
+	return a.State, err
 }
 
 // Read tells a new leader the state, and fences those before it.
@@ -88,11 +92,32 @@ func (c *Client) Write(ctx context.Context, k share.Key, leader batch.Epoch, d *
 	return err
 }
 
+// List asks all nodes for the share-partitions of a group. broker.ErrCoordinatorNotAvailable: one did not answer.
+func (c *Client) List(ctx context.Context, group string, nodes []replication.NodeID) ([]Listed, error) {
+	if _, ok := c.Cluster.Topic(broker.ShareStateTopic); !ok {
+		return nil, nil // nobody ever had a state
+	}
+	var out []Listed
+	for _, node := range nodes {
+		body, err := c.Peers(ctx, node, ListCallName, []byte(group))
+		var a answer
+		if err == nil {
+			a, err = decodeAnswer(body)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: node %d: %w", broker.ErrCoordinatorNotAvailable, node, err)
+		}
+		out = append(out, a.Listed...)
+	}
+	return out, nil
+}
+
 // answer is how the answer to a call travels.
 type answer struct {
-	State *share.Durable `json:",omitempty"`
-	Error string         `json:",omitempty"`
-	Text  string         `json:",omitempty"`
+	State  *share.Durable `json:",omitempty"`
+	Listed []Listed       `json:",omitempty"`
+	Error  string         `json:",omitempty"`
+	Text   string         `json:",omitempty"`
 }
 
 // wireErrors are the errors that keep their kind on the way to another node.
@@ -103,14 +128,19 @@ var wireErrors = map[string]error{
 
 var errKeeper = errors.New("the keeper failed")
 
-// Handle answers the call.
-func (s *Service) Handle(ctx context.Context, body []byte) ([]byte, error) {
-	var q Request
-	if err := json.Unmarshal(body, &q); err != nil {
-		return nil, fmt.Errorf("%w: %w", replication.ErrInvalidRequest, err)
+// Handle answers the calls.
+func (s *Service) Handle(ctx context.Context, name string, body []byte) ([]byte, error) {
+	var a answer
+	var err error
+	if name == ListCallName {
+		a.Listed, err = s.List(string(body))
+	} else {
+		var q Request
+		if err := json.Unmarshal(body, &q); err != nil {
+			return nil, fmt.Errorf("%w: %w", replication.ErrInvalidRequest, err)
+		}
+		a.State, err = s.Answer(ctx, &q)
 	}
-	d, err := s.Answer(ctx, &q)
-	a := answer{State: d}
 	if err != nil {
 		a = answer{Error: "other", Text: err.Error()}
 		for name, kind := range wireErrors {
@@ -122,17 +152,16 @@ func (s *Service) Handle(ctx context.Context, body []byte) ([]byte, error) {
 	return json.Marshal(a)
 }
 
-func decodeAnswer(body []byte) (*share.Durable, error) {
-	var a answer
+func decodeAnswer(body []byte) (a answer, err error) {
 	if err := json.Unmarshal(body, &a); err != nil {
-		return nil, fmt.Errorf("%w: %w", errKeeper, err)
+		return a, fmt.Errorf("%w: %w", errKeeper, err)
 	}
 	if a.Error == "" {
-		return a.State, nil
+		return a, nil
 	}
 	kind := wireErrors[a.Error]
 	if kind == nil {
 		kind = errKeeper
 	}
-	return nil, fmt.Errorf("%w: %s", kind, a.Text)
+	return a, fmt.Errorf("%w: %s", kind, a.Text)
 }

@@ -68,6 +68,26 @@ func (s *Service) Answer(ctx context.Context, q *Request) (*share.Durable, error
 	return r.State, r.Err
 }
 
+// MaxListed bounds the states that one node lists.
+const MaxListed = 20_000
+
+// Listed is a key with the part of its state that is told of it.
+type Listed struct {
+	Key   share.Key
+	Start batch.Offset
+}
+
+// List tells of the share-partitions of a group that this node keeps, MaxListed at most. The errors are the coordinator's: with one
+// some are missing.
+func (s *Service) List(group string) (out []Listed, err error) {
+	err = s.runtime.Each(func(_ string, m *Machine) {
+		if m.key.Group == group && m.stored != nil && len(out) < MaxListed {
+			out = append(out, Listed{Key: m.key, Start: m.stored.Start})
+		}
+	})
+	return out, err
+}
+
 // kind tells the coordinators' runtime of keepers. It is a coordinator.Kind.
 type kind struct{}
 

@@ -1,0 +1,75 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/group"
+	"github.com/quorlog/quorlog/broker/share"
+	"github.com/quorlog/quorlog/kafkaproto"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// AlterShareGroupOffsets, key 91, version 0 (KIP-932).
+//
+// Sets start offsets and forgets which records were delivered. A group with members is NON_EMPTY_GROUP, one of another type
+// GROUP_ID_NOT_FOUND; one that is not known is made by it.
+var alterShareGroupOffsetsRow = Row{
+	Key: kafkaproto.KeyAlterShareGroupOffsets, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleAlterShareGroupOffsets),
+}
+
+func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *kmsg.AlterShareGroupOffsetsRequest) (kmsg.Response, error) {
+	resp := kmsg.NewPtrAlterShareGroupOffsetsResponse()
+	if err := idleShareGroup(a, q.GroupID); err != nil {
+		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
+		return resp, nil
+	}
+	for i := range q.Topics {
+		t := &q.Topics[i]
+		rt := kmsg.NewAlterShareGroupOffsetsResponseTopic()
+		rt.Topic = t.Topic
+		id, partitions, known := a.ShareOffsets.Topic(t.Topic)
+		rt.TopicID = id
+		for _, p := range t.Partitions {
+			rp := kmsg.NewAlterShareGroupOffsetsResponseTopicPartition()
+			rp.Partition = p.Partition
+			err := replication.ErrUnknownPartition
+			switch {
+			case p.StartOffset < 0:
+				err = fmt.Errorf("%w: offset %d", replication.ErrInvalidRequest, p.StartOffset)
+			case known && p.Partition >= 0 && p.Partition < partitions:
+				err = a.ShareOffsets.Set(ctx, share.Key{Group: q.GroupID, Topic: id, Partition: p.Partition}, batch.Offset(p.StartOffset))
+			}
+			rp.ErrorCode, rp.ErrorMessage = code(err), message(err)
+			rt.Partitions = append(rt.Partitions, rp)
+		}
+		resp.Topics = append(resp.Topics, rt)
+	}
+	return resp, nil
+}
+
+// idleShareGroup lets the offsets of a group be changed: one that has no members, here coordinated, and of no other type.
+func idleShareGroup(a *API, id string) error {
+	if id == "" {
+		return broker.ErrInvalidGroupID
+	}
+	err := a.Group.ShareEmpty(id)
+	if !errors.Is(err, broker.ErrGroupNotFound) {
+		return err
+	}
+	all, listed := a.Group.List(group.ListRequest{})
+	if listed != nil {
+		return listed
+	}
+	for _, g := range all {
+		if g.Group == id {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,382 @@
+package group
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+)
+
+// MemberHeartbeat is a ConsumerGroupHeartbeat or ShareGroupHeartbeat request, found well-formed.
+type MemberHeartbeat struct {
+	Call    CallID
+	Request MemberRequest
+	Share   bool
+	Topics  Topics
+	Version uint64 // of Topics: another one means that something may have changed
+	// Resolved are the topics that regular expressions of the group match, of those that are new or were resolved for an older
+	// version.
+	Resolved map[string][]string
+}
+
+// ReplyMember answers a MemberHeartbeat.
+type ReplyMember struct {
+	Call     CallID
+	Response MemberResponse
+}
+
+// Reload says that what the machine holds may be another than what the log holds.
+type Reload struct{}
+
+func (MemberHeartbeat) isEvent() {}
+func (ReplyMember) isEffect()    {}
+func (Reload) isEffect()         {}
+
+// memberHeartbeat answers a heartbeat. What it changes counts at once, and is answered when it is in the log, as is all that
+// was seen meanwhile; if it does not get there, the group is read again.
+func (m *Machine) memberHeartbeat(now time.Time, e MemberHeartbeat) {
+	r := &e.Request
+	if m.state == Dead {
+		m.failMember(e.Call, broker.ErrCoordinatorNotAvailable)
+		return
+	}
+	if r.Epoch < 0 {
+		m.memberLeaves(now, e)
+		return
+	}
+	g, err := m.enter(&e)
+	var s *modernMember
+	if err == nil {
+		s, err = g.find(&e, m.limits)
+	}
+	if err != nil {
+		m.failMember(e.Call, err)
+		return
+	}
+	var records []Record
+	if m.modern == nil {
+		m.fromClassic(now, &records)
+		m.modern = g
+	}
+	before := s.assigned
+	changed := m.update(now, s, &e, &records)
+	if m.refresh(now, &e, changed, &records) {
+		g.retarget(e.Topics, m.limits.preferredAssignor(), &records, m.id)
+	}
+	if g.reconcile(now, s, ownedSet(r)) {
+		records = append(records, g.currentRecord(m.id, s))
+	}
+	s.session = now.Add(m.limits.session(g.share))
+	m.arm(s.session)
+	if !s.revokeBy.IsZero() {
+		m.arm(s.revokeBy)
+	}
+	m.answerMember(e.Call, m.memberResponse(s, r, !before.equal(s.assigned)), records)
+}
+
+func ownedSet(r *MemberRequest) partitionSet {
+	if r.Owned == nil {
+		return nil
+	}
+	return setOf(r.Owned)
+}
+
+func (m *Machine) memberResponse(s *modernMember, r *MemberRequest, changed bool) MemberResponse {
+	out := MemberResponse{Member: s.id, Epoch: s.epoch, Interval: m.limits.heartbeat(m.modern.share)}
+	// A request that tells everything may come from a member that lost an answer.
+	full := r.Topics != nil && (m.modern.share || r.Owned != nil && r.Rebalance >= 0)
+	if changed || full || r.Epoch == EpochJoin {
+		out.Assigned = s.assigned.sorted()
+		out.HasAssignment = true
+	}
+	return out
+}
+
+// enter returns the group as one of the protocol, if it may be.
+func (m *Machine) enter(e *MemberHeartbeat) (*modern, error) {
+	if g := m.modern; g != nil {
+		if g.share != e.Share {
+			return nil, broker.ErrGroupNotFound
+		}
+		return g, nil
+	}
+	if e.Request.Epoch != EpochJoin || m.state != Empty || len(m.pending) > 0 || e.Share && !m.Blank() {
+		return nil, broker.ErrGroupNotFound
+	}
+	g := newModern(e.Share)
+	g.groupEpoch = MemberEpoch(m.generation)
+	return g, nil
+}
+
+// find returns the member that a heartbeat comes from, a new one if it joins.
+func (g *modern) find(e *MemberHeartbeat, limits *Limits) (*modernMember, error) {
+	r := &e.Request
+	s := g.members[r.Member]
+	old := g.members[g.static[r.Instance]]
+	if r.Instance == "" {
+		old = nil
+	}
+	switch {
+	case s == nil && old == nil && len(g.members) >= limits.size(g.share):
+		return nil, broker.ErrGroupMaxSizeReached
+	case g.heldBytes+r.bytes() > limits.MaxGroupBytes, !g.mayMatch(r.Regex, limits):
+		return nil, broker.ErrGroupMaxSizeReached
+	case r.Epoch == EpochJoin && old != nil && old.epoch != EpochStaticLeave:
+		return nil, broker.ErrUnreleasedInstanceID
+	case r.Epoch == EpochJoin && s == nil:
+		return newModernMember(r.Member), nil // adopted by update
+	case r.Epoch == EpochJoin && (old != nil && old != s || s.instance != r.Instance):
+		return nil, broker.ErrFencedInstanceID // the member is known under another
+	case r.Epoch == EpochJoin:
+		// It is back, and has nothing: what it had may be another's before long.
+		s.epoch = EpochJoin
+		return s, nil
+	case r.Instance != "" && old == nil, s == nil && old == nil:
+		return nil, broker.ErrUnknownMember
+	case old != nil && old.id != r.Member:
+		return nil, broker.ErrFencedInstanceID
+	}
+	return s, s.checkEpoch(r, g.share)
+}
+
+// checkEpoch compares a member's epoch with ours. It may be the one before, if our last answer was lost: then it has nothing
+// that it may not have.
+func (s *modernMember) checkEpoch(r *MemberRequest, share bool) error {
+	switch {
+	case r.Epoch == s.epoch:
+		return nil
+	case r.Epoch > s.epoch || r.Epoch != s.previous:
+		return broker.ErrFencedMemberEpoch
+	case share:
+		return nil
+	case r.Owned == nil:
+		return broker.ErrFencedMemberEpoch
+	}
+	for _, p := range r.Owned {
+		if !s.assigned.has(p) {
+			return broker.ErrFencedMemberEpoch
+		}
+	}
+	return nil
+}
+
+// update takes over what a heartbeat says of the member, and tells whether the group's assignment must follow.
+func (m *Machine) update(now time.Time, s *modernMember, e *MemberHeartbeat, records *[]Record) (changed bool) {
+	g, r := m.modern, &e.Request
+	known := g.members[s.id] == s
+	if old := g.members[g.static[r.Instance]]; r.Instance != "" && old != nil && r.Epoch == EpochJoin {
+		g.takeOver(old, s, m.id, records)
+	} else if !known {
+		changed = true
+	}
+	if g.members[s.id] == s {
+		g.heldBytes -= s.bytes()
+	}
+	next := *s
+	r.fill(&next)
+	regexChanged := next.regex != s.regex
+	changed = changed || regexChanged || !slices.Equal(next.topics, s.topics) || next.assignor != s.assignor
+	differs := !known || changed || next.bytes() != s.bytes() || next.rebalance != s.rebalance ||
+		next.rack != s.rack || next.clientID != s.clientID || next.clientHost != s.clientHost || next.instance != s.instance
+	*s = next
+	if g.members[s.id] != s {
+		g.adopt(s)
+	} else {
+		g.heldBytes += s.bytes()
+	}
+	if differs {
+		*records = append(*records, g.memberRecord(m.id, s))
+	}
+	if regexChanged {
+		g.forgetRegexes(m.id, records)
+	}
+	return changed
+}
+
+// takeOver gives the place of a static member that left for a while to the process that came back for it.
+func (g *modern) takeOver(old, s *modernMember, group string, records *[]Record) {
+	target := g.target[old.id]
+	if old != s {
+		g.drop(old)
+		*records = append(*records, g.goneRecords(group, old.id)...)
+		id := s.id
+		*s = *old
+		s.id = id
+		g.adopt(s)
+		g.target[s.id] = target
+		*records = append(*records, g.targetRecord(group, s.id))
+	}
+	s.epoch, s.previous = EpochJoin, EpochJoin
+}
+
+// refresh raises the group epoch if the group's members, subscriptions or topics changed, and tells whether a target must be
+// computed.
+func (m *Machine) refresh(now time.Time, e *MemberHeartbeat, changed bool, records *[]Record) bool {
+	g := m.modern
+	changed = g.resolved(now, e.Resolved, m.id, records) || changed
+	if changed || g.version != e.Version {
+		g.version = e.Version
+		if hash := g.hashOf(e.Topics); hash != g.hash {
+			g.hash, changed = hash, true
+		}
+	}
+	if changed {
+		g.groupEpoch++
+		*records = append(*records, g.groupRecord(m.id))
+	}
+	return g.groupEpoch > g.assignmentEpoch
+}
+
+// resolved takes over the topics that regular expressions match, and tells whether any differ.
+func (g *modern) resolved(now time.Time, resolved map[string][]string, group string, records *[]Record) (changed bool) {
+	for _, regex := range slices.Sorted(maps.Keys(resolved)) {
+		topics, old := resolved[regex], g.regexes[regex]
+		if !g.uses(regex) || old != nil && slices.Equal(old.topics, topics) {
+			continue
+		}
+		g.regexes[regex] = &resolvedRegex{topics: topics, at: now}
+		*records = append(*records, g.regexRecord(group, regex))
+		changed = true
+	}
+	return changed
+}
+
+// mayMatch applies the limit on regular expressions.
+func (g *modern) mayMatch(regex *string, limits *Limits) bool {
+	return regex == nil || *regex == "" || g.regexes[*regex] != nil || len(g.regexes) < limits.MaxRegexes
+}
+
+func (g *modern) uses(regex string) bool {
+	for _, s := range g.members {
+		if s.regex == regex {
+			return true
+		}
+	}
+	return false
+}
+
+// forgetRegexes drops those that no member has any more.
+func (g *modern) forgetRegexes(group string, records *[]Record) {
+	for regex := range g.regexes {
+		if !g.uses(regex) {
+			delete(g.regexes, regex)
+			*records = append(*records, g.regexRecord(group, regex))
+		}
+	}
+}
+
+// retarget computes the target of the group epoch.
+func (g *modern) retarget(topics Topics, preferred string, records *[]Record, group string) {
+	next := g.plan(topics).assign(g.assignor(preferred))
+	for _, id := range g.ids() {
+		old, had := g.target[id]
+		g.target[id] = next[id]
+		if !had || !old.equal(next[id]) {
+			*records = append(*records, g.targetRecord(group, id))
+		}
+	}
+	g.assignmentEpoch = g.groupEpoch
+	*records = append(*records, g.assignmentRecord(group))
+}
+
+// memberLeaves handles a heartbeat by which a member leaves, for good or to be back.
+func (m *Machine) memberLeaves(now time.Time, e MemberHeartbeat) {
+	r, g := &e.Request, m.modern
+	if g == nil || g.share != e.Share {
+		m.failMember(e.Call, broker.ErrGroupNotFound)
+		return
+	}
+	s := g.members[r.Member]
+	if r.Instance != "" {
+		id, ok := g.static[r.Instance]
+		if ok && id != r.Member {
+			m.failMember(e.Call, broker.ErrFencedInstanceID)
+			return
+		}
+		s = g.members[id]
+	}
+	if s == nil {
+		m.failMember(e.Call, broker.ErrUnknownMember)
+		return
+	}
+	var records []Record
+	if r.Epoch == EpochStaticLeave && s.instance != "" {
+		s.epoch = EpochStaticLeave
+		s.revokeBy = time.Time{}
+		records = append(records, g.currentRecord(m.id, s))
+	} else {
+		records = m.dismiss(now, s)
+	}
+	m.answerMember(e.Call, MemberResponse{Member: r.Member, Epoch: r.Epoch}, records)
+}
+
+// dismiss takes members out and raises the group epoch.
+func (m *Machine) dismiss(now time.Time, gone ...*modernMember) (records []Record) {
+	g := m.modern
+	for _, s := range gone {
+		g.drop(s)
+		records = append(records, g.goneRecords(m.id, s.id)...)
+	}
+	g.forgetRegexes(m.id, &records)
+	g.groupEpoch++
+	if len(g.members) == 0 {
+		m.setState(now, Empty)
+	}
+	return append(records, g.groupRecord(m.id))
+}
+
+// tickMembers dismisses members that were not heard of, or did not give up partitions in time.
+func (m *Machine) tickMembers(now time.Time) {
+	g := m.modern
+	if g == nil {
+		return
+	}
+	var gone []*modernMember
+	for _, id := range g.ids() {
+		if s := g.members[id]; due(now, s.session) || due(now, s.revokeBy) {
+			gone = append(gone, s)
+		}
+	}
+	if len(gone) > 0 {
+		m.answerMember(0, MemberResponse{}, m.dismiss(now, gone...))
+	}
+	for _, s := range g.members {
+		m.arm(s.session)
+		if !s.revokeBy.IsZero() {
+			m.arm(s.revokeBy)
+		}
+	}
+}
+
+func (o *outbox) failMember(call CallID, err error) {
+	o.out = append(o.out, ReplyMember{Call: call, Response: MemberResponse{Err: err}})
+}
+
+// answerMember answers when the records, and all that were written for members before, are in the log.
+func (m *Machine) answerMember(call CallID, r MemberResponse, records []Record) {
+	if len(records) > 0 {
+		m.lastMemberWrite = m.lastSeq + 1
+		seq := m.lastMemberWrite
+		m.write(records, func(_ time.Time, err error) {
+			parked := m.parked[seq]
+			delete(m.parked, seq)
+			if err != nil {
+				m.out = append(m.out, Reload{})
+				return
+			}
+			for _, answer := range parked {
+				m.out = append(m.out, answer)
+			}
+		})
+	}
+	if call == 0 {
+		return
+	}
+	answer := ReplyMember{Call: call, Response: r}
+	if _, under := m.writes[m.lastMemberWrite]; under {
+		m.parked[m.lastMemberWrite] = append(m.parked[m.lastMemberWrite], answer)
+		return
+	}
+	m.out = append(m.out, answer)
+}

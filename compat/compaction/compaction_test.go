@@ -1,0 +1,270 @@
+// Package compaction proves compacted topics from the outside: real nodes, a real client, kills.
+package compaction
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"go.uber.org/goleak"
+
+	"github.com/quorlog/quorlog/compat/rig"
+	"github.com/quorlog/quorlog/internal/testcluster"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// TestOneNode and TestThreeNodes write updates of a few keys to a compacted topic, with kill -9 of the leader in between,
+// while a reader reads it from the beginning again and again.
+func TestOneNode(t *testing.T) { updates(t, 1, 1) }
+
+func TestThreeNodes(t *testing.T) { updates(t, 3, 3) }
+
+const topic = "updates"
+
+// run is one test.
+type run struct {
+	t       *testing.T
+	c       *testcluster.Cluster
+	keys    int
+	segment int
+	last    []int // newest acknowledged value of each key, -1 for none; written by one goroutine at a time
+	next    int
+}
+
+func updates(t *testing.T, nodes int, replicas int16) {
+	r := &run{t: t, keys: rig.Count(2_000, 10_000, 100_000), segment: rig.Count(1<<20, 4<<20, 64<<20)}
+	total, kills := rig.Count(120_000, 1_000_000, 10_000_000), rig.Count(1, 3, 10)
+	r.c = testcluster.StartCluster(t, testcluster.ClusterOptions{Nodes: nodes, Args: []string{
+		"--set", "log.cleaner.backoff.ms=200", "--set", "log.retention.check.interval.ms=1000",
+	}})
+	for range r.keys {
+		r.last = append(r.last, -1)
+	}
+	r.c.CreateTopic("plain", 1, replicas, fmt.Sprintf("segment.bytes=%d", r.segment))
+	reader := r.startReader("plain")
+	before := r.write("plain", total/(kills+1))
+	reader.stop()
+	for i := range r.last {
+		r.last[i] = -1
+	}
+	r.c.CreateTopic(topic, 1, replicas, "cleanup.policy=compact", "min.cleanable.dirty.ratio=0.1", fmt.Sprintf("segment.bytes=%d", r.segment))
+	reader = r.startReader(topic)
+	var during []float64
+	for k := range kills + 1 {
+		during = append(during, r.write(topic, total/(kills+1)))
+		if k < kills {
+			leader := r.c.LeaderOf(topic, 0)
+			r.c.Kill(leader)
+			r.c.StartAll(leader)
+		}
+	}
+	passes := reader.stop()
+	t.Logf("%d updates of %d keys, %d reads from the beginning meanwhile", total, r.keys, passes)
+	t.Logf("p99 of a produce: %.1f ms without compaction, %.1f ms with, ratio %.2f; after each kill: %.1f", before, during[0], during[0]/before, during[1:])
+	r.checkEnd()
+	r.checkSize(nodes, total)
+	r.c.Kill(r.c.IDs()...)
+	r.c.StartAll(r.c.IDs()...)
+	r.checkEnd()
+	r.checkKcat()
+}
+
+// reader reads a topic from the beginning again and again until it is stopped, and counts.
+type reader struct {
+	done   chan struct{}
+	ended  sync.WaitGroup
+	passes int
+}
+
+func (r *run) startReader(topic string) *reader {
+	d := &reader{done: make(chan struct{})}
+	d.ended.Go(func() {
+		for !rig.Idle(10*time.Millisecond, d.done) {
+			if r.read(topic) != nil {
+				d.passes++
+			}
+		}
+	})
+	return d
+}
+
+func (d *reader) stop() (passes int) {
+	close(d.done)
+	d.ended.Wait()
+	return d.passes
+}
+
+func (r *run) client(opts ...kgo.Opt) *kgo.Client {
+	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(r.c.Addrs()...)}, opts...)...)
+	if err != nil {
+		r.t.Error(err)
+	}
+	return cl
+}
+
+// value is one update: its number, in as many bytes as a small record has.
+func value(n int) []byte { return fmt.Appendf(nil, "%d %s", n, strings.Repeat("x", 100)) }
+
+func number(b []byte) int {
+	n, err := strconv.Atoi(strings.Fields(string(b))[0])
+	if err != nil {
+		return -2
+	}
+	return n
+}
+
+// write sends so many updates, in the order of their numbers, and returns the p99 of their latencies in ms.
+func (r *run) write(topic string, n int) float64 {
+	cl := r.client(kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(2_000), kgo.MetadataMinAge(100*time.Millisecond))
+	defer cl.Close()
+	var mu sync.Mutex
+	latencies := make([]float64, 0, n)
+	for range n {
+		number := r.next
+		r.next++
+		key := number * 7919 % r.keys
+		began := time.Now()
+		cl.Produce(context.Background(), &kgo.Record{Key: strconv.AppendInt(nil, int64(key), 10), Value: value(number)}, func(_ *kgo.Record, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				r.t.Errorf("update %d: %v", number, err)
+				return
+			}
+			latencies = append(latencies, float64(time.Since(began).Microseconds())/1000)
+			r.last[key] = number
+		})
+	}
+	if err := cl.Flush(context.Background()); err != nil {
+		r.t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	slices.Sort(latencies)
+	return latencies[len(latencies)*99/100]
+}
+
+// read reads the topic from the beginning to what is its end then, and returns the last number of each key. Offsets and a
+// key's numbers must rise.
+func (r *run) read(topic string) map[string]int {
+	ends, err := r.c.Admin().ListEndOffsets(context.Background(), topic)
+	end, ok := ends.Lookup(topic, 0)
+	if err != nil || !ok || end.Err != nil {
+		return nil // the leader was just killed
+	}
+	cl := r.client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}), kgo.KeepControlRecords())
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), rig.Patience)
+	defer cancel()
+	found, at := map[string]int{}, int64(-1)
+	for at < end.Offset-1 {
+		fetches := cl.PollFetches(ctx)
+		if ctx.Err() != nil {
+			r.t.Errorf("reading stopped at %d of %d", at, end.Offset)
+			return nil
+		}
+		fetches.EachRecord(func(rec *kgo.Record) {
+			n, key := number(rec.Value), string(rec.Key)
+			if rec.Offset <= at {
+				r.t.Errorf("offset %d follows %d", rec.Offset, at)
+			}
+			if old, ok := found[key]; ok && n <= old {
+				r.t.Errorf("key %s: update %d at offset %d follows %d", key, n, rec.Offset, old)
+			}
+			found[key], at = n, rec.Offset
+		})
+	}
+	return found
+}
+
+// checkEnd asks that the last value of every key is there.
+func (r *run) checkEnd() {
+	r.t.Helper()
+	var found map[string]int
+	rig.Await(r.t, func() string {
+		if found = r.read(topic); found == nil {
+			return "the topic's end is not known"
+		}
+		return ""
+	})
+	for key, want := range r.last {
+		got, ok := found[strconv.Itoa(key)]
+		if want >= 0 && (!ok || got != want) {
+			r.t.Fatalf("key %d is %d (%t), acknowledged was %d", key, got, ok, want)
+		}
+	}
+}
+
+// checkKcat asks the same of librdkafka, which meets batches without records here.
+func (r *run) checkKcat() {
+	r.t.Helper()
+	kcat, err := exec.LookPath("kcat")
+	if err != nil {
+		testcluster.Missing(r.t, "kcat", err)
+	}
+	out, err := exec.Command(kcat, "-C", "-b", strings.Join(r.c.Addrs(), ","), "-t", topic, "-o", "beginning", "-e", "-q", "-f", "%k %s\n").Output()
+	if err != nil {
+		r.t.Fatalf("kcat: %v", err)
+	}
+	found := map[string]string{}
+	for line := range strings.Lines(string(out)) {
+		if words := strings.Fields(line); len(words) > 1 {
+			found[words[0]] = words[1]
+		}
+	}
+	for key, want := range r.last {
+		if got := found[strconv.Itoa(key)]; want >= 0 && got != strconv.Itoa(want) {
+			r.t.Fatalf("kcat: key %d is %q, acknowledged was %d", key, got, want)
+		}
+	}
+}
+
+// checkSize waits until every node's partition is as small as its keys and a few segments.
+func (r *run) checkSize(nodes, updates int) {
+	r.t.Helper()
+	id := r.topicID()
+	limit := int64(3*r.keys*len(value(1<<20)) + 4*r.segment)
+	for node := 1; node <= nodes; node++ {
+		var size int64
+		rig.Await(r.t, func() string {
+			if size = r.size(node, id); size <= limit {
+				return ""
+			}
+			return fmt.Sprintf("node %d has %d bytes of the topic, more than %d", node, size, limit)
+		})
+		r.t.Logf("node %d has %d bytes of the topic, a limit of %d; %d updates were %d bytes", node, size, limit, updates, updates*len(value(updates)))
+	}
+}
+
+func (r *run) topicID() string {
+	topics, err := r.c.Admin().ListTopics(context.Background(), topic)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	id := topics[topic].ID
+	return hex.EncodeToString(id[:])
+}
+
+// size adds up the .log files of a topic at a node.
+func (r *run) size(node int, id string) (bytes int64) {
+	_ = filepath.WalkDir(filepath.Join(r.c.Node(node).DataDir, "partitions"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.HasSuffix(path, ".log") && strings.Contains(path, id) {
+			if info, err := d.Info(); err == nil {
+				bytes += info.Size()
+			}
+		}
+		return nil
+	})
+	return bytes
+}

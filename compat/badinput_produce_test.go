@@ -49,7 +49,11 @@ const (
 	codeUnsupportedCodec         = 76
 	codeMemberIDRequired         = 79
 	codeInvalidRecord            = 87
+	codeInvalidUpdateVersion     = 95
 	codeUnknownTopicID           = 100
+	codeShareSessionEpoch        = 123
+	codeNotCoordinator           = 16
+	codeLoading                  = 14
 	codeSessionTopicID           = 106
 )
 
@@ -390,8 +394,6 @@ func TestProduceWrongPlace(t *testing.T) {
 		"id, but partition 1": {13, partition(1), codeUnknownPartition},
 		"acks 2":              {9, func(r *kmsg.ProduceRequest) { r.Acks = 2 }, codeInvalidRequiredAcks},
 		"acks -2":             {9, func(r *kmsg.ProduceRequest) { r.Acks = -2 }, codeInvalidRequiredAcks},
-		"transactional id":    {9, func(r *kmsg.ProduceRequest) { r.TransactionID = kmsg.StringPtr("t") }, codeTransactionalID},
-		"empty transactional": {9, func(r *kmsg.ProduceRequest) { r.TransactionID = kmsg.StringPtr("") }, codeTransactionalID},
 	} {
 		p := w.ask(request(tc.version, tc.change)).(*kmsg.ProduceResponse).Topics[0].Partitions[0]
 		if p.ErrorCode != tc.want {

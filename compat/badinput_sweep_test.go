@@ -64,6 +64,23 @@ var acceptable = map[kmsg.Key][]int16{
 	kmsg.ElectLeaders:              {codeElectionNotNeeded},
 	kmsg.AlterPartitionAssignments: {codeInvalidReplicas},
 	kmsg.UnregisterBroker:          {codeNotRegistered},
+	// Nobody has begun a transaction, so the topic of the coordinators is not there yet, and one without an id is none.
+	kmsg.AddPartitionsToTxn:   {codeNotCoordinator},
+	kmsg.AddOffsetsToTxn:      {codeNotCoordinator, codeInvalidGroup},
+	kmsg.EndTxn:               {codeNotCoordinator, codeInvalidRequest},
+	kmsg.TxnOffsetCommit:      {codeNotCoordinator, codeLoading},
+	kmsg.DescribeTransactions: {codeNotCoordinator},
+	kmsg.UpdateFeatures:       {codeInvalidUpdateVersion},
+	// The members and groups are not there, or have no name.
+	kmsg.ConsumerGroupHeartbeat:  {codeInvalidRequest},
+	kmsg.ConsumerGroupDescribe:   {codeGroupNotFound},
+	kmsg.ShareGroupHeartbeat:     {codeInvalidRequest},
+	kmsg.ShareGroupDescribe:      {codeGroupNotFound},
+	kmsg.ShareFetch:              {codeInvalidRequest},
+	kmsg.ShareAcknowledge:        {codeShareSessionEpoch},
+	kmsg.AlterShareGroupOffsets:  {codeInvalidGroup},
+	kmsg.DeleteShareGroupOffsets: {codeInvalidGroup},
+	kmsg.ListConfigResources:     {codeUnsupportedVersion}, // of a type that is not known
 }
 
 // TestEveryVersionAnswers: a valid request of every key and version that is offered gets an answer that decodes, byte for

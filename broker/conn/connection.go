@@ -79,20 +79,11 @@ func (c *connection) serve() {
 	c.queue.close()
 	writeErr := <-written
 	c.cancel()
-	if c.answered.Load() == 0 && (errors.Is(readErr, errDrained) || c.server.isStopping()) {
-		Reset(c.net)
+	if !errors.Is(readErr, errDrained) && !c.server.isStopping() {
+		c.out.settle() // whoever sent something wrong is told so by an orderly end
 	}
 	_ = c.net.Close()
 	c.report(readErr, writeErr)
-}
-
-// Reset closes a connection that nothing was answered on, so that its client tries again, here or at another node. An orderly
-// end would tell many clients that they were refused, for want of TLS or for a wrong password, and they give up.
-func Reset(nc net.Conn) {
-	if tcp := plainTCP(nc); tcp != nil {
-		_ = tcp.SetLinger(0) // fails only if the connection is closed
-	}
-	_ = nc.Close()
 }
 
 // hungUp tells whether reading ended because the peer is gone, rather than by a decision of ours.

@@ -43,6 +43,8 @@ type output struct {
 	timeout time.Duration
 	counts  *counters
 
+	unsettled bool // nothing was answered yet: see abrupt
+
 	buf    *[]byte
 	cut    int
 	vec    net.Buffers
@@ -52,6 +54,32 @@ type output struct {
 
 func (o *output) init(nc net.Conn, timeout time.Duration, counts *counters) {
 	o.net, o.tcp, o.timeout, o.counts = nc, plainTCP(nc), timeout, counts
+	if o.unsettled = o.tcp != nil; o.unsettled {
+		abrupt(o.tcp)
+	}
+}
+
+// abrupt makes a connection end with a reset, whoever ends it: this program, or the kernel when it is killed. So a connection
+// ends until its first answer: an orderly end before that tells many clients that they were refused, for want of TLS or for a
+// wrong password, and they give up; franz-go fails what it was to send. A reset makes them try again, here or at another node.
+func abrupt(tcp *net.TCPConn) {
+	_ = tcp.SetLinger(0) // fails only if the connection is closed
+}
+
+// Reset closes a connection that comes too early.
+func Reset(nc net.Conn) {
+	if tcp := plainTCP(nc); tcp != nil {
+		abrupt(tcp)
+	}
+	_ = nc.Close()
+}
+
+// settle makes the connection end in order from now on.
+func (o *output) settle() {
+	if o.unsettled {
+		o.unsettled = false
+		_ = o.tcp.SetLinger(-1) // fails only if the connection is closed
+	}
 }
 
 // plainTCP returns the TCP connection behind a connection whose bytes go to it unchanged. TLS connections have none.
@@ -166,7 +194,9 @@ func (o *output) flush() error {
 	}
 	err := o.broken
 	if err == nil {
-		err = o.writeGathered()
+		if err = o.writeGathered(); err == nil {
+			o.settle()
+		}
 	}
 	o.broken = err
 	clear(o.vec)

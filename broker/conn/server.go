@@ -166,7 +166,7 @@ func (s *Server) accept(l Listener, nc net.Conn) {
 	if stopped {
 		s.admit.leave(remote.Addr())
 		c.cancel()
-		Reset(nc)
+		_ = nc.Close()
 		return
 	}
 	s.counts.accepted.Add(1)
@@ -239,9 +239,6 @@ func (s *Server) Close() {
 	all := s.stop()
 	s.cancel()
 	for _, c := range all {
-		if c.answered.Load() == 0 {
-			Reset(c.net)
-		}
 		_ = c.net.Close()
 	}
 	s.readers.Wait()

@@ -1,11 +1,15 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
@@ -62,10 +66,11 @@ func leaderOf(t testing.TB, c *testcluster.Cluster, topic string, p int32, not .
 	return leader
 }
 
-// awaitWhole waits until every partition of a topic has a leader that runs and all its replicas in sync.
+// awaitWhole waits until every partition of a topic has a leader that runs and all its replicas in sync, and the metadata
+// group has its votes: with two of three, the next disk that is wiped may be half of what is left.
 func awaitWhole(t testing.TB, c *testcluster.Cluster, topic string, partitions int32) {
 	t.Helper()
-	await(t, func() string { return notWhole(lookAt(c, topic), c, topic, partitions) })
+	await(t, func() string { return cmp.Or(notWhole(lookAt(c, topic), c, topic, partitions), metadataNotWhole(c)) })
 }
 
 func notWhole(view clusterView, c *testcluster.Cluster, topic string, partitions int32) string {
@@ -80,6 +85,55 @@ func notWhole(view clusterView, c *testcluster.Cluster, topic string, partitions
 		}
 	}
 	return ""
+}
+
+// metadataNotWhole asks whether all of three nodes vote in the metadata group, or three of more, and were heard from a
+// moment ago: a vote whose disk is gone is not heard from.
+func metadataNotWhole(c *testcluster.Cluster) string {
+	req := kmsg.NewPtrDescribeQuorumRequest()
+	req.Version = 1 // the first that tells when a voter was heard from
+	topic, partition := kmsg.NewDescribeQuorumRequestTopic(), kmsg.NewDescribeQuorumRequestTopicPartition()
+	topic.Topic, topic.Partitions = "__cluster_metadata", append(topic.Partitions, partition)
+	req.Topics = append(req.Topics, topic)
+	running := c.IDs()
+	running = slices.DeleteFunc(running, func(id int) bool { return !c.Node(id).Running() })
+	resp, err := askOnce(c.Node(running[0]).Addr, req)
+	if err != nil {
+		return "the metadata's voters: " + err.Error()
+	}
+	for _, t := range resp.(*kmsg.DescribeQuorumResponse).Topics {
+		for _, p := range t.Partitions {
+			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+				return "the metadata's voters: " + err.Error()
+			}
+			var voters []int32
+			for _, v := range p.CurrentVoters {
+				if time.Since(time.UnixMilli(v.LastFetchTimestamp)) < heardWithin {
+					voters = append(voters, v.ReplicaID)
+				}
+			}
+			if len(p.CurrentVoters) != len(voters) || len(voters) < min(len(running), 3) {
+				return fmt.Sprintf("metadata: voters %v are heard from, %d have a vote", voters, len(p.CurrentVoters))
+			}
+			return ""
+		}
+	}
+	return "the metadata is not described"
+}
+
+// heardWithin is how long ago a voter that runs may have been heard from; its leader asks it many times in that time.
+const heardWithin = time.Second
+
+// askOnce sends one request on a connection of its own.
+func askOnce(addr string, req kmsg.Request) (kmsg.Response, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	w, err := dialWire(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	defer w.close()
+	return w.do(req, time.Second)
 }
 
 // quantiles are the median, the 99th percentile and the highest of some times, in words.

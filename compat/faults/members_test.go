@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -105,6 +106,6 @@ func awaitSettled(t *testing.T, c *testcluster.Cluster, topic string, partitions
 				return fmt.Sprintf("%s-%d is on %v", topic, p, r)
 			}
 		}
-		return notWhole(view, c, topic, partitions)
+		return cmp.Or(notWhole(view, c, topic, partitions), metadataNotWhole(c))
 	})
 }

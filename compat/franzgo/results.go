@@ -2,6 +2,7 @@ package franzgo
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"maps"
@@ -76,6 +77,37 @@ func compare(results map[string]outcome, exceptions map[string]exception) (diffe
 		}
 	}
 	return differences
+}
+
+// race is a test that may fail by its own fault. One that did is run again alone, and must pass then.
+type race struct {
+	test string // of the top level
+	leaf string // what the names of its subtests that may fail end with
+	says string // what is in the output then
+	why  string
+}
+
+// lost tells whether the test failed, and in no other way than the one that is its own fault.
+func (r race) lost(results map[string]outcome, output []byte) bool {
+	for name, got := range results {
+		if got != failed || name != r.test && !strings.HasPrefix(name, r.test+"/") || isParent(name, results) {
+			continue
+		}
+		if !strings.HasSuffix(name, r.leaf) {
+			return false
+		}
+	}
+	return results[r.test] == failed && bytes.Contains(output, []byte(r.says))
+}
+
+// isParent tells whether a test has subtests.
+func isParent(test string, results map[string]outcome) bool {
+	for name := range results {
+		if strings.HasPrefix(name, test+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // outlived are the exceptions whose need is advertised: they are to be removed.

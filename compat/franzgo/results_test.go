@@ -38,3 +38,22 @@ func TestCompare(t *testing.T) {
 		t.Errorf("outlived: %q", got)
 	}
 }
+
+// TestRaceLost: only the failure that was foreseen makes a test run again.
+func TestRaceLost(t *testing.T) {
+	ours := race{test: "TestB", leaf: "/x", says: "too early"}
+	results := map[string]outcome{"TestA": failed, "TestB": failed, "TestB/x": failed, "TestB/y": passed}
+	if !ours.lost(results, []byte("it came too early")) {
+		t.Error("the race that was foreseen is none")
+	}
+	if ours.lost(results, []byte("it came too late")) {
+		t.Error("another message passes for it")
+	}
+	results["TestB/y"] = failed
+	if ours.lost(results, []byte("it came too early")) {
+		t.Error("another subtest passes for it")
+	}
+	if ours.lost(map[string]outcome{"TestB": passed, "TestB/x": passed}, []byte("too early")) {
+		t.Error("a test that passed is run again")
+	}
+}

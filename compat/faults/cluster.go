@@ -95,30 +95,29 @@ func metadataNotWhole(c *testcluster.Cluster) string {
 	topic, partition := kmsg.NewDescribeQuorumRequestTopic(), kmsg.NewDescribeQuorumRequestTopicPartition()
 	topic.Topic, topic.Partitions = "__cluster_metadata", append(topic.Partitions, partition)
 	req.Topics = append(req.Topics, topic)
-	running := c.IDs()
-	running = slices.DeleteFunc(running, func(id int) bool { return !c.Node(id).Running() })
+	running := slices.DeleteFunc(c.IDs(), func(id int) bool { return !c.Node(id).Running() })
 	resp, err := askOnce(c.Node(running[0]).Addr, req)
 	if err != nil {
 		return "the metadata's voters: " + err.Error()
 	}
-	for _, t := range resp.(*kmsg.DescribeQuorumResponse).Topics {
-		for _, p := range t.Partitions {
-			if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
-				return "the metadata's voters: " + err.Error()
-			}
-			var voters []int32
-			for _, v := range p.CurrentVoters {
-				if time.Since(time.UnixMilli(v.LastFetchTimestamp)) < heardWithin {
-					voters = append(voters, v.ReplicaID)
-				}
-			}
-			if len(p.CurrentVoters) != len(voters) || len(voters) < min(len(running), 3) {
-				return fmt.Sprintf("metadata: voters %v are heard from, %d have a vote", voters, len(p.CurrentVoters))
-			}
-			return ""
+	answer := resp.(*kmsg.DescribeQuorumResponse)
+	if len(answer.Topics) != 1 || len(answer.Topics[0].Partitions) != 1 {
+		return "the metadata is not described"
+	}
+	p := answer.Topics[0].Partitions[0]
+	if err := kerr.ErrorForCode(p.ErrorCode); err != nil {
+		return "the metadata's voters: " + err.Error()
+	}
+	var heard []int32
+	for _, v := range p.CurrentVoters {
+		if time.Since(time.UnixMilli(v.LastFetchTimestamp)) < heardWithin {
+			heard = append(heard, v.ReplicaID)
 		}
 	}
-	return "the metadata is not described"
+	if len(heard) != len(p.CurrentVoters) || len(heard) < min(len(running), 3) {
+		return fmt.Sprintf("metadata: voters %v are heard from, %d have a vote", heard, len(p.CurrentVoters))
+	}
+	return ""
 }
 
 // heardWithin is how long ago a voter that runs may have been heard from; its leader asks it many times in that time.

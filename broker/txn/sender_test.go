@@ -19,6 +19,7 @@ type fakeMarkers struct {
 	leaders map[Partition]replication.NodeID
 	answer  func(to replication.NodeID, m Marker) error
 	down    map[replication.NodeID]bool
+	held    chan struct{} // calls wait until it is closed; nil: none does
 	calls   int
 	written map[Partition][]replication.NodeID
 }
@@ -49,6 +50,11 @@ func (f *fakeMarkers) WriteMarkers(_ context.Context, to replication.NodeID, mar
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls++
+	if held := f.held; held != nil {
+		f.mu.Unlock()
+		<-held
+		f.mu.Lock()
+	}
 	if f.down[to] {
 		return nil, errors.New("down")
 	}
@@ -149,14 +155,17 @@ func TestMarkersAreSentInBulk(t *testing.T) {
 			all = append(all, Partition{"a", i})
 			s.world.leaders[all[i]] = 1
 		}
-		s.world.down[1] = true
-		s.go1(t.Context(), all...)
+		held := make(chan struct{})
+		s.world.held = held
+		s.go1(t.Context(), all[0])
+		synctest.Wait()
+		s.go1(t.Context(), all[1:]...) // they come while the node is asked for the first
 		synctest.Wait()
 		if !s.full() {
 			t.Error("seven of five are not full")
 		}
-		s.world.set(func() { s.world.down[1], s.world.calls = false, 0 })
-		pass(s.limits.RetryDelay)
+		close(held)
+		synctest.Wait()
 		s.check(t, "after all", all...)
 		if s.world.calls != 3 || s.full() {
 			t.Errorf("%d calls for seven markers, at most three in each; full: %t", s.world.calls, s.full())

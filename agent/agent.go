@@ -87,6 +87,7 @@ type Agent struct {
 	low      atomic.Pointer[map[replication.NodeID]bool]
 
 	compacting pace
+	catchingUp pace
 }
 
 // New returns a node that is yet to Start.
@@ -142,9 +143,13 @@ func (a *Agent) openData(context.Context) (err error) {
 }
 
 func (a *Agent) openPartitions(ctx context.Context) (err error) {
+	a.compacting.rate = func() float64 { return a.controller.Image().Layers().Float("log.cleaner.io.max.bytes.per.second") }
+	a.catchingUp.rate = func() float64 {
+		return float64(a.controller.Image().Layers().Int("quorlog.catchup.max.bytes.per.second"))
+	}
 	a.partitions, err = partition.NewManager(partition.Options{
 		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Network: a.network(), Logger: a.logger, Now: a.config.Now,
-		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard, LowSpace: a.lowSpace,
+		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard, LowSpace: a.lowSpace, Pace: a.catchingUp.wait,
 		ReplicaLag:      a.layers.Duration("replica.lag.time.max.ms"),
 		CheckpointBytes: a.layers.Int("log.checkpoint.bytes"), ProducerExpiry: a.layers.Duration("producer.id.expiration.ms"),
 	})

@@ -3,9 +3,7 @@ package agent
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/quorlog/quorlog/replication"
@@ -59,7 +57,7 @@ func (a *Agent) compactLoop() {
 	for {
 		l := a.controller.Image().Layers()
 		o := partition.CleanOptions{
-			MapBytes: l.Int("log.cleaner.dedupe.buffer.size") / a.layers.Int("log.cleaner.threads"), Pace: a.paceCompaction, Everywhere: a.everywhere,
+			MapBytes: l.Int("log.cleaner.dedupe.buffer.size") / a.layers.Int("log.cleaner.threads"), Pace: a.compacting.wait, Everywhere: a.everywhere,
 		}
 		if l.Bool("log.cleaner.enable") && a.compactor.Load().CleanDirtiest(a.ctx, o) {
 			continue
@@ -71,45 +69,5 @@ func (a *Agent) compactLoop() {
 			return
 		case <-rest.C:
 		}
-	}
-}
-
-// pace spreads bytes over time.
-type pace struct {
-	sync.Mutex
-	next time.Time // when the bytes so far are paid for
-}
-
-// take returns how long to wait before n more bytes are moved, at so many each second. What was not used while nothing moved
-// is lost.
-func (p *pace) take(now time.Time, n int, rate float64) time.Duration {
-	p.Lock()
-	defer p.Unlock()
-	if p.next.Before(now) {
-		p.next = now
-	}
-	wait := p.next.Sub(now)
-	p.next = p.next.Add(time.Duration(min(float64(n)/rate*float64(time.Second), float64(maxPace))))
-	return wait
-}
-
-// maxPace bounds what one step of compaction, of 1 MiB or a batch, can owe.
-const maxPace = time.Hour
-
-// paceCompaction keeps all threads of compaction together below log.cleaner.io.max.bytes.per.second.
-func (a *Agent) paceCompaction(ctx context.Context, n int) error {
-	wait := a.compacting.take(time.Now(), n, a.controller.Image().Layers().Float("log.cleaner.io.max.bytes.per.second"))
-	if wait <= 0 {
-		return errors.Join(ctx.Err(), a.ctx.Err())
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-a.ctx.Done():
-		return a.ctx.Err()
-	case <-timer.C:
-		return nil
 	}
 }

@@ -144,6 +144,7 @@ func (st *clusterStatus) addQuorums(quorums []quorumView) {
 		}
 		if q.Topic == metadataTopic {
 			st.Metadata, st.ControllerEpoch = &quorums[i], q.Epoch
+			st.assessMetadata(&quorums[i])
 		}
 		for j := range st.Unwell {
 			u := &st.Unwell[j]

@@ -22,12 +22,7 @@ const (
 // assess finds out how a cluster does.
 func (v *clusterView) assess() health {
 	h := health{Word: healthy, Reasons: []string{}}
-	worse := func(word, format string, args ...any) {
-		if h.Word != down {
-			h.Word = word
-		}
-		h.Reasons = append(h.Reasons, fmt.Sprintf(format, args...))
-	}
+	worse := h.worse
 	var leaderless, lacking []partitionView
 	for _, p := range v.Partitions {
 		switch {
@@ -56,6 +51,31 @@ func (v *clusterView) assess() health {
 	}
 	h.Hints = v.hints()
 	return h
+}
+
+// worse adds a reason for not being healthy.
+func (h *health) worse(word, format string, args ...any) {
+	if h.Word == healthy {
+		h.Reasons = nil // what was well
+	}
+	if h.Word != down {
+		h.Word = word
+	}
+	h.Reasons = append(h.Reasons, fmt.Sprintf(format, args...))
+}
+
+// assessMetadata adds how the metadata group does. It has an odd number of votes; while it has an even number, a replica that
+// comes has not got its vote yet, and two of two can lose none.
+func (h *health) assessMetadata(q *quorumView) {
+	votes := 0
+	for _, r := range q.Replicas {
+		if r.Role != "learner" {
+			votes++
+		}
+	}
+	if votes%2 == 0 {
+		h.worse(degraded, "the metadata has %d votes, and should have %d: a replica has not got its vote yet", votes, votes+1)
+	}
 }
 
 // wellness says what is well.

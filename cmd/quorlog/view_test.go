@@ -162,3 +162,24 @@ func TestQuorumView(t *testing.T) {
 		t.Errorf("%+v", q)
 	}
 }
+
+// While a wiped node has not got its vote in the metadata group back, the next disk must not go.
+func TestMetadataVotes(t *testing.T) {
+	leader, voter, learner := replicaView{Node: 1, Role: "leader"}, replicaView{Node: 2, Role: "voter"}, replicaView{Node: 3, Role: "learner"}
+	for _, c := range []struct {
+		members []replicaView
+		word    string
+	}{
+		{[]replicaView{leader}, healthy},
+		{[]replicaView{leader, learner}, healthy},
+		{[]replicaView{leader, voter, learner}, degraded},
+		{[]replicaView{leader, voter, voter}, healthy},
+		{[]replicaView{leader, voter, voter, voter, learner}, degraded},
+	} {
+		st := &clusterStatus{health: health{Word: healthy, Reasons: []string{"all is well"}}}
+		st.addQuorums([]quorumView{{Topic: metadataTopic, Replicas: c.members}})
+		if well := slices.Contains(st.Reasons, "all is well"); st.Word != c.word || well != (c.word == healthy) {
+			t.Errorf("%d members: %s, %q", len(c.members), st.Word, st.Reasons)
+		}
+	}
+}

@@ -98,7 +98,7 @@ func (p *Partition) start(a replication.Assignment) error {
 	name := p.id.String()
 	p.group, err = raftgroup.Open(raftgroup.Options{
 		Name: name, Self: p.self, Log: p.log, Stable: p.m.votes.Group(voteGroup(name, p.self.Incarnation)), Network: p.m.o.Network,
-		Owner: p, Bootstrap: meta.Voters, Timing: p.m.o.Timing, Patrol: p.m.patrol, Herald: p.m.herald, Now: p.m.o.Now, Logger: p.logger,
+		Owner: p, Bootstrap: meta.Voters, Timing: p.m.o.Timing, Patrol: p.m.patrol, Herald: p.m.herald, Pace: p.m.o.Pace, Now: p.m.o.Now, Logger: p.logger,
 	})
 	if err != nil {
 		return errors.Join(err, p.log.Close())

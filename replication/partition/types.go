@@ -50,6 +50,8 @@ type Options struct {
 	OnFatal func(error)
 	// Guard watches that commits of the vote store do not hang: vfs.Watchdog.Guard.
 	Guard func(op vfs.Op, path string, do func() error) error
+	// Pace holds back what learners are sent of the log that was there before them; nil: nothing does.
+	Pace raftgroup.Pace
 
 	QueueBytes     int64         // appends of one partition that wait to be stored and committed, in bytes
 	NodeQueueBytes int64         // the same, of all partitions

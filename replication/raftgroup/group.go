@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -91,6 +92,8 @@ type Options struct {
 	// Herald tells followers soon what is committed; nil: they hear of it with the next entry, or after Timing.Commit. Close it
 	// after the group.
 	Herald *Herald
+	// Pace holds back what learners are sent of the log that was there before them; nil: nothing does.
+	Pace   Pace
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -123,15 +126,17 @@ type instance struct {
 	node     atomic.Pointer[raft.Raft] // nil until NewRaft has returned, while Raft's goroutines run already
 	store    *raftlog.Store
 	requests chan raft.RPC
-	floor    log.Index      // what is at or below was applied before this life
-	leading  atomic.Uint64  // the term that this replica won, 0 while it does not lead
-	heard    atomic.Int64   // when the last AppendEntries came, ns
-	fed      atomic.Int64   // when Raft was last shown a heartbeat, ns
-	calm     calm           // with Options.Patrol
-	news     news           // for Options.Herald
-	closing  atomic.Bool    // set under Group.mu; no more proposals
-	handing  atomic.Bool    // the leadership is being handed over; proposals are refused
-	open     sync.WaitGroup // proposals without an answer, and announcements
+	floor    log.Index       // what is at or below was applied before this life
+	leading  atomic.Uint64   // the term that this replica won, 0 while it does not lead
+	heard    atomic.Int64    // when the last AppendEntries came, ns
+	fed      atomic.Int64    // when Raft was last shown a heartbeat, ns
+	calm     calm            // with Options.Patrol
+	news     news            // for Options.Herald
+	closing  atomic.Bool     // set under Group.mu; no more proposals
+	handing  atomic.Bool     // the leadership is being handed over; proposals are refused
+	open     sync.WaitGroup  // proposals without an answer, and announcements
+	life     context.Context // ends when the instance is stopped
+	end      context.CancelFunc
 }
 
 // Open starts a replica. It returns when Raft runs. A one-voter group elects itself at once.
@@ -191,6 +196,7 @@ func (g *Group) config() *raft.Config {
 // start runs a new instance over the log as it is.
 func (g *Group) start(preferred bool) error {
 	in := &instance{requests: make(chan raft.RPC, queueLength), floor: g.o.Log.AppliedIndex()}
+	in.life, in.end = context.WithCancel(context.Background())
 	in.calm.in, in.calm.timing, in.calm.logger = in, g.o.Timing, g.logger
 	in.store = raftlog.NewStore(g.o.Log, g.o.Stable, g.fail)
 	snapshots := raftlog.NewSnapshots(g.o.Log)
@@ -279,6 +285,7 @@ func campaign(requests chan<- raft.RPC) {
 func (g *Group) stop(in *instance) error {
 	g.mu.Lock()
 	in.closing.Store(true)
+	in.end()
 	g.mu.Unlock()
 	drained := make(chan struct{})
 	go func() {

@@ -329,6 +329,9 @@ func (w *wire) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft
 	if err != nil {
 		return err
 	}
+	if err := w.pace(id, args); err != nil {
+		return err
+	}
 	return end.AppendEntries(id, to, args, resp)
 }
 

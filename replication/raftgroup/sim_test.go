@@ -73,6 +73,7 @@ type sim struct {
 	values   int
 	patrol   *Patrol // of every second seed
 	herald   *Herald // of two seeds in four
+	pace     Pace
 }
 
 // newSim starts a cluster of n voters.
@@ -176,7 +177,7 @@ func (n *simNode) tryStart() error {
 	}
 	o := Options{
 		Name: simGroup, Self: n.id, Log: n.log, Stable: n.votes.Group("g-0.0"), Network: intercept{n.s.net, n}, Owner: n, Timing: n.s.timing, Patrol: n.s.patrol,
-		Herald: n.s.herald,
+		Herald: n.s.herald, Pace: n.s.pace,
 		Logger: n.s.logger().With("node", n.id.Node),
 	}
 	for _, v := range n.s.voters {

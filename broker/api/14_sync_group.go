@@ -2,7 +2,9 @@ package api
 
 import (
 	"context"
+	"errors"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/kafkaproto"
 
@@ -15,7 +17,8 @@ import (
 //	v4         flexible
 //	v5         protocol type and name are checked and answered (KIP-559)
 //
-// Waits until the leader's assignments are committed to __consumer_offsets.
+// Waits until the leader's assignments are committed to __consumer_offsets. A coordinator that loads has lost the rebalance that
+// was under way, and has the member join again: clients don't expect here to hear that it loads.
 var syncGroupRow = Row{Key: kafkaproto.KeySyncGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleSyncGroup)}
 
 func handleSyncGroup(ctx context.Context, a *API, _ *Request, q *kmsg.SyncGroupRequest) (kmsg.Response, error) {
@@ -28,6 +31,9 @@ func handleSyncGroup(ctx context.Context, a *API, _ *Request, q *kmsg.SyncGroupR
 		req.Assignments[i] = group.Assignment{Member: s.MemberID, Data: s.MemberAssignment}
 	}
 	got := a.Group.Sync(ctx, req)
+	if errors.Is(got.Err, broker.ErrCoordinatorLoading) {
+		got.Err = broker.ErrRebalanceInProgress
+	}
 	resp := kmsg.NewPtrSyncGroupResponse()
 	resp.ErrorCode, resp.MemberAssignment = code(got.Err), got.Assignment
 	if got.Err == nil {

@@ -332,6 +332,40 @@ func deleteAt(t *testing.T, a *API, v int16) {
 	wantCode(t, "DeleteGroups", v, resp.Groups[1].ErrorCode, kafkaproto.GroupIDNotFound)
 }
 
+// loadingOffsets is __consumer_offsets that can't be read before it is closed.
+type loadingOffsets struct {
+	memOffsets
+	held chan struct{}
+}
+
+func (l *loadingOffsets) Open(int32, batch.Epoch) (coordinator.Log, error) {
+	<-l.held
+	return &l.memOffsets, nil
+}
+
+// TestWhileTheCoordinatorLoads: there are clients that end when Heartbeat or SyncGroup says that it loads; as Kafka, we have the
+// member go on, or join again.
+func TestWhileTheCoordinatorLoads(t *testing.T) {
+	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
+	logs := &loadingOffsets{held: make(chan struct{})}
+	s, err := group.New(group.Options{Logs: logs, Cluster: oneNode{}, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	defer close(logs.held)
+	s.LeaderChanged(0, 1, true)
+	a := New(Services{Group: s, Logger: quiet})
+	heartbeat, sync, join := kmsg.NewPtrHeartbeatRequest(), kmsg.NewPtrSyncGroupRequest(), kmsg.NewPtrJoinGroupRequest()
+	heartbeat.Group, sync.Group, join.Group = "g", "g", "g"
+	heartbeat.MemberID, sync.MemberID, join.MemberID = "m", "m", "m"
+	join.SessionTimeoutMillis, join.RebalanceTimeoutMillis, join.ProtocolType = 10_000, 20_000, "consumer"
+	join.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range"}}
+	wantCode(t, "JoinGroup", 4, send[*kmsg.JoinGroupResponse](t, a, 4, join).ErrorCode, kafkaproto.CoordinatorLoadInProgress)
+	wantCode(t, "Heartbeat", 4, send[*kmsg.HeartbeatResponse](t, a, 4, heartbeat).ErrorCode, kafkaproto.None)
+	wantCode(t, "SyncGroup", 4, send[*kmsg.SyncGroupResponse](t, a, 4, sync).ErrorCode, kafkaproto.RebalanceInProgress)
+}
+
 // TestGroupsOfAnotherNode has every key answer NOT_COORDINATOR where it can.
 func TestGroupsOfAnotherNode(t *testing.T) {
 	a := newGroupAPI(t)

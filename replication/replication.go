@@ -77,6 +77,9 @@ type Assignment struct {
 	Replicas []ReplicaID
 	// Adding and Removing are the replicas of Replicas that a reassignment under way brings and takes away.
 	Adding, Removing []ReplicaID
+	// Origin are the nodes that the replicas were on before a reassignment under way, where calling it off leads back to; nil
+	// while there is none.
+	Origin []NodeID
 	// Initial are the voters that the partition's group was made with; nil stands for Replicas. It never changes: a replica
 	// that is in it bootstraps its group with exactly these, any other starts empty and waits to be added.
 	Initial []ReplicaID

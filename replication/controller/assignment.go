@@ -30,9 +30,21 @@ func retarget(a replication.Assignment, target []replication.ReplicaID) replicat
 // moving tells whether a reassignment is under way.
 func moving(a replication.Assignment) bool { return len(a.Adding)+len(a.Removing) > 0 }
 
-// original is where a partition's replicas were before the reassignment under way. A replica that was replaced by a new
-// incarnation on its node stays replaced: it is damaged, or its disk is gone.
-func original(a replication.Assignment) []replication.ReplicaID {
+// origin are the nodes that a partition's replicas were on before the reassignment under way.
+func origin(a replication.Assignment) []replication.NodeID {
+	if a.Origin != nil {
+		return a.Origin
+	}
+	var out []replication.NodeID
+	for _, r := range guessedOrigin(a) {
+		out = append(out, r.Node)
+	}
+	return out
+}
+
+// guessedOrigin is what was done below levelOrigin. It is wrong after a second reassignment had changed the target of a first:
+// what came and shall go again passes for what was there.
+func guessedOrigin(a replication.Assignment) []replication.ReplicaID {
 	var out []replication.ReplicaID
 	for _, r := range a.Replicas {
 		if slices.Contains(a.Adding, r) {
@@ -66,4 +78,27 @@ func sameReplicas(a, b []replication.ReplicaID) bool {
 		}
 	}
 	return true
+}
+
+// without is an assignment without what was to go from a node.
+func without(a replication.Assignment, node replication.NodeID) replication.Assignment {
+	on := func(r replication.ReplicaID) bool { return r.Node == node }
+	if !slices.ContainsFunc(a.Removing, on) {
+		return a
+	}
+	out := replication.Assignment{Adding: a.Adding, Initial: a.Founders(), Origin: a.Origin}
+	for _, r := range a.Replicas {
+		if !on(r) {
+			out.Replicas = append(out.Replicas, r)
+		}
+	}
+	for _, r := range a.Removing {
+		if !on(r) {
+			out.Removing = append(out.Removing, r)
+		}
+	}
+	if !moving(out) {
+		out.Origin = nil
+	}
+	return out
 }

@@ -13,8 +13,12 @@ import (
 )
 
 // metadataLevel is the level of commands and snapshots that this program writes, and the highest that it can read. Level 1 is
-// that of single nodes, before there were incarnations in the metadata group and reassignments.
-const metadataLevel = 2
+// that of single nodes, before there were incarnations in the metadata group and reassignments. Since level 3 a reassignment
+// remembers where it began (levelOrigin).
+const (
+	metadataLevel = 3
+	levelOrigin   = 3
+)
 
 // Commands and snapshots lie in a small envelope:
 //
@@ -117,11 +121,21 @@ func toTopicID(b []byte) (replication.TopicID, bool) {
 }
 
 func toPlacement(nodes []replication.NodeID) *metapb.Placement {
-	p := &metapb.Placement{Nodes: make([]int32, len(nodes))}
-	for i, n := range nodes {
-		p.Nodes[i] = int32(n)
+	return &metapb.Placement{Nodes: fromNodes(nodes)}
+}
+
+func fromNodes(nodes []replication.NodeID) (out []int32) {
+	for _, n := range nodes {
+		out = append(out, int32(n))
 	}
-	return p
+	return out
+}
+
+func toNodes(nodes []int32) (out []replication.NodeID) {
+	for _, n := range nodes {
+		out = append(out, replication.NodeID(n))
+	}
+	return out
 }
 
 func toPlacements(nodes [][]replication.NodeID) []*metapb.Placement {

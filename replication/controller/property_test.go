@@ -290,10 +290,14 @@ func TestMovesEndWhereTheyShould(t *testing.T) {
 			t.Fatal(made.Err)
 		}
 		id, founders := replication.PartitionID{Topic: made.Topic.ID}, made.Topic.Partitions[0].Replicas
+		origin := founders // where a reassignment under way began
 		seen := map[replication.ReplicaID]bool{}
 		gone := map[replication.ReplicaID]bool{}
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			before := c.Image().Topics["a"].Partitions[0]
+			if !moving(before) {
+				origin = before.Replicas
+			}
 			switch rapid.IntRange(0, 4).Draw(t, "what") {
 			case 0:
 				to := rapid.Permutation([]replication.NodeID{0, 1, 2, 3, 4}).Draw(t, "to")[:rapid.IntRange(1, nodes).Draw(t, "factor")]
@@ -306,9 +310,18 @@ func TestMovesEndWhereTheyShould(t *testing.T) {
 					}
 				}
 			case 1:
-				_ = c.ReassignPartitions(t.Context(), []Reassignment{{Topic: "a"}})[0]
+				err := c.ReassignPartitions(t.Context(), []Reassignment{{Topic: "a"}})[0]
+				if now := c.Image().Topics["a"].Partitions[0]; moving(before) && !slices.Equal(onNodes(now.Target()), onNodes(origin)) {
+					t.Fatalf("%+v, called off (%v), is not to be on %v but %+v", before, err, origin, now)
+				}
 			case 2:
-				join(rapid.SampledFrom([]replication.NodeID{0, 1, 2, 3, 4}).Draw(t, "lost"))
+				lost := rapid.SampledFrom([]replication.NodeID{0, 1, 2, 3, 4}).Draw(t, "lost")
+				join(lost)
+				for _, r := range before.Replicas { // it has forgotten how it voted, also where it was to go
+					if now, _ := newestOn(c.Image().Topics["a"].Partitions[0], lost); r.Node == lost && now == r {
+						t.Fatalf("%s begins again on an empty disk", r)
+					}
+				}
 			case 3:
 				old := rapid.SampledFrom(before.Target()).Draw(t, "damaged")
 				if r, err := c.RenewReplica(t.Context(), id, old); err == nil && r.Node != old.Node {
@@ -341,4 +354,14 @@ func TestMovesEndWhereTheyShould(t *testing.T) {
 			}
 		}
 	})
+}
+
+// onNodes are the nodes of replicas, in order.
+func onNodes(replicas []replication.ReplicaID) []replication.NodeID {
+	var out []replication.NodeID
+	for _, r := range replicas {
+		out = append(out, r.Node)
+	}
+	slices.Sort(out)
+	return out
 }

@@ -53,7 +53,7 @@ func encodeTopic(t *Topic) *metapb.Topic {
 	}
 	for i, p := range t.Partitions {
 		out.Partitions[i] = &metapb.Partition{
-			Replicas: fromReplicas(p.Replicas), Adding: fromReplicas(p.Adding), Removing: fromReplicas(p.Removing), Initial: fromReplicas(p.Initial),
+			Replicas: fromReplicas(p.Replicas), Adding: fromReplicas(p.Adding), Removing: fromReplicas(p.Removing), Initial: fromReplicas(p.Initial), Origin: fromNodes(p.Origin),
 		}
 	}
 	return out
@@ -68,7 +68,7 @@ func decodeTopic(t *metapb.Topic) *Topic {
 	}
 	for i, p := range t.GetPartitions() {
 		out.Partitions[i] = replication.Assignment{
-			Replicas: toReplicas(p.GetReplicas()), Adding: toReplicas(p.GetAdding()), Removing: toReplicas(p.GetRemoving()), Initial: toReplicas(p.GetInitial()),
+			Replicas: toReplicas(p.GetReplicas()), Adding: toReplicas(p.GetAdding()), Removing: toReplicas(p.GetRemoving()), Initial: toReplicas(p.GetInitial()), Origin: toNodes(p.GetOrigin()),
 		}
 	}
 	return out
@@ -158,6 +158,9 @@ func (im *Image) checkAssignment(a replication.Assignment) error {
 		if !slices.Contains(a.Replicas, r) || slices.Contains(a.Adding, r) {
 			return failf(ErrDamaged, "replica %s is to go and is not there, or is to come too", r)
 		}
+	}
+	if a.Origin != nil && !moving(a) {
+		return failf(ErrDamaged, "it came from %v and is not on its way", a.Origin)
 	}
 	for _, r := range a.Adding {
 		if !slices.Contains(a.Replicas, r) {

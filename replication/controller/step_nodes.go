@@ -77,25 +77,29 @@ func (s *stepper) renewNode(id replication.NodeID, r *Registration) bool {
 	r.NextMeta++
 	for _, name := range slices.Sorted(maps.Keys(s.draft.next.Topics)) { // in order: every node must count alike
 		if t := s.draft.next.Topics[name]; t.on(id) {
-			s.draft.setTopic(renewOn(t, id, r))
+			s.draft.setTopic(s.renewOn(t, id, r))
 		}
 	}
 	return true
 }
 
-// renewOn begins a topic's replicas on a node again. Those that were to go anyway just go.
-func renewOn(t *Topic, id replication.NodeID, r *Registration) *Topic {
+// renewOn begins a topic's replicas on a node again. Those that were to go anyway are gone: none may begin again under the name
+// with which it voted. (Below levelOrigin they stayed in the assignment.)
+func (s *stepper) renewOn(t *Topic, id replication.NodeID, r *Registration) *Topic {
 	next := *t
 	next.Partitions = slices.Clone(t.Partitions)
 	for i, a := range t.Partitions {
 		target := slices.Clone(a.Target())
 		at := slices.IndexFunc(target, func(x replication.ReplicaID) bool { return x.Node == id })
 		if at < 0 {
+			if s.level >= levelOrigin {
+				next.Partitions[i] = without(a, id)
+			}
 			continue
 		}
 		target[at].Incarnation = r.NextIncarnation
 		r.NextIncarnation++
-		next.Partitions[i] = retarget(a, target)
+		next.Partitions[i] = s.retarget(a, target)
 	}
 	return &next
 }

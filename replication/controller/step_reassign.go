@@ -44,7 +44,10 @@ func (s *stepper) reassign(p *metapb.PartitionReassignment) error {
 	}
 	var target []replication.ReplicaID
 	if p.GetTarget() == nil {
-		if target = original(a); !moving(a) || slices.Equal(target, a.Target()) {
+		if target, err = s.back(a); err != nil {
+			return err
+		}
+		if !moving(a) || slices.Equal(target, a.Target()) {
 			return failf(ErrNoReassignment, "%s-%d", t.Name, p.GetPartition())
 		}
 	} else if target, err = s.replicasOn(a, p.GetTarget().GetNodes()); err != nil {
@@ -53,9 +56,34 @@ func (s *stepper) reassign(p *metapb.PartitionReassignment) error {
 	if slices.Equal(target, a.Target()) {
 		return nil
 	}
-	next := retarget(a, target)
-	s.setPartition(t, p.GetPartition(), next)
+	s.setPartition(t, p.GetPartition(), s.retarget(a, target))
 	return nil
+}
+
+// retarget is the assignment that leads from a to a target, with the nodes that all began on.
+func (s *stepper) retarget(a replication.Assignment, target []replication.ReplicaID) replication.Assignment {
+	out := retarget(a, target)
+	if s.level >= levelOrigin && moving(out) {
+		out.Origin = origin(a)
+	}
+	return out
+}
+
+// back is the target that calling a reassignment off leads to. Nodes that are registered no more are left out.
+func (s *stepper) back(a replication.Assignment) ([]replication.ReplicaID, error) {
+	if s.level < levelOrigin {
+		return guessedOrigin(a), nil
+	}
+	var nodes []int32
+	for _, n := range origin(a) {
+		if _, ok := s.draft.next.Registrations[n]; ok {
+			nodes = append(nodes, int32(n))
+		}
+	}
+	if len(nodes) == 0 {
+		return nil, failf(replication.ErrInvalidReplicaAssignment, "none of the nodes that it was on is registered")
+	}
+	return s.replicasOn(a, nodes)
 }
 
 // replicasOn chooses a partition's replicas on the nodes of a target: those that it has there, and new ones.
@@ -119,7 +147,7 @@ func (s *stepper) renewReplica(c *metapb.RenewReplica) {
 		s.refuse(failf(replication.ErrPolicyViolation, "node %d has used up its incarnations", old.Node))
 	default:
 		target[at] = s.draft.incarnate(old.Node)
-		s.setPartition(t, c.GetPartition(), retarget(a, target))
+		s.setPartition(t, c.GetPartition(), s.retarget(a, target))
 		s.result.Replica, s.result.Renewed = target[at], true
 	}
 }

@@ -1638,7 +1638,9 @@ type Partition struct {
 	Adding   []*Replica `protobuf:"bytes,2,rep,name=adding,proto3" json:"adding,omitempty"`
 	Removing []*Replica `protobuf:"bytes,3,rep,name=removing,proto3" json:"removing,omitempty"`
 	// The voters that the partition's group was made with; empty stands for the replicas.
-	Initial       []*Replica `protobuf:"bytes,4,rep,name=initial,proto3" json:"initial,omitempty"`
+	Initial []*Replica `protobuf:"bytes,4,rep,name=initial,proto3" json:"initial,omitempty"`
+	// The nodes that the replicas were on before a reassignment under way. Since level 3.
+	Origin        []int32 `protobuf:"varint,5,rep,packed,name=origin,proto3" json:"origin,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1697,6 +1699,13 @@ func (x *Partition) GetRemoving() []*Replica {
 func (x *Partition) GetInitial() []*Replica {
 	if x != nil {
 		return x.Initial
+	}
+	return nil
+}
+
+func (x *Partition) GetOrigin() []int32 {
+	if x != nil {
+		return x.Origin
 	}
 	return nil
 }
@@ -2202,12 +2211,13 @@ const file_meta_proto_rawDesc = "" +
 	"\tnext_meta\x18\x03 \x01(\rR\bnextMeta\"?\n" +
 	"\aReplica\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12 \n" +
-	"\vincarnation\x18\x02 \x01(\rR\vincarnation\"\xdd\x01\n" +
+	"\vincarnation\x18\x02 \x01(\rR\vincarnation\"\xf5\x01\n" +
 	"\tPartition\x124\n" +
 	"\breplicas\x18\x01 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\breplicas\x120\n" +
 	"\x06adding\x18\x02 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\x06adding\x124\n" +
 	"\bremoving\x18\x03 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\bremoving\x122\n" +
-	"\ainitial\x18\x04 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\ainitial\"\xd4\x01\n" +
+	"\ainitial\x18\x04 \x03(\v2\x18.quorlog.meta.v1.ReplicaR\ainitial\x12\x16\n" +
+	"\x06origin\x18\x05 \x03(\x05R\x06origin\"\xd4\x01\n" +
 	"\x05Topic\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\fR\x02id\x12:\n" +

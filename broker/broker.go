@@ -28,6 +28,7 @@ var (
 	ErrRebalanceInProgress       = errors.New("rebalance in progress")
 	ErrInconsistentGroupProtocol = errors.New("inconsistent group protocol")
 	ErrInvalidSessionTimeout     = errors.New("invalid session timeout")
+	ErrCommitTooOld              = errors.New("members of the consumer protocol commit with OffsetCommit version 9 or later")
 	ErrFencedInstanceID          = errors.New("fenced instance id")
 	ErrGroupMaxSizeReached       = errors.New("group is full")
 	ErrGroupNotFound             = errors.New("group not found")

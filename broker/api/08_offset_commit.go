@@ -19,12 +19,15 @@ import (
 //	v6         leader epochs (KIP-320)
 //	v7         static members (KIP-345)
 //	v8         flexible
-//	v9         consumer groups of KIP-848 may answer other errors; there are none here
+//	v9         the first that a member of a consumer group (KIP-848) may use: it knows STALE_MEMBER_EPOCH
 //	v10        topics by id
 //
 // Answered when the offsets are committed to __consumer_offsets. Generation -1 and no member id: a client that keeps
 // offsets in a group without members.
 var offsetCommitRow = Row{Key: kafkaproto.KeyOffsetCommit, Min: 2, Max: 10, AdvertisedMin: 2, Handler: handler(handleOffsetCommit)}
+
+// versionMemberEpochs is the first OffsetCommit of clients that know the errors of consumer groups.
+const versionMemberEpochs = 9
 
 // versionOffsetsByID is the first OffsetCommit and OffsetFetch that name topics by id.
 const versionOffsetsByID = 10
@@ -32,7 +35,7 @@ const versionOffsetsByID = 10
 func handleOffsetCommit(ctx context.Context, a *API, r *Request, q *kmsg.OffsetCommitRequest) (kmsg.Response, error) {
 	req := group.CommitRequest{
 		Group: q.Group, Member: q.MemberID, Instance: deref(q.InstanceID), Generation: group.Generation(q.Generation),
-		Retention: -1, Topics: make([]group.CommitTopic, len(q.Topics)),
+		Retention: -1, Old: r.Header.Version < versionMemberEpochs, Topics: make([]group.CommitTopic, len(q.Topics)),
 	}
 	if r.Header.Version <= 4 && q.RetentionTimeMillis >= 0 {
 		req.Retention = time.Duration(q.RetentionTimeMillis) * time.Millisecond

@@ -111,6 +111,7 @@ var errorCodes = []struct {
 
 	// Administration.
 	{ErrUnsupportedVersion, kafkaproto.UnsupportedVersion},
+	{broker.ErrCommitTooOld, kafkaproto.UnsupportedVersion},
 	{admin.ErrLeaderNotAvailable, kafkaproto.LeaderNotAvailable},
 	{admin.ErrElectionNotNeeded, kafkaproto.ElectionNotNeeded},
 	{admin.ErrPreferredLeaderNotAvailable, kafkaproto.PreferredLeaderNotAvailable},

@@ -43,6 +43,7 @@ type Commit struct {
 	Member     string
 	Instance   string
 	Generation Generation
+	Old        bool // see CommitRequest
 	Offsets    []CommitEntry
 	Producer   *Producer // of the transaction that the offsets are part of; nil: of none
 }

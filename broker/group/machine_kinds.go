@@ -63,6 +63,8 @@ func (m *Machine) checkMemberCommit(e *Commit) error {
 	switch {
 	case s == nil:
 		return broker.ErrUnknownMember
+	case e.Old && e.Producer == nil:
+		return broker.ErrCommitTooOld
 	case MemberEpoch(e.Generation) == s.epoch:
 		return nil
 	case e.Producer != nil:

@@ -281,7 +281,7 @@ func leavers(words []string) []LeaveMember {
 
 // commit MEMBER gen=N TOPIC/PARTITION=OFFSET...; a MEMBER "-" stands for none.
 func (s *script) commit(pos []string, named map[string]string) Commit {
-	e := Commit{Call: s.call("OffsetCommit"), Member: strings.TrimPrefix(pos[0], "-"), Instance: named["instance"], Generation: generation(named)}
+	e := Commit{Call: s.call("OffsetCommit"), Member: strings.TrimPrefix(pos[0], "-"), Instance: named["instance"], Generation: generation(named), Old: named["by"] == "old"}
 	for _, w := range pos[1:] {
 		k, v, _ := strings.Cut(w, "=")
 		e.Offsets = append(e.Offsets, CommitEntry{Key: offsetKey(k), Value: Committed{Offset: batch.Offset(number(v)), At: s.now}})

@@ -189,7 +189,7 @@ func (s *Service) Commit(ctx context.Context, r CommitRequest) [][]error {
 func (s *Service) commitFor(ctx context.Context, p *Producer, r CommitRequest) [][]error {
 	now := time.Now()
 	results := make([][]error, len(r.Topics))
-	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation, Producer: p}
+	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation, Old: r.Old, Producer: p}
 	for i := range r.Topics {
 		results[i] = s.checkOffsets(now, &r, &r.Topics[i], &event)
 	}

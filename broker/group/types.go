@@ -111,6 +111,7 @@ type CommitRequest struct {
 	Instance   string
 	Generation Generation
 	Retention  time.Duration // negative: the broker's (OffsetCommit 2-4 may send their own)
+	Old        bool          // by a client that does not know the errors of the consumer protocol: OffsetCommit before version 9
 	Topics     []CommitTopic
 }
 

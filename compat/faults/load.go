@@ -254,13 +254,17 @@ func (l *Load) abandon() {
 func (l *Load) Check() Verdict {
 	l.t.Helper()
 	l.Stop()
+	if l.o.Jumps {
+		l.keepAll()
+	}
+	_, ends := l.offsets()
+	l.awaitReaders(ends)
+	l.end()
+	l.reads.Wait()
 	starts, ends := l.offsets()
 	for p := range l.o.Partitions {
 		l.History.BeginFinal(p, starts[p], ends[p])
 	}
-	l.awaitReaders(ends)
-	l.end()
-	l.reads.Wait()
 	l.finalRead(starts, ends)
 	l.compareReplicas(starts, ends)
 	v := l.History.Verdict()
@@ -269,6 +273,24 @@ func (l *Load) Check() Verdict {
 		l.t.Error("the history is not good")
 	}
 	return v
+}
+
+// keepAll ends retention, so that the log starts stay where they are while everything is read.
+func (l *Load) keepAll() {
+	l.t.Helper()
+	adm, all := kadm.NewClient(l.client()), "-1"
+	await(l.t, func() string {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		resp, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Name: "retention.bytes", Value: &all}, {Name: "retention.ms", Value: &all}}, l.Topic)
+		if err == nil {
+			_, err = resp.On(l.Topic, func(r *kadm.AlterConfigsResponse) error { return r.Err })
+		}
+		if err != nil {
+			return "retention goes on: " + err.Error()
+		}
+		return ""
+	})
 }
 
 // offsets are the log starts and high watermarks, asked until every partition answers.

@@ -4,10 +4,16 @@ package raftgroup
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/quorlog/quorlog/replication/transport"
 )
 
 // What a learner is sent of the log before it takes as long as it is to; the voters, and what is produced meanwhile, do not wait.
@@ -82,4 +88,53 @@ func TestHeldBackWhileTheGroupCloses(t *testing.T) {
 			t.Errorf("it took %v to stop", took)
 		}
 	})
+}
+
+// learnerEnd answers as a learner does, or refuses what begins behind an entry.
+type learnerEnd struct {
+	transport.Endpoint
+	got    []string
+	refuse uint64
+}
+
+func (e *learnerEnd) AppendEntries(_ raft.ServerID, _ raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	first, last := args.Entries[0].Index, args.Entries[len(args.Entries)-1].Index
+	e.got = append(e.got, fmt.Sprintf("%d-%d behind %d of term %d", first, last, args.PrevLogEntry, args.PrevLogTerm))
+	*resp = raft.AppendEntriesResponse{Term: args.Term, LastLog: last, Success: args.PrevLogEntry != e.refuse}
+	return nil
+}
+
+func TestCatchUpPieces(t *testing.T) {
+	var paced []int
+	w := &wire{link: &link{group: &Group{o: Options{Pace: func(_ context.Context, n int) error {
+		paced = append(paced, n)
+		return nil
+	}}}}, in: &instance{life: t.Context()}}
+	req := &raft.AppendEntriesRequest{Term: 9, PrevLogEntry: 4, PrevLogTerm: 2}
+	for i, size := range []int{600 << 10, 600 << 10, 100, 3 << 20, 10, 20} {
+		req.Entries = append(req.Entries, &raft.Log{Index: uint64(5 + i), Term: uint64(3 + i), Data: make([]byte, size)})
+	}
+	for _, c := range []struct {
+		refuse uint64
+		want   []string
+		last   uint64
+	}{
+		{0, []string{"5-5 behind 4 of term 2", "6-7 behind 5 of term 3", "8-8 behind 7 of term 5", "9-10 behind 8 of term 6"}, 10},
+		{7, []string{"5-5 behind 4 of term 2", "6-7 behind 5 of term 3", "8-8 behind 7 of term 5"}, 8},
+	} {
+		paced = nil
+		end, resp := &learnerEnd{refuse: c.refuse}, &raft.AppendEntriesResponse{}
+		if err := w.catchUp(end, raft.Server{}, req, resp); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(end.got, c.want) || resp.LastLog != c.last || resp.Success != (c.refuse == 0) {
+			t.Errorf("%q, %+v", end.got, resp)
+		}
+		if want := []int{600 << 10, 600<<10 + 100, 3 << 20, 30}[:len(c.want)]; !slices.Equal(paced, want) {
+			t.Errorf("paced %v", paced)
+		}
+	}
+	if len(req.Entries) != 6 || req.PrevLogEntry != 4 {
+		t.Error("the request was changed: Raft goes by it")
+	}
 }

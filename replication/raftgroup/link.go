@@ -329,8 +329,8 @@ func (w *wire) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft
 	if err != nil {
 		return err
 	}
-	if err := w.pace(id, args); err != nil {
-		return err
+	if w.link.group.o.Pace != nil && len(args.Entries) > 0 && w.in.isLearner(id) {
+		return w.catchUp(end, raft.Server{ID: id, Address: to}, args, resp)
 	}
 	return end.AppendEntries(id, to, args, resp)
 }

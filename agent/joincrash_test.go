@@ -373,7 +373,7 @@ func TestStrangersCalls(t *testing.T) {
 		fmt.Sprintf(`{"node":3,"directory":%q}`, dir), string(slices.Repeat([]byte(" "), maxJoinBody+1)),
 	} {
 		for _, name := range []string{joinPromise, joinRegister} {
-			if answer, err := handlers[name](t.Context(), one.info(), []byte(body)); err == nil {
+			if answer, err := handlers[name](t.Context(), one.info(one.store), []byte(body)); err == nil {
 				t.Errorf("%s %.40s: %s", name, body, answer)
 			}
 		}

@@ -54,8 +54,16 @@ type worldNode struct {
 		watch    func()
 		up       bool
 	}
+	// The process's; written under mu, as calls of other nodes may come while it is replaced.
 	store *identityStore
 	j     *joiner
+}
+
+// process is what a node that is up runs; a call meets one, even if that is replaced meanwhile.
+func (n *worldNode) process() (*identityStore, *joiner) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.store, n.j
 }
 
 func newJoinWorld(t testing.TB) *joinWorld {
@@ -87,10 +95,10 @@ func (n *worldNode) start(expect int, join bool) error {
 	}
 	self := replication.Node{ID: n.id, Host: fmt.Sprint("node-", n.id), Port: 9092}
 	addr := fmt.Sprintf("node-%d:9092", n.id)
-	n.store = store
-	n.j = newJoiner(joinerOptions{Store: store, Self: self, Expect: expect, Join: join, Gossip: n, Peers: n})
+	j := newJoiner(joinerOptions{Store: store, Self: self, Expect: expect, Join: join, Gossip: n, Peers: n})
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.store, n.j = store, j
 	n.mu.self, n.mu.up = describeSelf(store.get(), self, addr, "1", expect), true
 	return nil
 }
@@ -221,13 +229,15 @@ func (n *worldNode) CallAddr(ctx context.Context, addr, name string, body []byte
 			return transport.PeerInfo{}, nil, transport.ErrUnreachable
 		}
 		handlers := map[string]transport.CallHandler{}
-		to.j.handle(handlerMap(handlers))
-		answer, err := handlers[name](ctx, n.info(), body)
+		store, j := to.process()
+		j.handle(handlerMap(handlers))
+		own, _ := n.process()
+		answer, err := handlers[name](ctx, n.info(own), body)
 		n.delay()
 		if errors.Is(err, errDisk) || !to.up() {
 			return transport.PeerInfo{}, nil, transport.ErrUnanswered // that process ends
 		}
-		return to.info(), answer, err
+		return to.info(store), answer, err
 	}
 	return transport.PeerInfo{}, nil, transport.ErrUnreachable
 }
@@ -242,8 +252,8 @@ type handlerMap map[string]transport.CallHandler
 
 func (m handlerMap) Handle(name string, h transport.CallHandler) { m[name] = h }
 
-func (n *worldNode) info() transport.PeerInfo {
-	i := n.store.get()
+func (n *worldNode) info(store *identityStore) transport.PeerInfo {
+	i := store.get()
 	return transport.PeerInfo{Node: n.id, Directory: i.Directory, Cluster: i.ClusterID}
 }
 

@@ -430,7 +430,10 @@ func TestShutdownResetsWhatWasNeverAnswered(t *testing.T) {
 	h.addr = tcp.Addr().String()
 	l := readTelling{tcp, make(chan int, 9)}
 	h.serve(t, l)
-	first, answered := h.dial(t), h.dial(t)
+	first, asked, answered := h.dial(t), h.dial(t), h.dial(t)
+	asked.send(kafkaproto.KeyApiVersions, 1, "x")
+	asked.expect(1, "x")
+	await(t, "the question for versions", l.read)
 	answered.send(metadata, 1, "x")
 	answered.expect(1, "x")
 	await(t, "the request", l.read)
@@ -441,6 +444,9 @@ func TestShutdownResetsWhatWasNeverAnswered(t *testing.T) {
 	}
 	if _, err := first.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("before the first answer: %v, want a reset", err)
+	}
+	if _, err := asked.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("before the first answer that is about something: %v, want a reset", err)
 	}
 	if _, err := answered.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("after an answer: %v, want an orderly end", err)

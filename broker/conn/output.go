@@ -44,6 +44,7 @@ type output struct {
 	counts  *counters
 
 	unsettled bool // nothing was answered yet: see abrupt
+	substance bool // an answer counts
 
 	buf    *[]byte
 	cut    int
@@ -60,8 +61,9 @@ func (o *output) init(nc net.Conn, timeout time.Duration, counts *counters) {
 }
 
 // abrupt makes a connection end with a reset, whoever ends it: this program, or the kernel when it is killed. So a connection
-// ends until its first answer: an orderly end before that tells many clients that they were refused, for want of TLS or for a
-// wrong password, and they give up; franz-go fails what it was to send. A reset makes them try again, here or at another node.
+// ends until its first answer, but for those about versions and passwords: an orderly end before that tells many clients that
+// they were refused, for want of TLS or for a wrong password, and they give up; franz-go fails what it was to send. A reset makes
+// them try again, here or at another node.
 func abrupt(tcp *net.TCPConn) {
 	_ = tcp.SetLinger(0) // fails only if the connection is closed
 }
@@ -123,7 +125,13 @@ func (o *output) add(h kafkaproto.RequestHeader, body kafkaproto.Encoded) error 
 		return err
 	}
 	o.counts.bytesOut.Add(int64(size))
+	o.substance = o.substance || !preamble(h.Key)
 	return nil
+}
+
+// preamble tells the keys with which clients begin a connection. Their answers are none yet: what follows may still be refused.
+func preamble(k kafkaproto.Key) bool {
+	return k == kafkaproto.KeyApiVersions || k == kafkaproto.KeySASLHandshake || k == kafkaproto.KeySASLAuthenticate
 }
 
 // addParts does the work of add, and returns how long the answer is.
@@ -194,7 +202,7 @@ func (o *output) flush() error {
 	}
 	err := o.broken
 	if err == nil {
-		if err = o.writeGathered(); err == nil {
+		if err = o.writeGathered(); err == nil && o.substance {
 			o.settle()
 		}
 	}

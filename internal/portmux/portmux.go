@@ -78,17 +78,18 @@ func New(l net.Listener, o Options) *Mux {
 	m.mux.SetReadTimeout(o.FirstByte)
 	// True even for what nobody matched: false would close the port.
 	m.mux.HandleError(func(error) bool { return true })
-	m.kafka = m.match(func(b byte) bool { return b <= 0x06 })
-	m.tls = m.match(func(b byte) bool { return b == 0x16 })
-	m.http = m.match(func(b byte) bool { return b >= 'A' && b <= 'Z' })
-	m.peers = m.match(func(b byte) bool { return b == peerByte && m.wanted.Load() })
-	m.other = m.match(func(byte) bool { return true })
+	const reset, inOrder = 0, -1 // how they end: see linger
+	m.kafka = m.match(reset, func(b byte) bool { return b <= 0x06 })
+	m.tls = m.match(inOrder, func(b byte) bool { return b == 0x16 })
+	m.http = m.match(inOrder, func(b byte) bool { return b >= 'A' && b <= 'Z' })
+	m.peers = m.match(inOrder, func(b byte) bool { return b == peerByte && m.wanted.Load() })
+	m.other = m.match(inOrder, func(byte) bool { return true })
 	return m
 }
 
 // match returns a listener for connections by their first byte. The byte is read by the first matcher that is asked and
 // seen again by the others. Without a byte none matches, and cmux closes the connection.
-func (m *Mux) match(accepts func(byte) bool) net.Listener {
+func (m *Mux) match(ends int, accepts func(byte) bool) net.Listener {
 	return m.mux.MatchWithWriters(func(w io.Writer, r io.Reader) bool {
 		var first [1]byte
 		n, err := io.ReadFull(r, first[:])
@@ -98,6 +99,7 @@ func (m *Mux) match(accepts func(byte) bool) net.Listener {
 		// Matched, or closed by cmux after this: in either case no longer for root to close.
 		if nc, ok := w.(net.Conn); ok {
 			m.root.forget(nc)
+			linger(nc, ends)
 		}
 		return err == nil
 	})

@@ -142,6 +142,31 @@ func TestPeers(t *testing.T) {
 	}
 }
 
+// A client that was never answered must not take the end of its connection for a refusal; peers have an end in order.
+func TestEnds(t *testing.T) {
+	m, _ := start(t, Options{})
+	for l, c := range map[net.Listener]struct {
+		sent string
+		want error
+	}{m.Kafka(): {"\x00", syscall.ECONNRESET}, m.Peers(): {"\xf1", io.EOF}} {
+		client := dial(t, m)
+		send(t, client, c.sent)
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(server, make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, c.want) {
+			t.Errorf("%q: %v, want %v", c.sent, err, c.want)
+		}
+	}
+}
+
 func TestHTTP(t *testing.T) {
 	m, log := start(t, Options{})
 	transport := &http.Transport{}

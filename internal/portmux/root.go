@@ -42,6 +42,7 @@ func (r *root) Accept() (net.Conn, error) {
 		nc, err := r.Listener.Accept()
 		switch {
 		case err == nil && r.track(nc):
+			linger(nc, 0)
 			return nc, nil
 		case err == nil:
 			wait = 0
@@ -152,4 +153,13 @@ func (l *limitedLog) warn(msg string, args ...any) {
 		l.mu.dropped = 0
 	}
 	l.logger.Warn(msg, args...)
+}
+
+// linger says how a connection ends: with 0 by a reset, whoever ends it, be it the kernel because this process was killed; with -1
+// in order. It begins with 0, and a Kafka connection keeps that until its first answer (package conn says why); others get -1 when
+// it is known what they are.
+func linger(nc net.Conn, seconds int) {
+	if l, ok := nc.(interface{ SetLinger(seconds int) error }); ok {
+		_ = l.SetLinger(seconds) // fails only if the connection is closed
+	}
 }

@@ -48,7 +48,7 @@ func (l *Log) Append(entries []Entry) error {
 		}
 		entries = entries[n:]
 	}
-	if l.w.unsaved >= l.o.CheckpointBytes {
+	if l.w.unsaved.bytes >= l.o.CheckpointBytes || l.w.unsaved.entries >= l.o.CheckpointEntries {
 		return l.checkpointLocked()
 	}
 	return nil
@@ -87,7 +87,8 @@ func (l *Log) appendLocked(entries []Entry) error {
 	l.publishLocked(next, facts, maxTS, bytes)
 	l.tail.push(entries)
 	clear(frames)
-	l.w.unsaved += bytes
+	l.w.unsaved.bytes += bytes
+	l.w.unsaved.entries += int64(len(entries))
 	l.stats.appends.Add(1)
 	l.stats.entries.Add(int64(len(entries)))
 	l.stats.bytes.Add(bytes)

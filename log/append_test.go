@@ -232,6 +232,27 @@ func TestCheckpointBoundsRecovery(t *testing.T) {
 	f.verify()
 }
 
+func TestCheckpointBoundsRecoveryOfSmallEntries(t *testing.T) {
+	f := openFixture(t, func(o *Options) { o.CheckpointEntries = 100 })
+	for range 1050 {
+		f.append(1, plain(t, 1, 1))
+		f.apply()
+	}
+	f.crash(vfs.CrashOptions{})
+	equal(t, f.log.LastIndex(), 1050, "last")
+	if commit := f.log.CheckpointedCommit(); commit < 950 {
+		t.Errorf("a restart reads what follows entry %d", commit)
+	}
+	f.verify()
+	for range 60 { // with the 50 that were read again
+		f.append(1, plain(t, 1, 1))
+		f.apply()
+	}
+	if commit := f.log.CheckpointedCommit(); commit < 1090 {
+		t.Errorf("after a restart the checkpoint stays at entry %d", commit)
+	}
+}
+
 // An append costs one write and one fsync of the .log, and one unsynced write of the .index behind them.
 func TestAppendWritesOnceAndSyncsOnce(t *testing.T) {
 	f := newFixture(t, vfs.NewMem())

@@ -162,7 +162,7 @@ func (l *Log) saveCheckpointLocked(c *checkpoint) error {
 		return l.fail("sync directory", err)
 	}
 	l.w.checkpoint = c.place()
-	l.w.unsaved = 0
+	l.w.unsaved = volume{}
 	l.stats.checkpoints.Add(1)
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,6 +17,9 @@ const (
 	DefaultSegmentAge        = 7 * 24 * time.Hour
 	// DefaultCheckpointBytes is how much is written between checkpoints, and so about what an unclean restart reads again.
 	DefaultCheckpointBytes = 64 << 20
+	// DefaultCheckpointEntries is the same for small entries: what each of them costs a restart is a few microseconds, however
+	// little it holds.
+	DefaultCheckpointEntries = 64 << 10
 	// DefaultTailBytes is what one log's in-memory tail may pin: several StoreLogs of 256 batches.
 	DefaultTailBytes = 32 << 20
 	// DefaultProducerExpiry is producer.id.expiration.ms.
@@ -62,11 +65,12 @@ type Options struct {
 	SegmentBytes, SegmentIndexBytes int64
 	SegmentAge                      time.Duration
 
-	CheckpointBytes int64
-	TailBytes       int64       // what this log's tail may pin
-	Tail            *TailBudget // what all tails of the node may pin; nil: a budget of its own
-	ProducerExpiry  time.Duration
-	Logger          *slog.Logger
+	CheckpointBytes   int64 // between checkpoints
+	CheckpointEntries int64
+	TailBytes         int64       // what this log's tail may pin
+	Tail              *TailBudget // what all tails of the node may pin; nil: a budget of its own
+	ProducerExpiry    time.Duration
+	Logger            *slog.Logger
 
 	mapSlots int // for tests: see defaultMapSlots
 }
@@ -80,6 +84,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.CheckpointBytes <= 0 {
 		o.CheckpointBytes = DefaultCheckpointBytes
+	}
+	if o.CheckpointEntries <= 0 {
+		o.CheckpointEntries = DefaultCheckpointEntries
 	}
 	if o.TailBytes <= 0 {
 		o.TailBytes = DefaultTailBytes
@@ -121,7 +128,7 @@ type Log struct {
 		created    int64    // ms, when the active segment's index was made
 		firstWrite int64    // ms, when its first frame was appended; 0 while it is empty
 		checkpoint checkpointPlace
-		unsaved    int64 // bytes behind the newest checkpoint
+		unsaved    volume // behind the newest checkpoint
 		closed     bool
 		append     appendScratch
 	}
@@ -250,6 +257,9 @@ func (l *Log) AppliedIndex() Index {
 	defer l.mu.RUnlock()
 	return l.mu.applied
 }
+
+// volume is how much of a log lies somewhere.
+type volume struct{ bytes, entries int64 }
 
 // CheckpointedCommit returns the commit index of the newest durable checkpoint: a restart applies what follows it.
 func (l *Log) CheckpointedCommit() Index {

@@ -41,6 +41,7 @@ type recovery struct {
 	facts   facts
 	chain   chain
 	from    Position // where the scan begins
+	begun   Index    // the entry there
 	same    int      // slots at the front of the file that are as they must be
 }
 
@@ -194,6 +195,7 @@ func (r *recovery) scan() (*scanner, error) {
 	r.chain.loose = r.slots.looseAt(r.slots.n, r.seg)
 	now := r.l.nowMs()
 	sc := newScanner(file, r.seg, r.from, r.size, r.chain)
+	r.begun = r.chain.index
 	for sc.next() {
 		v := r.builder.slot(sc.frame, sc.p, sc.at)
 		flags, err := r.holdAgainst(v)
@@ -338,7 +340,7 @@ func (r *recovery) adopt(sc *scanner) error {
 	}
 	l.w.slots = r.slots
 	l.mapActiveLocked(r.seg)
-	l.w.unsaved = int64(sc.pos - r.from)
+	l.w.unsaved = volume{bytes: int64(sc.pos - r.from), entries: int64(r.chain.index - r.begun)}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.mu.active, l.mu.end, l.mu.maxTS = l.w.slots.table, sc.pos, r.builder.maxTS

@@ -48,7 +48,7 @@ func (l *Log) Reset(s State) error {
 	l.w.index.Close()
 	l.w.index, l.w.created, l.w.firstWrite = index, created, 0
 	mapped, old := l.w.slots.mapped, l.mu.segments
-	l.w.slots, l.w.checkpoint, l.w.unsaved = slots{}, place, 0
+	l.w.slots, l.w.checkpoint, l.w.unsaved = slots{}, place, volume{}
 	l.applied.Lock()
 	l.begin(seg, &s)
 	l.applied.Unlock()

@@ -146,6 +146,26 @@ type calm struct {
 	alarm    int64 // when to see that the leader is dead, ns; 0 for never
 }
 
+// orphaned reports whether the leader's process is gone and the time is near at which this replica would campaign itself.
+func (c *calm) orphaned(now int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.alarm != 0 && c.silent(now)
+}
+
+// silent reports whether the leader was not heard for so long that its process may be believed to be gone. What it sent before
+// may be read a moment after the news.
+func (c *calm) silent(now int64) bool { return now-c.in.heard.Load() > int64(c.timing.Lease/2) }
+
+// wait leaves the turn to another candidate for a moment.
+func (c *calm) wait(now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.alarm != 0 {
+		c.alarm = max(c.alarm, now+2*int64(alarmStep))
+	}
+}
+
 // setTimeouts sets Raft's timeouts. If one is lowered, Raft looks at once.
 func (c *calm) setTimeouts(heartbeat, election time.Duration) {
 	node := c.in.node.Load()
@@ -162,7 +182,6 @@ func (c *calm) setTimeouts(heartbeat, election time.Duration) {
 func (c *calm) soothe(rank func() int, now int64) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.alarm = 0
 	if c.mood == moodCalm {
 		return true
 	}
@@ -235,13 +254,18 @@ func (c *calm) look(now int64) {
 func (c *calm) raise(now int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.alarm == 0 {
-		return // the leader was heard meanwhile
+	switch early := c.timing.Lease - time.Since(c.in.node.Load().LastContact()); {
+	case c.alarm == 0: // already raised
+	case !c.silent(now): // the news was wrong
+		c.alarm = 0
+	case early > 0: // Raft would see a leader, and begin to wait anew
+		c.alarm = max(c.alarm, now+int64(early))
+	default:
+		t := c.timing
+		c.alarm, c.mood, c.tense = 0, moodAlarmed, now+int64(tenseTime)
+		c.setTimeouts(calmFactor*t.Heartbeat, calmFactor*t.Election) // so that what follows lowers it
+		c.setTimeouts(t.Lease, t.Election)
 	}
-	t := c.timing
-	c.alarm, c.mood, c.tense = 0, moodAlarmed, now+int64(tenseTime)
-	c.setTimeouts(calmFactor*t.Heartbeat, calmFactor*t.Election) // so that what follows lowers it
-	c.setTimeouts(t.Lease, t.Election)
 }
 
 // gone notes that the leader's process is: the connections broke, and nobody listens at its address any more. There is no need

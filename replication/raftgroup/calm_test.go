@@ -30,6 +30,13 @@ func (n *simNode) heartbeatTimeout() time.Duration {
 	return n.group.running().ReloadableConfig().HeartbeatTimeout
 }
 
+// loseAll has the node lose the messages to it for which which says so.
+func (n *simNode) loseAll(which func(raft.RPC) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.lose = which
+}
+
 func (s *sim) calmFollowers() (calm int) {
 	for _, n := range s.nodes {
 		if n.group != nil && n.mood() == moodCalm && n.group.running().State() == raft.Follower {
@@ -133,4 +140,107 @@ func TestCalmTransfer(t *testing.T) {
 			s.waitFor("the followers to be calm", 10*time.Second, func() bool { return s.calmFollowers() == 2 })
 		}
 	})
+}
+
+// A follower that knows its leader's process to be gone no longer refuses its vote because of that leader, and does not wait for
+// its own turn when the one whose turn it is cannot win: whichever of the two has the longer log, there is one election.
+func TestGoneLeaderUnequalFollowers(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func(t *testing.T) {
+			s, l := calmSim(t, seed)
+			defer s.close()
+			var followers []*simNode
+			for _, n := range s.nodes {
+				if n != l {
+					followers = append(followers, n)
+				}
+			}
+			behind := followers[seed%2]
+			behind.loseAll(func(rpc raft.RPC) bool {
+				req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+				return ok && len(req.Entries) > 0
+			})
+			l.mustProduce(5)
+			s.waitFor("all to be calm", 10*time.Second, func() bool { return s.calmFollowers() == 2 })
+			began := time.Now()
+			l.stop()
+			behind.loseAll(nil)
+			for _, n := range followers {
+				n.group.link.Gone(l.id.Node)
+			}
+			if next := s.leader(l); next == behind {
+				t.Errorf("seed %d: a follower that lacks committed entries leads", seed)
+			}
+			if d := time.Since(began); d > DefaultLease+2*alarmStep {
+				t.Errorf("seed %d: %v without a leader", seed, d)
+			}
+		})
+	}
+}
+
+// What the leader sent before its process went may be read after the news that it is gone.
+func TestGoneLeaderHeardLate(t *testing.T) {
+	for name, late := range map[string]func(n, l *simNode, term uint64){
+		"heartbeats": func(n, l *simNode, term uint64) {
+			n.group.link.Heartbeat(raft.ServerID(l.id.String()), term)
+		},
+		"entries": func(n, l *simNode, term uint64) {
+			n.group.link.Receive(raft.RPC{RespChan: make(chan raft.RPCResponse, 1), Command: &raft.AppendEntriesRequest{
+				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(l.id.String()), Addr: []byte(l.id.String())}, Term: term,
+			}})
+		},
+	} {
+		for seed := range uint64(20) {
+			inBubble(t, func(t *testing.T) {
+				s, l := calmSim(t, seed)
+				defer s.close()
+				epoch, _ := l.group.Leading()
+				began := time.Now()
+				l.stop()
+				for _, n := range s.nodes {
+					if n != l {
+						n.group.link.Gone(l.id.Node)
+					}
+				}
+				time.Sleep(patrolPause / 2)
+				for _, n := range s.nodes {
+					if n != l {
+						late(n, l, uint64(epoch))
+					}
+				}
+				s.leader(l)
+				if d := time.Since(began); d > DefaultLease+3*alarmStep {
+					t.Errorf("%s, seed %d: %v without a leader", name, seed, d)
+				}
+			})
+		}
+	}
+}
+
+// A leader that lives keeps its lead though one of two followers believes it dead and asks the other for its vote.
+func TestGoneForOneFollower(t *testing.T) {
+	for seed := range uint64(20) {
+		inBubble(t, func(t *testing.T) {
+			s, l := calmSim(t, seed)
+			defer s.close()
+			var deaf *simNode
+			for _, n := range s.nodes {
+				if n != l {
+					deaf = n
+				}
+			}
+			epoch, _ := l.group.Leading()
+			deaf.loseAll(func(rpc raft.RPC) bool {
+				_, ok := rpc.Command.(*raft.AppendEntriesRequest)
+				return ok
+			})
+			for range 5 {
+				deaf.group.link.Gone(l.id.Node)
+				time.Sleep(2 * time.Second)
+			}
+			if now, leads := l.group.Leading(); !leads || now != epoch {
+				t.Errorf("seed %d: a living leader was deposed", seed)
+			}
+		})
+	}
 }

@@ -1,6 +1,7 @@
 package raftgroup
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"slices"
@@ -55,6 +56,9 @@ func (l *link) Receive(rpc raft.RPC) {
 			campaign(in.requests)
 		}
 		rpc = enfranchise(in.node.Load(), rpc)
+		if in.calm.orphaned(now) {
+			rpc = l.disown(in, rpc, now)
+		}
 	case *raft.TimeoutNowRequest:
 		if in.calm.is(moodCalm) {
 			go in.calm.campaign(rpc, req)
@@ -198,6 +202,42 @@ func enfranchise(node *raft.Raft, rpc raft.RPC) raft.RPC {
 		rpc.Command = &out
 	}
 	return rpc
+}
+
+// disown has Raft judge a candidate as if it knew no leader, because that leader's process is gone. Raft forgets a leader only when
+// it campaigns itself: without this, the first candidate is always refused by those whose turn comes later, and if none of them
+// can win either, all wait for another timeout. A leader that lives is not hurt: it is deposed only if a majority saw its process
+// gone and has not heard of it since.
+//
+// The turns (calm.gone) do not know whose log is longer. A candidate that lacks entries of this replica can't win, so it is this
+// one's turn at once; one that lacks none gets the time that its election takes.
+func (l *link) disown(in *instance, rpc raft.RPC, now int64) raft.RPC {
+	switch req := rpc.Command.(type) {
+	case *raft.RequestVoteRequest:
+		out := *req
+		out.LeadershipTransfer = true // "though there is a leader"
+		rpc.Command = &out
+	case *raft.RequestPreVoteRequest:
+		if l.group.isAheadOf(req.LastLogTerm, req.LastLogIndex) {
+			in.calm.raise(now)
+		} else {
+			in.calm.wait(now)
+		}
+		// A vote before the vote binds nobody, and the candidate's address serves only to tell it from the leader.
+		if leader, _ := in.node.Load().LeaderWithID(); leader != "" {
+			out := *req
+			out.Addr = []byte(leader)
+			rpc.Command = &out
+		}
+	}
+	return rpc
+}
+
+// isAheadOf reports whether this replica's log is more up to date than one that ends so (Raft section 5.4.1).
+func (g *Group) isAheadOf(lastTerm, lastIndex uint64) bool {
+	index := g.o.Log.LastIndex()
+	term, err := g.o.Log.Term(index)
+	return err == nil && cmp.Or(cmp.Compare(uint64(term), lastTerm), cmp.Compare(uint64(index), lastIndex)) > 0
 }
 
 // isHeartbeat tells Raft's heartbeats from its other empty AppendEntries.

@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"time"
 
@@ -251,6 +252,29 @@ func TestCheckpointBoundsRecoveryOfSmallEntries(t *testing.T) {
 	if commit := f.log.CheckpointedCommit(); commit < 1090 {
 		t.Errorf("after a restart the checkpoint stays at entry %d", commit)
 	}
+}
+
+func TestBytesAfter(t *testing.T) {
+	f := openFixture(t, func(o *Options) { o.SegmentBytes = 2000 })
+	var ends []int64 // of the log, after each entry
+	for i := range 50 {
+		f.append(1, frame(t, 1, frameOpt{term: 1, size: 100 + i}))
+		ends = append(ends, f.log.Size())
+	}
+	f.apply()
+	for i, end := range ends {
+		got, err := f.log.BytesAfter(Index(i + 1))
+		mustBe(t, err, nil)
+		equal(t, got, f.log.Size()-end, fmt.Sprintf("bytes after entry %d", i+1))
+	}
+	for _, i := range []Index{0, 50, 60} {
+		got, err := f.log.BytesAfter(i)
+		mustBe(t, err, nil)
+		equal(t, got, map[bool]int64{true: f.log.Size()}[i == 0], fmt.Sprintf("bytes after entry %d", i))
+	}
+	mustBe(t, f.log.Close(), nil)
+	_, err := f.log.BytesAfter(1)
+	mustBe(t, err, ErrClosed)
 }
 
 // An append costs one write and one fsync of the .log, and one unsynced write of the .index behind them.

@@ -152,7 +152,7 @@ func (l *Log) checkpointLocked() error {
 // saveCheckpointLocked adds the applied view to a checkpoint and makes it the one. The slots that it counts are durable
 // already. w is held.
 func (l *Log) saveCheckpointLocked(c *checkpoint) error {
-	if err := l.addApplied(c); err != nil {
+	if err := c.addApplied(l); err != nil {
 		return err
 	}
 	if err := replaceFile(l.o.FS, path.Join(l.o.Dir, checkpointName), c.encode()); err != nil {
@@ -170,8 +170,8 @@ func (l *Log) saveCheckpointLocked(c *checkpoint) error {
 	return nil
 }
 
-// addApplied takes the applied view as of one moment, and makes the .txnindex records that it counts durable.
-func (l *Log) addApplied(c *checkpoint) error {
+// addApplied takes the log's applied view as of one moment, and makes the .txnindex records that it counts durable.
+func (c *checkpoint) addApplied(l *Log) error {
 	l.applied.Lock()
 	defer l.applied.Unlock()
 	c.commit, c.high, c.start = l.mu.applied, l.mu.offsets.high, l.mu.offsets.start

@@ -328,6 +328,46 @@ func (l *Log) Size() int64 {
 	return size
 }
 
+// BytesAfter returns how many bytes of the .log files lie behind an entry; all of them, if it lies before the first.
+func (l *Log) BytesAfter(i Index) (int64, error) {
+	return again(l, func() (int64, error) {
+		p, after, err := partAndAfter(l, i)
+		if err != nil || p.seg == nil {
+			return after, err
+		}
+		defer p.release()
+		if err := p.load(); err != nil {
+			return 0, err
+		}
+		after += int64(p.end)
+		if slot := p.table.findIndex(uint32(i - p.seg.first)); slot >= 0 {
+			after -= int64(p.table.at(slot).end())
+		}
+		return after, nil
+	})
+}
+
+// partAndAfter returns the part that holds an index, none where it lies before the first, and the bytes of the segments behind.
+func partAndAfter(l *Log, i Index) (p part, after int64, err error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	k, last := segmentOfIndex(l.mu.segments, i), len(l.mu.segments)-1
+	if last < 0 {
+		return part{}, 0, ErrClosed
+	}
+	for _, s := range l.mu.segments[k+1:] {
+		if s == l.mu.segments[last] {
+			after += int64(l.mu.end)
+		} else {
+			after += s.size.Load()
+		}
+	}
+	if k >= 0 {
+		p = l.partLocked(k)
+	}
+	return p, after, nil
+}
+
 // Close writes a checkpoint, so that the next Open reads nothing again, and closes the files. Ranges still out keep theirs
 // until they are released. A poisoned log is closed without a checkpoint, and its failure is returned.
 func (l *Log) Close() error {

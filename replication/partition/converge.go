@@ -13,8 +13,10 @@ import (
 )
 
 const (
-	// catchUpEntries is how many entries a learner may lack of the leader's log when it gets its vote: one AppendEntries.
+	// catchUpEntries and catchUpBytes are how much a learner may lack of the leader's log when it gets its vote. From then on it is
+	// not held back any more (quorlog.catchup.max.bytes.per.second), and may be needed for a majority.
 	catchUpEntries = 256
+	catchUpBytes   = 8 << 20
 	// convergeParallel is how many partitions take a step at the same time.
 	convergeParallel = 8
 	// catchingUp bounds the partitions of which this node feeds new replicas at the same time.
@@ -131,7 +133,11 @@ func (p mover) members() []member {
 		for _, id := range ids {
 			match, contact, whole := p.group.Progress(id)
 			now := p.m.o.Now()
-			near := match+catchUpEntries >= last || now.Sub(whole) <= catchUpTime
+			near := now.Sub(whole) <= catchUpTime
+			if !near && match+catchUpEntries >= last {
+				missing, err := p.log.BytesAfter(match)
+				near = err == nil && missing <= catchUpBytes
+			}
 			all = append(all, member{
 				id: id, voter: voter, inSync: slices.Contains(inSync, id), caughtUp: match > 0 && now.Sub(contact) <= inTouch && near,
 			})

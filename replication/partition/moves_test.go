@@ -3,6 +3,7 @@ package partition
 //quorlog:bubble every test of this file runs in one
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/raftgroup"
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
@@ -26,6 +29,7 @@ type world struct {
 	net   *transport.Mem
 	disks map[replication.NodeID]*vfs.Mem
 	nodes map[replication.NodeID]*node
+	pace  raftgroup.Pace
 	mu    struct {
 		sync.Mutex
 		a     replication.Assignment
@@ -53,7 +57,9 @@ func (w *world) start(nodes ...replication.NodeID) {
 		if w.disks[n] == nil {
 			w.disks[n] = vfs.NewMem()
 		}
-		w.nodes[n] = open(w.t, Options{DataDir: "/d", FS: w.disks[n], Node: n, Network: w.net, CheckpointBytes: 16 << 10, LowSpace: w.lowSpace})
+		w.nodes[n] = open(w.t, Options{
+			DataDir: "/d", FS: w.disks[n], Node: n, Network: w.net, CheckpointBytes: 16 << 10, LowSpace: w.lowSpace, Pace: w.pace,
+		})
 	}
 	w.assign(w.assignment())
 }
@@ -499,6 +505,46 @@ func TestLowSpaceElsewhere(t *testing.T) {
 		}
 		low(follower, false)
 		mustAppend(t, p, batch.BuildOptions{}, "after")
+	})
+}
+
+// A new replica gets its vote when it lacks little of what its leader has: little in bytes, too.
+func TestNoVoteForALearnerFarBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, replication.Assignment{Replicas: rids(1, 2, 3)})
+		var left atomic.Int64
+		w.pace = func(ctx context.Context, n int) error {
+			for left.Load() < int64(n) {
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
+			left.Add(-int64(n))
+			return nil
+		}
+		defer w.close()
+		w.start(1, 2, 3, 4)
+		l, large := w.leader(), strings.Repeat("x", 900<<10)
+		for range 20 {
+			mustAppend(t, l, batch.BuildOptions{}, large)
+		}
+		w.assign(reassign(w.assignment(), rids(2, 3, 4)...))
+		for sent := range 18 {
+			left.Add(1 << 20)
+			for range 20 {
+				for _, n := range w.nodes {
+					n.Converge(ctx, func(replication.PartitionID, []replication.ReplicaID) {})
+				}
+				time.Sleep(50 * time.Millisecond)
+			}
+			if voters := w.leader().group.Voters(); slices.Contains(voters, rid(4)) && (19-sent)*900<<10 > catchUpBytes+2<<20 {
+				t.Fatalf("a replica that was sent %d of 20 large batches has a vote", sent+1)
+			}
+		}
+		left.Add(1 << 40)
+		w.move()
 	})
 }
 

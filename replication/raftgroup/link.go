@@ -218,7 +218,7 @@ func (l *link) disown(in *instance, rpc raft.RPC, now int64) raft.RPC {
 		out.LeadershipTransfer = true // "though there is a leader"
 		rpc.Command = &out
 	case *raft.RequestPreVoteRequest:
-		if l.group.isAheadOf(req.LastLogTerm, req.LastLogIndex) {
+		if l.isAheadOf(req.LastLogTerm, req.LastLogIndex) {
 			in.calm.raise(now)
 		} else {
 			in.calm.wait(now)
@@ -234,9 +234,10 @@ func (l *link) disown(in *instance, rpc raft.RPC, now int64) raft.RPC {
 }
 
 // isAheadOf reports whether this replica's log is more up to date than one that ends so (Raft section 5.4.1).
-func (g *Group) isAheadOf(lastTerm, lastIndex uint64) bool {
-	index := g.o.Log.LastIndex()
-	term, err := g.o.Log.Term(index)
+func (l *link) isAheadOf(lastTerm, lastIndex uint64) bool {
+	ours := l.group.o.Log
+	index := ours.LastIndex()
+	term, err := ours.Term(index)
 	return err == nil && cmp.Or(cmp.Compare(uint64(term), lastTerm), cmp.Compare(uint64(index), lastIndex)) > 0
 }
 

@@ -123,9 +123,32 @@ func (l *Log) partOfIndex(i Index) (part, error) {
 // Entry returns one entry, from memory if it is recent and otherwise from disk with its CRCs checked. The boundary answers
 // with its term and no frame; an index that is not stored is exactly ErrNotFound. The frame must not be changed.
 func (l *Log) Entry(i Index) (Entry, error) {
+	return l.entry(i, (*part).entry)
+}
+
+// Glance is Entry, but where a batch would have to be read from disk its frame is left out. size is the frame's, in bytes.
+func (l *Log) Glance(i Index) (e Entry, size int, err error) {
+	size = -1
+	e, err = l.entry(i, func(p *part, i Index) (Entry, error) {
+		k := p.table.findIndex(uint32(i - p.seg.first))
+		if k < 0 || p.table.at(k).kind != KindBatch {
+			return p.entry(i)
+		}
+		term, err := l.Term(i)
+		size = int(p.table.at(k).size)
+		return Entry{Index: i, Term: term, Kind: KindBatch}, err
+	})
+	if size < 0 || e.Frame != nil {
+		size = len(e.Frame)
+	}
+	return e, size, err
+}
+
+// entry finds an entry, and reads it by read if it has to come from disk.
+func (l *Log) entry(i Index, read func(*part, Index) (Entry, error)) (Entry, error) {
 	return again(l, func() (Entry, error) {
 		cuts := l.cuts.Load()
-		e, err := l.entry(i)
+		e, err := findEntry(l, i, read)
 		// A truncation may take the bytes away, and an append put others there, between the look at the slots and the read:
 		// that is no damage. It counts itself before it touches a file.
 		if err == nil || err == ErrNotFound || cuts == l.cuts.Load() {
@@ -138,7 +161,7 @@ func (l *Log) Entry(i Index) (Entry, error) {
 	})
 }
 
-func (l *Log) entry(i Index) (Entry, error) {
+func findEntry(l *Log, i Index, read func(*part, Index) (Entry, error)) (Entry, error) {
 	l.mu.RLock()
 	boundary, next, closed := l.mu.boundary, l.mu.next.index, len(l.mu.segments) == 0
 	l.mu.RUnlock()
@@ -163,7 +186,7 @@ func (l *Log) entry(i Index) (Entry, error) {
 	if err := p.load(); err != nil {
 		return Entry{}, err
 	}
-	return p.entry(i)
+	return read(&p, i)
 }
 
 func (p *part) entry(i Index) (Entry, error) {
@@ -225,9 +248,11 @@ func (l *Log) configurationAt(i Index) ([]byte, Index, error) {
 }
 
 // StartState returns the state at the boundary: what a replica must begin with that is to receive all stored entries.
-func (l *Log) StartState() (State, error) { return again(l, l.startState) }
+func (l *Log) StartState() (State, error) {
+	return again(l, func() (State, error) { return startState(l) })
+}
 
-func (l *Log) startState() (State, error) {
+func startState(l *Log) (State, error) {
 	l.mu.RLock()
 	if len(l.mu.segments) == 0 {
 		l.mu.RUnlock()

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/quorlog/quorlog/replication/raftlog"
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
@@ -22,8 +23,8 @@ func (w *wire) catchUp(end transport.Endpoint, to raft.Server, args *raft.Append
 	for from := 0; from < len(args.Entries); {
 		piece, size := *args, 0
 		until := from
-		for until < len(args.Entries) && (until == from || size+len(args.Entries[until].Data) <= pacedPiece) {
-			size += len(args.Entries[until].Data)
+		for until < len(args.Entries) && (until == from || size+raftlog.Size(args.Entries[until]) <= pacedPiece) {
+			size += raftlog.Size(args.Entries[until])
 			until++
 		}
 		piece.Entries = args.Entries[from:until]

@@ -139,6 +139,18 @@ func (l *link) Matched(peer raft.ServerID, index uint64) {
 	g.isr.matched(peer, raftIndex(index), g.o.Log.LastIndex(), g.o.Now())
 }
 
+// Size implements transport.Filler.
+func (l *link) Size(e *raft.Log) int { return raftlog.Size(e) }
+
+// Fill implements transport.Filler.
+func (l *link) Fill(e *raft.Log) (*raft.Log, error) {
+	in := l.group.current()
+	if in == nil {
+		return nil, errNoInstance
+	}
+	return in.store.Fill(e)
+}
+
 // answerBusy answers a heartbeat in Raft's place while Raft's main goroutine waits for the disk: a follower whose fsync takes
 // longer than the lease is no reason for the leader to step down. The answer is true as long as that goroutine does nothing
 // else: it has voted for nobody, and knows the sender as the leader of the current term.

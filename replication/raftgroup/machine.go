@@ -36,6 +36,12 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		if log.Index(l.Index) <= m.in.floor {
 			continue
 		}
+		l, err := m.in.store.Fill(l)
+		if err != nil {
+			m.in.store.Poison(err) // what is applied is committed: it can't be another
+			answers[i] = replication.ErrUnknownOutcome
+			continue
+		}
 		e := log.Entry{Index: log.Index(l.Index), Term: log.Epoch(l.Term)}
 		if l.Type == raft.LogCommand {
 			e.Kind, e.Frame = log.KindOf(l.Data), l.Data

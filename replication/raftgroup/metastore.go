@@ -54,6 +54,7 @@ func (metaSnapshot) Release() {}
 // metaWire is the metadata group's place in the network. Raft handles all requests itself here; only the commit index that they
 // carry is held back.
 type metaWire struct {
+	transport.Whole
 	transport.Endpoint
 	group    *MetaGroup
 	requests chan raft.RPC

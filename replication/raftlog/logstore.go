@@ -92,19 +92,23 @@ func (s *Store) FirstIndex() (uint64, error) { return 0, nil }
 // LastIndex returns the index of the last entry; of the boundary while the log is empty.
 func (s *Store) LastIndex() (uint64, error) { return uint64(s.log.LastIndex()), nil }
 
-// GetLog reads an entry. Below the boundary and above the end it is exactly raft.ErrLogNotFound, which Raft compares with ==;
+// GetLog reads an entry. A batch that would have to be read from disk comes as a stub, without its data: Raft collects hundreds of
+// entries before it sends or applies them, and looks only at their terms; Fill reads it when it is needed. Below the boundary and above the end it is exactly raft.ErrLogNotFound, which Raft compares with ==;
 // the boundary answers with its term. A frame that cannot be read poisons the store and answers as a no-op: see the
 // package's word on failure.
 func (s *Store) GetLog(index uint64, out *raft.Log) error {
 	s.gets.Add(1)
-	e, err := s.log.Entry(log.Index(index))
+	e, size, err := s.log.Glance(log.Index(index))
 	if err == log.ErrNotFound {
 		if mutation.On(mutation.NotFoundWrapped) {
 			return fmt.Errorf("index %d: %w", index, raft.ErrLogNotFound)
 		}
 		return raft.ErrLogNotFound
 	}
-	if err == nil {
+	switch {
+	case err == nil && e.Kind == log.KindBatch && e.Frame == nil:
+		*out = raft.Log{Index: index, Term: uint64(e.Term), Type: raft.LogCommand, Extensions: stub(size)}
+	case err == nil:
 		err = decode(&e, out)
 	}
 	if err != nil {
@@ -116,6 +120,45 @@ func (s *Store) GetLog(index uint64, out *raft.Log) error {
 		*out = raft.Log{Index: index, Term: uint64(term), Type: raft.LogNoop}
 	}
 	return nil
+}
+
+// stubLength tells the mark of a stub, its size, from Local.
+const stubLength = 8
+
+func stub(size int) []byte { return binary.BigEndian.AppendUint64(nil, uint64(size)) }
+
+func isStub(l *raft.Log) bool { return len(l.Extensions) == stubLength && l.Data == nil }
+
+// Size is how many bytes of data an entry has, also if GetLog left them out.
+func Size(l *raft.Log) int {
+	if isStub(l) {
+		return int(binary.BigEndian.Uint64(l.Extensions))
+	}
+	return len(l.Data)
+}
+
+// ErrReplaced: the entry that a stub stood for is not in the log any more.
+var ErrReplaced = errors.New("raftlog: the entry is gone or another")
+
+// Fill returns an entry with the data that GetLog left out. A frame that cannot be read poisons the store.
+func (s *Store) Fill(l *raft.Log) (*raft.Log, error) {
+	if !isStub(l) {
+		return l, nil
+	}
+	e, err := s.log.Entry(log.Index(l.Index))
+	if err == log.ErrNotFound || err == nil && uint64(e.Term) != l.Term {
+		return nil, fmt.Errorf("%w: %d of term %d", ErrReplaced, l.Index, l.Term)
+	}
+	out := new(raft.Log)
+	if err == nil {
+		err = decode(&e, out)
+	}
+	if err != nil {
+		err = fmt.Errorf("read entry %d: %w", l.Index, err)
+		s.Poison(err)
+		return nil, err
+	}
+	return out, nil
 }
 
 // decode is the inverse of encode. The data aliases the entry's frame.

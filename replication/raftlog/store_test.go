@@ -134,6 +134,62 @@ func TestEntriesComeBackAsRaftStoredThem(t *testing.T) {
 	}
 }
 
+// A batch that lies on disk comes without its data until it is asked for.
+func TestStubs(t *testing.T) {
+	mem := vfs.NewMem()
+	warm, l, _ := newStore(t, mem)
+	fill(t, warm, 20)
+	apply(t, l, l.LastIndex())
+	var want []raft.Log
+	for i := uint64(1); i <= 21; i++ {
+		var e raft.Log
+		if err := warm.GetLog(i, &e); err != nil || e.Data == nil || Size(&e) != len(e.Data) {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		want = append(want, e)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	cold, l, failures := newStore(t, mem)
+	for i := uint64(1); i <= 21; i++ {
+		var e raft.Log
+		if err := cold.GetLog(i, &e); err != nil || (i > 1) != (e.Data == nil) || e.Term != 1 || e.Type != want[i-1].Type {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		full, err := cold.Fill(&e)
+		if err != nil || !bytes.Equal(full.Data, want[i-1].Data) || Size(&e) != len(full.Data) || len(full.Extensions) > 0 {
+			t.Fatalf("%+v, %v, stub %+v", full, err, e)
+		}
+	}
+	if err := cold.StoreLogs([]*raft.Log{command(22, 1, frame(t, 1, batch.BuildOptions{}, "lost"))}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, _, _ := newStore(t, mem)
+	var e raft.Log
+	if err := again.GetLog(22, &e); err != nil || e.Data != nil {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if err := again.DeleteRange(22, 22); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Fill(&e); !errors.Is(err, ErrReplaced) {
+		t.Error(err)
+	}
+	if err := again.StoreLogs([]*raft.Log{command(22, 2, frame(t, 2, batch.BuildOptions{}, "new"))}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Fill(&e); !errors.Is(err, ErrReplaced) {
+		t.Error(err)
+	}
+	if again.Failed() != nil || len(*failures) > 0 {
+		t.Errorf("%v %v", again.Failed(), *failures)
+	}
+}
+
 // What Raft sends a follower is stored byte for byte as on the leader.
 func TestLeaderAndFollowerStoreTheSameBytes(t *testing.T) {
 	leader, ll, _ := newStore(t, vfs.NewMem())
@@ -298,7 +354,7 @@ func TestDeleteRangeTakesTheTailOnly(t *testing.T) {
 	}
 }
 
-// An entry that can't be read must not make Raft panic: it answers as a no-op of its term, and the store is poisoned.
+// An entry that can't be read must not make Raft panic: the store is poisoned.
 func TestUnreadableEntryPoisonsTheStore(t *testing.T) {
 	mem := vfs.NewMem()
 	s, l, _ := newStore(t, mem)
@@ -318,8 +374,11 @@ func TestUnreadableEntryPoisonsTheStore(t *testing.T) {
 	s2, l2, failures := newStore(t, mem)
 	bad := l2.Segments()[0].NextIndex - 1
 	var e raft.Log
-	if err := s2.GetLog(uint64(bad), &e); err != nil || e.Type != raft.LogNoop || e.Term != 1 || e.Index != uint64(bad) {
-		t.Errorf("%+v, %v", e, err)
+	if err := s2.GetLog(uint64(bad), &e); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s2.Fill(&e); !errors.Is(err, log.ErrCorrupt) {
+		t.Errorf("%+v, %v", got, err)
 	}
 	if len(*failures) != 1 || !errors.Is((*failures)[0], log.ErrCorrupt) {
 		t.Errorf("failures: %v", *failures)

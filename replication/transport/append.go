@@ -41,7 +41,7 @@ func (e *netEnd) appendNow(id raft.ServerID, r *route, args *raft.AppendEntriesR
 		return err
 	}
 	got := make(chan struct{})
-	f := &flight{req: args, resp: resp, began: time.Now(), landed: func(*flight) { close(got) }}
+	f := &flight{req: args, resp: resp, filler: e.handler, began: time.Now(), landed: func(*flight) { close(got) }}
 	waiting, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	if err := f.launch(waiting, c, r); err != nil {
@@ -63,7 +63,7 @@ func (e *netEnd) hold(ctx context.Context, r *route, args *raft.AppendEntriesReq
 	if c, err := d.get(ctx, false); err == nil {
 		return c, nil
 	}
-	size := entriesSize(args)
+	size := entriesSize(Whole{}, args) // what is left out takes no memory
 	if size > maxHeld {
 		args.Entries = nil
 	}
@@ -82,6 +82,7 @@ type flight struct {
 	began  time.Time
 	req    *raft.AppendEntriesRequest
 	resp   *raft.AppendEntriesResponse
+	filler Filler
 	size   int           // bytes of entries
 	ready  chan struct{} // nil outside of pipelines; closed when the answer is there
 	err    error
@@ -112,7 +113,7 @@ func (f *flight) Response() *raft.AppendEntriesResponse { return f.resp }
 
 // launch sends the messages, one after the other, when there is room for them. An error means that landed is not called.
 func (f *flight) launch(ctx context.Context, c *outConn, r *route) error {
-	parts, err := split(f.req)
+	parts, err := split(f.filler, f.req)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (f *flight) launch(ctx context.Context, c *outConn, r *route) error {
 	}
 	f.left = len(parts)
 	for i, req := range parts {
-		size := min(entriesSize(req), maxFlying)
+		size := min(entriesSize(f.filler, req), maxFlying)
 		if err = r.peer.room.Acquire(ctx, int64(size)); err == nil {
 			err = f.sendPart(c, r, channel, req, int64(size))
 		}
@@ -137,6 +138,11 @@ func (f *flight) launch(ctx context.Context, c *outConn, r *route) error {
 }
 
 func (f *flight) sendPart(c *outConn, r *route, channel uint64, req *raft.AppendEntriesRequest, size int64) error {
+	req, err := fill(f.filler, req)
+	if err != nil {
+		r.peer.room.Release(size)
+		return err
+	}
 	w := &pending{id: c.ids.Add(1)}
 	w.done = func(a answer, err error) {
 		r.peer.room.Release(size)
@@ -145,8 +151,7 @@ func (f *flight) sendPart(c *outConn, r *route, channel uint64, req *raft.Append
 	f.mu.Lock()
 	f.sent = append(f.sent, part{w.id, uint64(size)})
 	f.mu.Unlock()
-	err := c.send(w, encodeAppend(w.id, channel, req))
-	if err != nil {
+	if err = c.send(w, encodeAppend(w.id, channel, req)); err != nil {
 		r.peer.room.Release(size)
 	}
 	return err
@@ -204,15 +209,8 @@ func (f *flight) abandon(c *outConn, r *route) {
 	}
 }
 
-func entriesSize(req *raft.AppendEntriesRequest) (n int) {
-	for _, l := range req.Entries {
-		n += len(l.Data)
-	}
-	return n
-}
-
 // split makes consecutive requests of at most maxAppend bytes of one. A single larger entry goes alone.
-func split(req *raft.AppendEntriesRequest) ([]*raft.AppendEntriesRequest, error) {
+func split(f Filler, req *raft.AppendEntriesRequest) ([]*raft.AppendEntriesRequest, error) {
 	size, from := 0, 0
 	var parts []*raft.AppendEntriesRequest
 	rest := req
@@ -220,17 +218,18 @@ func split(req *raft.AppendEntriesRequest) ([]*raft.AppendEntriesRequest, error)
 		if l.Index != req.Entries[0].Index+uint64(i) {
 			return nil, fmt.Errorf("%w: entries %d and %d are no neighbours", ErrTooLarge, req.Entries[0].Index, l.Index)
 		}
-		if len(l.Data) > maxBulkFrame-(1<<20) {
-			return nil, fmt.Errorf("%w: entry %d of %d bytes", ErrTooLarge, l.Index, len(l.Data))
+		n := f.Size(l)
+		if n > maxBulkFrame-(1<<20) {
+			return nil, fmt.Errorf("%w: entry %d of %d bytes", ErrTooLarge, l.Index, n)
 		}
-		if i > from && size+len(l.Data) > maxAppend {
+		if i > from && size+n > maxAppend {
 			head, tail := *rest, *rest
 			head.Entries = req.Entries[from:i]
 			before := req.Entries[i-1]
 			tail.Entries, tail.PrevLogEntry, tail.PrevLogTerm = req.Entries[i:], before.Index, before.Term
 			parts, rest, from, size = append(parts, &head), &tail, i, 0
 		}
-		size += len(l.Data)
+		size += n
 	}
 	return append(parts, rest), nil
 }

@@ -122,7 +122,7 @@ func (f *flow) Close() error {
 
 // AppendEntries implements raft.AppendPipeline. It waits while too much is unanswered.
 func (f *flow) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) (raft.AppendFuture, error) {
-	a := &flight{req: req, resp: resp, began: time.Now(), size: entriesSize(req), ready: make(chan struct{}), landed: f.landed}
+	a := &flight{req: req, resp: resp, filler: f.end.handler, began: time.Now(), size: entriesSize(f.end.handler, req), ready: make(chan struct{}), landed: f.landed}
 	f.term.Store(req.Term)
 	if same := f.repeats(req, a.began); same != nil {
 		*resp = *same.resp

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"fmt"
 	"sync"
 	"time"
 
@@ -187,7 +188,11 @@ func call[T any](e *memEnd, to raft.ServerAddress, command any, data []byte, tim
 
 // AppendEntries implements Endpoint.
 func (e *memEnd) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	if err := call(e, to, CopyAppend(args), nil, e.net.timeout, resp); err != nil {
+	req, err := fill(e.handler, args)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	if err := call(e, to, CopyAppend(req), nil, e.net.timeout, resp); err != nil {
 		return err
 	}
 	if resp.Success {

@@ -16,6 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // echo answers every request; it remembers the last one.
 type echo struct {
+	Whole
 	last    any
 	data    []byte
 	matched []uint64

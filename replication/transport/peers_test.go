@@ -290,8 +290,8 @@ func TestLargeAppendIsSplit(t *testing.T) {
 	defer b.mu.Unlock()
 	next, term := uint64(9), uint64(1)
 	for _, part := range got {
-		if part.PrevLogEntry != next || part.PrevLogTerm != term || part.LeaderCommitIndex != 8 || entriesSize(part) > maxAppend {
-			t.Errorf("after %d: %d, %d, %d bytes", next, part.PrevLogEntry, part.PrevLogTerm, entriesSize(part))
+		if part.PrevLogEntry != next || part.PrevLogTerm != term || part.LeaderCommitIndex != 8 || entriesSize(Whole{}, part) > maxAppend {
+			t.Errorf("after %d: %d, %d, %d bytes", next, part.PrevLogEntry, part.PrevLogTerm, entriesSize(Whole{}, part))
 		}
 		for _, l := range part.Entries {
 			next, term = next+1, 2
@@ -311,6 +311,68 @@ func TestLargeAppendIsSplit(t *testing.T) {
 	b.mu.Lock()
 	if m := a.confirmed(); len(m) != 1 || m[0] != 19 {
 		t.Errorf("confirmed: %v", m)
+	}
+}
+
+// late leaves the data of entries out until they are sent.
+type late struct {
+	safeEcho
+	filled atomic.Int64
+	fail   atomic.Bool
+}
+
+func (*late) Size(l *raft.Log) int { return int(l.AppendedAt.Unix()) }
+
+func (f *late) Fill(l *raft.Log) (*raft.Log, error) {
+	if f.fail.Load() {
+		return nil, errors.New("unreadable")
+	}
+	f.filled.Add(1)
+	return &raft.Log{Index: l.Index, Term: l.Term, Type: l.Type, Data: make([]byte, f.Size(l))}, nil
+}
+
+// Entries are given their data when there is room for them on the way, and not before.
+func TestEntriesAreFilledWhenThereIsRoom(t *testing.T) {
+	c := newCluster(t)
+	one, two := c.add(1, nil), c.add(2, nil)
+	a, b := &late{}, &safeEcho{}
+	end := attach(t, one, "g", "1.7", a)
+	attach(t, two, "g", "2.8", b)
+	const entries, size = 30, maxAppend
+	waiting := make(chan raft.RPC, entries)
+	b.answer = func(rpc raft.RPC) { waiting <- rpc }
+	req := &raft.AppendEntriesRequest{Term: 2}
+	for i := range uint64(entries) {
+		req.Entries = append(req.Entries, &raft.Log{Index: i + 1, Term: 2, AppendedAt: time.Unix(size, 0)})
+	}
+	done := make(chan error)
+	resp := &raft.AppendEntriesResponse{}
+	go func() { done <- end.AppendEntries("2.8", "2.8", req, resp) }()
+	for answered := range int64(entries) {
+		rpc := <-waiting
+		in := rpc.Command.(*raft.AppendEntriesRequest)
+		if n := a.filled.Load(); n > answered+maxFlying/size || len(in.Entries) != 1 || len(in.Entries[0].Data) != size {
+			t.Fatalf("%d entries filled, %d answered; %d entries came", n, answered, len(in.Entries))
+		}
+		rpc.Respond(&raft.AppendEntriesResponse{Term: 2, Success: true, LastLog: uint64(answered + 1)}, nil)
+	}
+	if err := <-done; err != nil || !resp.Success || a.filled.Load() != entries {
+		t.Errorf("%v, %+v, %d filled", err, resp, a.filled.Load())
+	}
+	a.fail.Store(true)
+	for range 2 * maxFlying / size { // the room comes back
+		if err := end.AppendEntries("2.8", "2.8", req, resp); !errors.Is(err, ErrUnreachable) {
+			t.Fatal(err)
+		}
+	}
+	a.fail.Store(false)
+	req.Entries = req.Entries[:1]
+	go func() {
+		rpc := <-waiting
+		rpc.Respond(&raft.AppendEntriesResponse{Term: 2, Success: true}, nil)
+	}()
+	if err := end.AppendEntries("2.8", "2.8", req, resp); err != nil || !resp.Success {
+		t.Errorf("%v, %+v", err, resp)
 	}
 }
 

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -68,8 +69,12 @@ func (p *memPipeline) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.A
 		return nil, raft.ErrPipelineShutdown
 	default:
 	}
+	full, err := fill(p.end.handler, req)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
 	a := &memAppend{began: time.Now(), req: req, resp: resp, ready: make(chan struct{})}
-	a.answer = p.end.start(p.to, CopyAppend(req), nil)
+	a.answer = p.end.start(p.to, CopyAppend(full), nil)
 	select {
 	case p.sent <- a:
 		return a, nil

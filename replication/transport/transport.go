@@ -77,12 +77,53 @@ type Handler interface {
 	Receive(rpc raft.RPC)
 	// Matched tells that a peer confirmed to hold our log up to an index, as of now.
 	Matched(peer raft.ServerID, index uint64)
+	Filler
 }
 
 // Witness is a Handler that wants to know of the end of other nodes' processes.
 type Witness interface {
 	// Gone tells that a node was connected and is no more, and that nobody listens at its address. It must not wait.
 	Gone(node replication.NodeID)
+}
+
+// Filler gives requests the data of their entries, which may be left out until they are sent. A follower that is far behind is sent
+// hundreds of entries at a time, each as large as a batch may be, for each of its partitions: they are read when there is
+// room for them.
+type Filler interface {
+	// Size is how many bytes of data an entry has.
+	Size(entry *raft.Log) int
+	// Fill returns an entry with its data. An error ends the request: Raft makes it again.
+	Fill(entry *raft.Log) (*raft.Log, error)
+}
+
+// Whole is the Filler of a group that leaves nothing out.
+type Whole struct{}
+
+// Size implements Filler.
+func (Whole) Size(l *raft.Log) int { return len(l.Data) }
+
+// Fill implements Filler.
+func (Whole) Fill(l *raft.Log) (*raft.Log, error) { return l, nil }
+
+// entriesSize is how many bytes of data the entries of a request have.
+func entriesSize(f Filler, req *raft.AppendEntriesRequest) (n int) {
+	for _, l := range req.Entries {
+		n += f.Size(l)
+	}
+	return n
+}
+
+// fill returns a request whose entries have their data.
+func fill(f Filler, req *raft.AppendEntriesRequest) (*raft.AppendEntriesRequest, error) {
+	out := *req
+	out.Entries = make([]*raft.Log, len(req.Entries))
+	for i, l := range req.Entries {
+		var err error
+		if out.Entries[i], err = f.Fill(l); err != nil {
+			return nil, err
+		}
+	}
+	return &out, nil
 }
 
 // Endpoint is a group's sending end. The methods are those of raft.Transport and raft.WithPreVote that send.

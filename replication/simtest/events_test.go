@@ -41,6 +41,7 @@ var events = []event{
 	{"laggard behind the log start", laggard},
 	{"answers of a follower are lost", lostAnswers},
 	{"restless voter", restlessVoter},
+	{"false news of a death", falseNews},
 	{"slow start of a leader", slowStart},
 	{"a replica moves", replicaMoves}, {"a replica moves", replicaMoves},
 	{"disk is wiped", diskWiped},
@@ -60,6 +61,24 @@ func choose(names []string) []event {
 		}
 	}
 	return out
+}
+
+// spread tells most of the other machines that a machine's process is gone, as refused connections do.
+func (w *world) spread(gone *machine) {
+	for _, m := range w.machines {
+		if m != gone && m.up && w.rng.IntN(4) > 0 {
+			w.weather.news(m.node, gone.node)
+		}
+	}
+}
+
+// falseNews tells some machines, perhaps all, that the process of one that lives is gone.
+func falseNews(w *world) {
+	_, l := w.someLeader()
+	for range 1 + w.rng.IntN(3) {
+		w.spread(l)
+		w.pass(w.upTo(time.Second))
+	}
 }
 
 // power is a power cut that leaves of what was not synced whatever the seed likes.

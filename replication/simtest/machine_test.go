@@ -150,6 +150,7 @@ func (m *machine) kill(o vfs.CrashOptions) {
 		m.disk = m.disk.Crash(m.w.rng, o)
 	}
 	close(m.hold)
+	m.w.spread(m)
 }
 
 // bury waits until the goroutines of a killed machine have ended.

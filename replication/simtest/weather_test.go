@@ -5,7 +5,9 @@ package simtest
 import (
 	"bytes"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -118,6 +120,34 @@ func (r *receiver) Receive(rpc raft.RPC) {
 	}
 }
 
+// Heartbeat implements transport.Beater: where the weather is fair, heartbeats are answered without waking Raft, and followers are
+// calm. Elsewhere they are messages like others.
+func (r *receiver) Heartbeat(leader raft.ServerID, term uint64) (uint64, bool) {
+	w := r.port.w
+	w.mu.Lock()
+	_, foul := w.mu.links[route{nodeOf([]byte(leader)), r.port.node}]
+	w.mu.Unlock()
+	if foul {
+		return 0, false
+	}
+	return r.Handler.(transport.Beater).Heartbeat(leader, term)
+}
+
+// news tells a machine that the process of another is gone, true or not.
+func (w *weather) news(to, gone replication.NodeID) {
+	var hear []transport.Witness
+	w.mu.Lock()
+	for _, key := range slices.Sorted(maps.Keys(w.mu.ends)) {
+		if _, addr, _ := strings.Cut(key, "/"); nodeOf([]byte(addr)) == to {
+			hear = append(hear, w.mu.ends[key].(transport.Witness))
+		}
+	}
+	w.mu.Unlock()
+	for _, h := range hear {
+		h.Gone(gone)
+	}
+}
+
 // repeat sends a message with data a second time, later, and returns the first.
 func (w *weather) repeat(rt route, end string, rpc raft.RPC) raft.RPC {
 	data, err := io.ReadAll(rpc.Reader)
@@ -205,7 +235,12 @@ func sender(command any) replication.NodeID {
 	if !ok {
 		return replication.NoNode
 	}
-	node, _, _ := strings.Cut(string(c.GetRPCHeader().ID), ".")
+	return nodeOf(c.GetRPCHeader().ID)
+}
+
+// nodeOf is the node of a replica.
+func nodeOf(replica []byte) replication.NodeID {
+	node, _, _ := strings.Cut(string(replica), ".")
 	n, err := strconv.ParseInt(node, 10, 32)
 	if err != nil {
 		return replication.NoNode

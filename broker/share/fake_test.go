@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,7 @@ type fakeLog struct {
 	leader   replication.Leader
 	leading  bool
 	watchers map[chan<- struct{}]int
+	reading  func() // called by each Read
 }
 
 func newFakeLog() *fakeLog {
@@ -87,6 +89,9 @@ func (l *fakeLog) Offsets(epoch batch.Epoch) (partition.Offsets, error) {
 }
 
 func (l *fakeLog) Read(from batch.Offset, maxBytes int, readCommitted bool, epoch batch.Epoch) (Chunk, error) {
+	if l.reading != nil {
+		l.reading()
+	}
 	o, err := l.Offsets(epoch)
 	if err != nil {
 		return Chunk{}, err
@@ -146,6 +151,7 @@ type fakeStore struct {
 	leader map[Key]batch.Epoch
 	fail   error         // of the next write
 	gate   chan struct{} // if not nil, a write takes one token
+	deaf   atomic.Bool   // reads wait until their context ends
 	writes int
 }
 
@@ -153,7 +159,11 @@ func newFakeStore() *fakeStore {
 	return &fakeStore{states: map[Key]Durable{}, leader: map[Key]batch.Epoch{}}
 }
 
-func (s *fakeStore) Read(_ context.Context, k Key, leader batch.Epoch) (*Durable, error) {
+func (s *fakeStore) Read(ctx context.Context, k Key, leader batch.Epoch) (*Durable, error) {
+	if s.deaf.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if leader < s.leader[k] {

@@ -11,7 +11,8 @@ import (
 )
 
 // Fetch answers a ShareFetch: it applies the acknowledgements, acquires what is available, and waits for something to acquire
-// as long as the client wants. The acknowledgements are durable when it returns. An error means that ctx has ended.
+// as long as the client wants. The acknowledgements are durable when it returns. ctx is the connection's: a session that begins
+// with the request ends with it. An error means that ctx has ended.
 func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, error) {
 	out := &FetchResponse{Lock: s.o.Settings(r.Group).LockDuration}
 	if out.Err = checkFetch(r); out.Err != nil {
@@ -25,9 +26,9 @@ func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, e
 	f := &fetching{service: s, request: r, settings: s.o.Settings(r.Group), at: map[TopicPartition]int{}}
 	acks := s.acknowledge(ctx, &r.Member, r.Partitions)
 	if v.ended {
-		s.release(ctx, r.Group, r.ID, v.partitions)
+		s.release(r.Group, r.ID, v.partitions)
 	} else if !r.Renew {
-		err = f.poll(ctx, v.partitions)
+		f.poll(ctx, &v)
 	}
 	for _, a := range acks {
 		f.result(a.TopicPartition).AckErr = a.wait(ctx)
@@ -35,8 +36,20 @@ func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, e
 	for _, tp := range v.fresh {
 		f.result(tp)
 	}
+	if !v.ended && (ctx.Err() != nil || ended(v.over)) {
+		f.giveBack()
+	}
 	out.Results = f.results
-	return out, errors.Join(err, ctx.Err())
+	return out, ctx.Err()
+}
+
+func ended(over <-chan struct{}) bool {
+	select {
+	case <-over:
+		return true
+	default:
+		return false
+	}
 }
 
 func checkFetch(r *FetchRequest) error {
@@ -54,9 +67,9 @@ func checkFetch(r *FetchRequest) error {
 
 // begin opens the session of a request, and releases what members held whose sessions had to go.
 func (s *Service) begin(ctx context.Context, m *Member, add []Wanted, forget []TopicPartition, fetch bool) (visit, error) {
-	v, err := s.sessions.open(m, add, forget, fetch, s.now())
+	v, err := s.sessions.open(ctx, m, add, forget, fetch, s.now())
 	for _, gone := range v.evicted {
-		s.release(ctx, gone.group, gone.id, gone.partitions)
+		s.release(gone.group, gone.id, gone.partitions)
 	}
 	if v.first {
 		s.forget(m.Group)
@@ -64,15 +77,28 @@ func (s *Service) begin(ctx context.Context, m *Member, add []Wanted, forget []T
 	return v, err
 }
 
-// release gives back what a member holds. It does not wait for that to be durable: it would be given back anyway.
-func (s *Service) release(ctx context.Context, group, id string, partitions []TopicPartition) {
+// release gives back what a member holds.
+func (s *Service) release(group, id string, partitions []TopicPartition) {
 	for _, tp := range partitions {
-		// An error means that nothing is held here.
-		_, _ = s.use(ctx, Key{group, tp.Topic, tp.Partition}, func(_ *tracked, p *Partition) error {
-			p.ReleaseMember(id)
-			return nil
-		})
+		s.takeBack(Key{group, tp.Topic, tp.Partition}, func(p *Partition) { p.ReleaseMember(id) })
 	}
+}
+
+// takeBack calls fn with a share-partition in which somebody may hold records. In one that is not loaded nobody does.
+func (s *Service) takeBack(k Key, fn func(*Partition)) {
+	s.mu.Lock()
+	t := s.mu.tracked[k]
+	s.mu.Unlock()
+	if t == nil || !t.loaded() {
+		return
+	}
+	// An error means that nothing is held here any more.
+	_, _ = t.use(s.ctx, func(p *Partition) error { fn(p); return nil })
+}
+
+// disconnected ends a session whose connection has gone: nobody will acknowledge what its member holds.
+func (s *Service) disconnected(who member, x *session) {
+	s.start(func() { s.release(who.group, who.id, s.sessions.drop(who, x)) })
 }
 
 // fetching is one ShareFetch.
@@ -99,8 +125,15 @@ func (f *fetching) result(tp TopicPartition) *FetchResult {
 
 var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
 
-// poll acquires until there is something to tell. It is the only place where a ShareFetch waits for records.
-func (f *fetching) poll(ctx context.Context, partitions []TopicPartition) error {
+// loadGrace is how long beyond its wait a ShareFetch waits for share-partitions that are being loaded. Clients give an answer up
+// when it is five seconds late.
+const loadGrace = 2 * time.Second
+
+// poll acquires until there is something to tell, or the session has ended. It is the only place where a ShareFetch waits for
+// records.
+func (f *fetching) poll(ctx context.Context, v *visit) {
+	patience, done := context.WithTimeout(ctx, f.request.MaxWait+loadGrace)
+	defer done()
 	wake := make(chan struct{}, 1)
 	cancel := func() {}
 	defer func() { cancel() }()
@@ -112,26 +145,41 @@ func (f *fetching) poll(ctx context.Context, partitions []TopicPartition) error 
 		if f.request.MaxWait > 0 {
 			// Before the look, or what happens behind it is missed; each time, because share-partitions are loaded anew.
 			cancel()
-			cancel = f.watch(partitions, wake)
+			cancel = f.watch(v.partitions, wake)
 		}
 		next := time.Hour
-		for _, tp := range partitions {
-			if deadline := f.acquire(ctx, tp); !deadline.IsZero() {
+		for _, tp := range v.partitions {
+			if deadline := f.acquire(patience, tp); !deadline.IsZero() {
 				next = min(next, max(deadline.Sub(f.service.now()), time.Millisecond))
 			}
 		}
-		if f.records > 0 || f.urgent || f.request.MaxWait <= 0 || len(partitions) == 0 {
-			return ctx.Err()
+		if f.records > 0 || f.urgent || f.request.MaxWait <= 0 || len(v.partitions) == 0 {
+			return
 		}
 		locks.Reset(next)
 		select {
 		case <-wake:
 		case <-locks.C:
 		case <-expired.C:
-			return nil
+			return
+		case <-v.over:
+			return
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		}
+	}
+}
+
+// giveBack returns what was acquired for a member that will not be told, or whose session has ended meanwhile: else it would be
+// locked for nobody, and count as delivered.
+func (f *fetching) giveBack() {
+	for i := range f.results {
+		res := &f.results[i]
+		if len(res.Acquired) == 0 {
+			continue
+		}
+		f.service.takeBack(f.key(res.TopicPartition), func(p *Partition) { p.Return(res.Acquired) })
+		res.Records, res.Acquired = nil, nil
 	}
 }
 
@@ -155,13 +203,16 @@ func (f *fetching) key(tp TopicPartition) Key { return Key{f.request.Group, tp.T
 // rereads bounds how often a fetch reads again what another one has acquired in between.
 const rereads = 4
 
-// acquire looks at one partition. It returns when the next lock there ends.
+// acquire looks at one partition, until ctx ends. It returns when the next lock there ends.
 func (f *fetching) acquire(ctx context.Context, tp TopicPartition) (deadline time.Time) {
 	for range rereads {
 		if f.records >= f.request.MaxRecords || f.bytes >= f.limit() {
 			return time.Time{}
 		}
 		again, deadline, err := f.acquireOnce(ctx, tp)
+		if ctx.Err() != nil {
+			return time.Time{} // still loading: for the next fetch
+		}
 		if err != nil {
 			f.fail(tp, err)
 			return time.Time{}

@@ -24,6 +24,36 @@ type fakeLog struct {
 	leading  bool
 	watchers map[chan<- struct{}]int
 	reading  func() // called by each Read
+	open     int    // records that were not released
+}
+
+// fakeRecords are batches in memory.
+type fakeRecords struct {
+	log    *fakeLog
+	frames []byte
+}
+
+func (r *fakeRecords) Len() int { return len(r.frames) }
+
+func (r *fakeRecords) Headers(fn func(h batch.Header, at int) bool) error {
+	for at := 0; at < len(r.frames); {
+		h, err := batch.ParseHeader(r.frames[at:])
+		if err != nil || !fn(h, at) {
+			return err
+		}
+		at += h.Size()
+	}
+	return nil
+}
+
+func (r *fakeRecords) Cut(from, to int)                    { r.frames = r.frames[from:to] }
+func (r *fakeRecords) Pieces() ([]partition.Piece, bool)   { return nil, false }
+func (r *fakeRecords) AppendTo(dst []byte) ([]byte, error) { return append(dst, r.frames...), nil }
+
+func (r *fakeRecords) Release() {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	r.log.open--
 }
 
 func newFakeLog() *fakeLog {
@@ -98,7 +128,7 @@ func (l *fakeLog) Read(from batch.Offset, maxBytes int, readCommitted bool, epoc
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := Chunk{Offsets: o}
+	c, records := Chunk{Offsets: o}, &fakeRecords{log: l}
 	if readCommitted {
 		c.Aborted = l.aborted
 	}
@@ -107,11 +137,13 @@ func (l *fakeLog) Read(from batch.Offset, maxBytes int, readCommitted bool, epoc
 		if h.LastOffset() < from || readCommitted && h.BaseOffset >= o.LastStable {
 			continue
 		}
-		if len(c.Frames) > 0 && len(c.Frames)+len(f) > maxBytes {
+		if len(records.frames) > 0 && len(records.frames)+len(f) > maxBytes {
 			break
 		}
-		c.Frames = append(c.Frames, f...)
+		records.frames = append(records.frames, f...)
 	}
+	c.Records = records
+	l.open++
 	return c, nil
 }
 

@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/quorlog/quorlog/log/batch"
@@ -12,7 +13,7 @@ import (
 
 // Fetch answers a ShareFetch: it applies the acknowledgements, acquires what is available, and waits for something to acquire
 // as long as the client wants. The acknowledgements are durable when it returns. ctx is the connection's: a session that begins
-// with the request ends with it. An error means that ctx has ended.
+// with the request ends with it. An error means that ctx has ended; then there is nothing to release.
 func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, error) {
 	out := &FetchResponse{Lock: s.o.Settings(r.Group).LockDuration}
 	if out.Err = checkFetch(r); out.Err != nil {
@@ -36,11 +37,12 @@ func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, e
 	for _, tp := range v.fresh {
 		f.result(tp)
 	}
-	if !v.ended && (ctx.Err() != nil || ended(v.over)) {
+	err = ctx.Err()
+	if !v.ended && (err != nil || ended(v.over)) {
 		f.giveBack()
 	}
 	out.Results = f.results
-	return out, ctx.Err()
+	return out, err
 }
 
 func ended(over <-chan struct{}) bool {
@@ -179,7 +181,8 @@ func (f *fetching) giveBack() {
 			continue
 		}
 		f.service.takeBack(f.key(res.TopicPartition), func(p *Partition) { p.Return(res.Acquired) })
-		res.Records, res.Acquired = nil, nil
+		res.Acquired = nil
+		res.release()
 	}
 }
 
@@ -257,11 +260,12 @@ func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bo
 		return false, deadline, err
 	}
 	chunk, err := at.log.Read(from, f.limit()-f.bytes, f.settings.ReadCommitted, at.epoch)
-	if err != nil {
+	if err != nil || chunk.Records == nil {
 		return false, deadline, err
 	}
-	offered, err := offer(chunk)
+	offered, err := offer(chunk, f.settings.MaxInFlight)
 	if err != nil || len(offered) == 0 {
+		chunk.Records.Release()
 		return false, deadline, err
 	}
 	var got []Run
@@ -273,8 +277,12 @@ func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bo
 		deadline = p.Deadline()
 		return nil
 	})
-	f.add(tp, chunk, got)
-	return len(got) == 0, deadline, err
+	if len(got) == 0 {
+		chunk.Records.Release()
+		return true, deadline, err
+	}
+	f.add(tp, chunk.Records, offered, got)
+	return false, deadline, err
 }
 
 // visible is the offset below which a group may read.
@@ -285,47 +293,40 @@ func visible(o partition.Offsets, readCommitted bool) batch.Offset {
 	return o.HighWatermark
 }
 
-// offer lists the batches of a chunk.
-func offer(c Chunk) ([]Offered, error) {
+// offer lists the batches of a chunk: the first, and those that begin within so many offsets of it. Beyond them nothing can be
+// acquired, because no more may be in flight.
+func offer(c Chunk, inFlight int64) ([]Offered, error) {
 	var out []Offered
-	err := eachBatch(c.Frames, func(h batch.Header, _ []byte) {
-		o := Offered{First: h.BaseOffset, Last: h.LastOffset(), Skip: h.IsControl()}
+	err := c.Records.Headers(func(h batch.Header, at int) bool {
+		o := Offered{First: h.BaseOffset, Last: h.LastOffset(), Skip: h.IsControl(), at: at, end: at + h.Size()}
+		if len(out) > 0 && int64(o.First-out[0].First) > inFlight {
+			return false
+		}
 		for _, a := range c.Aborted {
 			o.Skip = o.Skip || h.IsTransactional() && h.ProducerID == a.ProducerID && a.FirstOffset <= o.First && o.Last <= a.LastOffset
 		}
 		out = append(out, o)
+		return true
 	})
-	return out, err
+	if err != nil {
+		return nil, errors.Join(replication.ErrCorrupt, err)
+	}
+	return out, nil
 }
 
-func eachBatch(frames []byte, fn func(h batch.Header, frame []byte)) error {
-	for len(frames) > 0 {
-		h, err := batch.ParseHeader(frames)
-		if err != nil || h.Size() > len(frames) {
-			return errors.Join(replication.ErrCorrupt, err)
-		}
-		fn(h, frames[:h.Size()])
-		frames = frames[h.Size():]
+// add puts what was acquired into the answer, with the batches that hold it and those between them: clients pass over what they
+// have not acquired.
+func (f *fetching) add(tp TopicPartition, records Records, offered []Offered, got []Run) {
+	first := slices.IndexFunc(offered, func(o Offered) bool { return o.Last >= got[0].First })
+	end := len(offered)
+	for offered[end-1].First > got[len(got)-1].Last {
+		end--
 	}
-	return nil
-}
-
-// add puts what was acquired into the answer, with the batches that hold it.
-func (f *fetching) add(tp TopicPartition, c Chunk, got []Run) {
-	if len(got) == 0 {
-		return
-	}
+	records.Cut(offered[first].at, offered[end-1].end)
 	res := f.result(tp)
-	// The error was looked at before: the frames are whole.
-	_ = eachBatch(c.Frames, func(h batch.Header, frame []byte) {
-		for i := range got {
-			if got[i].First <= h.LastOffset() && h.BaseOffset <= got[i].Last {
-				res.Records = append(res.Records, frame...)
-				f.bytes += len(frame)
-				return
-			}
-		}
-	})
+	res.release()
+	res.Records = records
+	f.bytes += records.Len()
 	for _, r := range got {
 		f.records += int(r.Len())
 		res.Acquired = append(res.Acquired, r.split(f.request.BatchSize)...)

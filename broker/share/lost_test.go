@@ -15,9 +15,7 @@ func TestConnectionEnds(t *testing.T) {
 	run(t, func(t *testing.T, w *world) {
 		w.log.produce(t, 4, batch.BuildOptions{})
 		ctx, hangUp := context.WithCancel(t.Context())
-		if _, err := w.s.Fetch(ctx, w.request("a")); err != nil {
-			t.Fatal(err)
-		}
+		w.doOn(ctx, w.request("a"))
 		if err := w.ack("a", 0, 0, Accept); err != nil { // on another connection
 			t.Fatal(err)
 		}
@@ -39,9 +37,7 @@ func TestConnectionOfAnOldSession(t *testing.T) {
 	run(t, func(t *testing.T, w *world) {
 		w.log.produce(t, 4, batch.BuildOptions{})
 		ctx, hangUp := context.WithCancel(t.Context())
-		if _, err := w.s.Fetch(ctx, w.request("a")); err != nil {
-			t.Fatal(err)
-		}
+		w.doOn(ctx, w.request("a"))
 		w.epochs["a"] = 0
 		w.want(w.fetch("a"), 0, 3)
 		hangUp()
@@ -70,7 +66,7 @@ func TestPollEndsWithItsSession(t *testing.T) {
 			t.Fatalf("%+v, %v", out, err)
 		}
 		for _, res := range (<-polled).Results {
-			if len(res.Acquired) > 0 || len(res.Records) > 0 {
+			if len(res.Acquired) > 0 || res.Records != nil {
 				t.Errorf("a member that is no more got %+v", res)
 			}
 		}

@@ -3,7 +3,8 @@ package kafkaproto
 import "github.com/twmb/franz-go/pkg/kmsg"
 
 // EncodeShareFetch encodes a ShareFetch answer, versions 1 and 2. The records of partition p of topic t are what region(t, p)
-// returns; where that is nil, the Records of resp. Unknown tags of resp are not written.
+// returns; where that is nil, the Records of resp, and written as empty where they are nil too: Kafka's own consumer stops at a null.
+// Unknown tags of resp are not written.
 func EncodeShareFetch(resp *kmsg.ShareFetchResponse, region func(t, p int) Region) Encoded {
 	e := fetchEncoder{version: fetchFlexible}
 	e.int32(resp.ThrottleMillis)
@@ -43,11 +44,7 @@ func (e *fetchEncoder) sharePartition(p *kmsg.ShareFetchResponseTopicPartition, 
 	e.int32(p.CurrentLeader.LeaderID)
 	e.int32(p.CurrentLeader.LeaderEpoch)
 	e.noTags()
-	if r == nil && p.Records == nil {
-		e.nullCount()
-	} else {
-		e.records(p.Records, r)
-	}
+	e.records(p.Records, r)
 	e.count(len(p.AcquiredRecords))
 	for i := range p.AcquiredRecords {
 		a := &p.AcquiredRecords[i]

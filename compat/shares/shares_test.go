@@ -111,7 +111,8 @@ func (w *work) client(opts ...kgo.Opt) *kgo.Client {
 }
 
 func (w *work) produce(ctx context.Context) {
-	cl := w.client(kgo.DefaultProduceTopic(topic), kgo.UnknownTopicRetries(-1))
+	// Batches are acquired whole: one of thousands of records would keep all work with one member.
+	cl := w.client(kgo.DefaultProduceTopic(topic), kgo.UnknownTopicRetries(-1), kgo.MaxBufferedRecords(100))
 	for i := range w.total {
 		cl.Produce(ctx, kgo.StringRecord(strconv.Itoa(i)), func(_ *kgo.Record, err error) {
 			if err != nil && ctx.Err() == nil {

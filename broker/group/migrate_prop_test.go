@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/invariant"
 )
 
 // elder is a member that speaks the classic protocol, as a program that obeys it. One that is not careful gives up everything
@@ -359,7 +360,11 @@ func (p *party) comesToRest(consumers bool) {
 // the records say is what the machine holds.
 func TestMigrationProperty(t *testing.T) {
 	upgrades, downgrades := 0, 0
-	for seed := range uint64(80) {
+	histories := 40
+	if invariant.Enabled {
+		histories = 8 // ten times as slow
+	}
+	for seed := range uint64(histories) {
 		p := newParty(t, seed)
 		if seed%8 == 7 {
 			p.limits.Migration = []Migration{MigrateNone, MigrateUp, MigrateDown}[seed/8%3]
@@ -386,7 +391,7 @@ func TestMigrationProperty(t *testing.T) {
 		p.rnd = calm
 		upgrades, downgrades = upgrades+p.upgrades, downgrades+p.downgrades
 	}
-	if upgrades < 100 || downgrades < 100 {
+	if upgrades < histories || downgrades < histories {
 		t.Errorf("only %d groups became consumer groups, and %d became classic ones", upgrades, downgrades)
 	}
 	t.Logf("%d groups became consumer groups, %d became classic ones", upgrades, downgrades)

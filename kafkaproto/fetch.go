@@ -90,6 +90,14 @@ func (e *fetchEncoder) partition(p *kmsg.FetchResponseTopicPartition, r Region) 
 	if e.version >= fetchPreferredRead {
 		e.int32(p.PreferredReadReplica)
 	}
+	e.records(p.RecordBatches, r)
+	if e.version >= fetchFlexible {
+		e.partitionTags(p)
+	}
+}
+
+// records writes those of a region, or without one those in memory.
+func (e *fetchEncoder) records(inMemory []byte, r Region) {
 	switch {
 	case r != nil && r.Len() > 0:
 		e.bytesLen(r.Len())
@@ -100,11 +108,8 @@ func (e *fetchEncoder) partition(p *kmsg.FetchResponseTopicPartition, r Region) 
 		r.Release()
 		e.bytesLen(0)
 	default:
-		e.bytesLen(len(p.RecordBatches))
-		e.buf = append(e.buf, p.RecordBatches...)
-	}
-	if e.version >= fetchFlexible {
-		e.partitionTags(p)
+		e.bytesLen(len(inMemory))
+		e.buf = append(e.buf, inMemory...)
 	}
 }
 

@@ -11,15 +11,19 @@ import (
 
 // ConsumerGroupDescribe, key 69, versions 0 and 1 (KIP-848).
 //
-//	v1         the members' type (KIP-1099): all are of the consumer protocol
+//	v1         the members' type (KIP-1099): of the consumer protocol, or of the classic one while a group changes from the one
+//	           to the other
 //
 // A group of another type is GROUP_ID_NOT_FOUND. Topics that are no more are left out of assignments: nothing names them.
 var consumerGroupDescribeRow = Row{
 	Key: kafkaproto.KeyConsumerGroupDescribe, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handler(handleConsumerGroupDescribe),
 }
 
-// memberOfConsumerProtocol is the type of a member that is not a classic one.
-const memberOfConsumerProtocol = 1
+// The types of members.
+const (
+	memberOfClassicProtocol  = 0
+	memberOfConsumerProtocol = 1
+)
 
 func handleConsumerGroupDescribe(_ context.Context, a *API, _ *Request, q *kmsg.ConsumerGroupDescribeRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrConsumerGroupDescribeResponse()
@@ -42,6 +46,9 @@ func describedConsumer(a *API, m *group.MemberShown) kmsg.ConsumerGroupDescribeR
 	rm.SubscribedTopics, rm.SubscribedTopicRegex = m.Topics, orNull(m.Regex)
 	rm.Assignment, rm.TargetAssignment = namedPartitions(a, m.Assigned), namedPartitions(a, m.Target)
 	rm.MemberType = memberOfConsumerProtocol
+	if m.Classic {
+		rm.MemberType = memberOfClassicProtocol
+	}
 	return rm
 }
 

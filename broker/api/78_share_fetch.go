@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/quorlog/quorlog/broker/conn"
 	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
@@ -17,10 +18,14 @@ import (
 //	v2         a limit that is kept to the record (KIP-1206), renewed locks (KIP-1222)
 //
 // Answered as soon as a record is acquired, whatever the least number of bytes. Acknowledgements that come along are durable by
-// then. As in Kafka any member id may fetch: the group's assignment is a hint.
-var shareFetchRow = Row{Key: kafkaproto.KeyShareFetch, Min: 1, Max: 2, AdvertisedMin: 1, Handler: handler(handleShareFetch)}
+// then. Records go from the file to the socket. As in Kafka any member id may fetch: the group's assignment is a hint.
+var shareFetchRow = Row{Key: kafkaproto.KeyShareFetch, Min: 1, Max: 2, AdvertisedMin: 1, Start: starter(handleShareFetch)}
 
-func handleShareFetch(ctx context.Context, a *API, _ *Request, q *kmsg.ShareFetchRequest) (kmsg.Response, error) {
+func handleShareFetch(_ context.Context, a *API, _ *Request, q *kmsg.ShareFetchRequest) (conn.Call, error) {
+	return &shareFetchCall{api: a, asked: shareFetchRequest(q)}, nil
+}
+
+func shareFetchRequest(q *kmsg.ShareFetchRequest) *share.FetchRequest {
 	const exact = 1
 	r := &share.FetchRequest{
 		Member:  shareMember(q.GroupID, q.MemberID, q.ShareSessionEpoch),
@@ -45,11 +50,23 @@ func handleShareFetch(ctx context.Context, a *API, _ *Request, q *kmsg.ShareFetc
 			r.Forgotten = append(r.Forgotten, share.TopicPartition{Topic: t.TopicID, Partition: p})
 		}
 	}
-	got, err := a.Share.Fetch(ctx, r)
+	return r
+}
+
+// shareFetchCall is a ShareFetch whose turn has not come.
+type shareFetchCall struct {
+	api   *API
+	asked *share.FetchRequest
+}
+
+// Finish polls and encodes.
+func (c *shareFetchCall) Finish(ctx context.Context) (conn.Reply, error) {
+	got, err := c.api.Share.Fetch(ctx, c.asked)
 	if err != nil {
-		return nil, err
+		return conn.Reply{}, err
 	}
-	return shareFetched(a, got), nil
+	resp, regions := shareFetched(c.api, got)
+	return conn.Reply{Body: kafkaproto.EncodeShareFetch(resp, regions)}, nil
 }
 
 func shareMember(group, member *string, epoch int32) share.Member {
@@ -71,11 +88,12 @@ func shareAck(first, last int64, types []int8) share.Ack {
 	return a
 }
 
-func shareFetched(a *API, got *share.FetchResponse) *kmsg.ShareFetchResponse {
+func shareFetched(a *API, got *share.FetchResponse) (*kmsg.ShareFetchResponse, func(t, p int) kafkaproto.Region) {
 	resp := kmsg.NewPtrShareFetchResponse()
 	resp.ErrorCode, resp.ErrorMessage = code(got.Err), message(got.Err)
 	resp.AcquisitionLockTimeoutMillis = int32(got.Lock.Milliseconds())
 	at := map[replication.TopicID]int{}
+	var regions [][]kafkaproto.Region // by topic
 	var hints leaderHints
 	for i := range got.Results {
 		r := &got.Results[i]
@@ -86,9 +104,10 @@ func shareFetched(a *API, got *share.FetchResponse) *kmsg.ShareFetchResponse {
 			t := kmsg.NewShareFetchResponseTopic()
 			t.TopicID = r.Topic
 			resp.Topics = append(resp.Topics, t)
+			regions = append(regions, nil)
 		}
 		p := kmsg.NewShareFetchResponseTopicPartition()
-		p.Partition, p.Records = r.Partition, r.Records
+		p.Partition = r.Partition
 		p.ErrorCode, p.ErrorMessage = code(r.Err), message(r.Err)
 		p.AcknowledgeErrorCode, p.AcknowledgeErrorMessage = code(r.AckErr), message(r.AckErr)
 		p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = int32(r.Leader.Node), int32(r.Leader.Epoch)
@@ -99,11 +118,12 @@ func shareFetched(a *API, got *share.FetchResponse) *kmsg.ShareFetchResponse {
 		}
 		hints.add(r.Leader)
 		resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, p)
+		regions[n] = append(regions[n], shareRegion(r))
 	}
 	for _, node := range hints.nodes(a) {
 		resp.NodeEndpoints = append(resp.NodeEndpoints, kmsg.ShareFetchResponseNodeEndpoint{
 			NodeID: int32(node.ID), Host: node.Host, Port: node.Port, Rack: rack(node.Rack),
 		})
 	}
-	return resp
+	return resp, func(t, p int) kafkaproto.Region { return regions[t][p] }
 }

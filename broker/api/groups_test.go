@@ -122,13 +122,12 @@ func send[R kmsg.Response](t *testing.T, a *API, version int16, req kmsg.Request
 		t.Fatalf("%s version %d: %v", h.Key, version, err)
 	}
 	session := conn.NewSession(conn.SessionInfo{Remote: netip.MustParseAddrPort("127.0.0.1:5000")})
-	resp, err := a.row(h.Key).Handler(t.Context(), a, &Request{Header: h, Session: session, FrameSize: len(body)}, decoded)
+	raw, err := answer(t, a, &Request{Header: h, Session: session, FrameSize: len(body)}, decoded)
 	if err != nil {
 		t.Fatalf("%s version %d: %v", h.Key, version, err)
 	}
-	resp.SetVersion(version)
-	raw := resp.AppendTo(nil)
 	back := req.ResponseKind()
+	back.SetVersion(version)
 	if err := back.ReadFrom(raw); err != nil {
 		t.Fatalf("%s version %d: its response can't be read: %v", h.Key, version, err)
 	}
@@ -136,6 +135,29 @@ func send[R kmsg.Response](t *testing.T, a *API, version int16, req kmsg.Request
 		t.Fatalf("%s version %d: its response changes when it is written again", h.Key, version)
 	}
 	return back.(R)
+}
+
+// answer has a request handled in either way, and returns the response's bytes.
+func answer(t *testing.T, a *API, r *Request, body kmsg.Request) ([]byte, error) {
+	row := a.row(r.Header.Key)
+	if row.Start == nil {
+		resp, err := row.Handler(t.Context(), a, r, body)
+		if err != nil {
+			return nil, err
+		}
+		resp.SetVersion(r.Header.Version)
+		return resp.AppendTo(nil), nil
+	}
+	call, err := row.Start(t.Context(), a, r, body)
+	if err != nil {
+		return nil, err
+	}
+	reply, err := call.Finish(t.Context())
+	if err != nil {
+		return nil, err
+	}
+	defer reply.Body.Release()
+	return reply.Body.AppendTo(nil)
 }
 
 func wantCode(t *testing.T, what string, version, got int16, want kafkaproto.Code) {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"github.com/quorlog/quorlog/broker/fetch"
+	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/kafkaproto"
 )
 
@@ -10,6 +11,14 @@ type fileRegion struct{ fetch.Records }
 
 // region is the region of a result's records; nil for none.
 func region(r *fetch.Result) kafkaproto.Region {
+	if r.Records == nil {
+		return nil
+	}
+	return fileRegion{r.Records}
+}
+
+// shareRegion is the same for a share group's.
+func shareRegion(r *share.FetchResult) kafkaproto.Region {
 	if r.Records == nil {
 		return nil
 	}

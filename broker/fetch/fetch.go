@@ -161,11 +161,7 @@ type Records interface {
 }
 
 // Piece is a run of bytes of an open file.
-type Piece struct {
-	Fd     uintptr
-	Offset int64
-	Len    int
-}
+type Piece = partition.Piece
 
 // Read is what Partition.Read returns.
 type Read struct {

@@ -43,7 +43,7 @@ func (l local) Read(r partition.ReadRequest) (Read, error) {
 	}
 	out := Read{Offsets: got.Offsets, Aborted: got.Aborted}
 	if got.Range != nil {
-		out.Records = fileRecords{got.Range}
+		out.Records = got.Range
 	}
 	if got.Diverging != nil {
 		out.Diverging = &Diverging{Epoch: got.Diverging.Epoch, End: got.Diverging.End}
@@ -71,21 +71,4 @@ func found(f partition.Found) Found {
 func (l local) EndOffsetForEpoch(e, current batch.Epoch) (Diverging, error) {
 	end, err := l.Partition.EndOffsetForEpoch(e, current)
 	return Diverging{Epoch: end.Epoch, End: end.End}, err
-}
-
-// fileRecords are records in the files of a partition.
-type fileRecords struct{ *partition.Range }
-
-// Pieces tells where the records lie. A file of memory, as tests use, has no descriptor.
-func (r fileRecords) Pieces() ([]Piece, bool) {
-	chunks := r.Chunks()
-	pieces := make([]Piece, len(chunks))
-	for i, c := range chunks {
-		fd, ok := c.File.Fd()
-		if !ok {
-			return nil, false
-		}
-		pieces[i] = Piece{Fd: fd, Offset: c.Pos, Len: c.Len}
-	}
-	return pieces, true
 }

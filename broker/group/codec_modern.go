@@ -1,6 +1,7 @@
 package group
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -14,6 +15,7 @@ import (
 //
 //	3, 11   the group              int32 epoch | tag 0: int64 metadata hash
 //	5       a consumer             instance? | rack? | client id | client host | topics | regex? | int32 rebalance ms | assignor?
+//	                               | tag 0, of a classic member: int8 1 | int32 session ms | array of (name, metadata, tags) | tags
 //	10      a share member         rack? | client id | client host | topics
 //	6, 12   the target's epoch     int32 epoch
 //	7, 13   a member's target      topic partitions
@@ -95,6 +97,7 @@ func encodeEntry(group string, e *Entry) (key, value []byte) {
 		return key, w.b
 	case memberValue:
 		w.member(e.Kind, &v)
+		return key, w.b
 	case assignmentValue:
 		w.int32(int32(v.Epoch))
 	case targetValue:
@@ -130,6 +133,23 @@ func (w *valueWriter) member(kind int16, v *memberValue) {
 		w.int32(int32(v.Rebalance.Milliseconds()))
 		w.optional(v.Assignor)
 	}
+	if v.Classic == nil {
+		w.tags()
+		return
+	}
+	tag := valueWriter{b: []byte{1}} // it is there
+	tag.int32(int32(v.Classic.Session.Milliseconds()))
+	tag.count(len(v.Classic.Protocols))
+	for _, p := range v.Classic.Protocols {
+		tag.string(p.Name)
+		tag.count(len(p.Metadata))
+		tag.b = append(tag.b, p.Metadata...)
+		tag.tags()
+	}
+	tag.tags()
+	w.b = append(w.b, 1, 0) // one tag: 0
+	w.b = binary.AppendUvarint(w.b, uint64(len(tag.b)))
+	w.b = append(w.b, tag.b...)
 }
 
 func appendKeyString(b []byte, s string) []byte {
@@ -267,6 +287,32 @@ func (r *valueReader) member(consumer bool) (v memberValue) {
 		v.Rebalance = time.Duration(r.number()) * time.Millisecond
 		v.Assignor = r.text()
 	}
+	for n := min(r.uvarint(), maxTags); n > 0 && !r.bad; n-- {
+		tag := r.uvarint()
+		if b := r.take(r.uvarint()); consumer && tag == 0 {
+			v.Classic = r.classic(b)
+		}
+	}
+	return v
+}
+
+// leastProtocol is the shortest protocol of a classic member: two lengths and no tags.
+const leastProtocol = 3
+
+// classic reads what a member of the classic protocol is known by.
+func (r *valueReader) classic(b []byte) *classicValue {
+	c := valueReader{walker{b: b, flexible: true}}
+	if there := c.take(1); len(there) == 0 || int8(there[0]) < 0 {
+		r.bad = r.bad || c.bad
+		return nil
+	}
+	v := &classicValue{Session: time.Duration(c.number()) * time.Millisecond}
+	for n := c.count(leastProtocol); n > 0 && !c.bad; n-- {
+		v.Protocols = append(v.Protocols, Protocol{Name: c.text(), Metadata: bytes.Clone(c.take(max(c.uvarint()-1, 0)))})
+		c.tags()
+	}
+	c.tags()
+	r.bad = r.bad || c.bad
 	return v
 }
 

@@ -189,7 +189,28 @@ func entrySamples() (out []Record) {
 		}
 		out = append(out, entry("g", kind, name, values[kind]), entry("g", kind, name, nil))
 	}
-	return out
+	classic := values[5].(memberValue)
+	classic.Classic = &classicValue{Session: 45 * time.Second, Protocols: []Protocol{{Name: "range", Metadata: []byte{0, 1, 2}}, {Name: "sticky", Metadata: []byte{}}}}
+	bare := memberValue{Topics: []string{}, Classic: &classicValue{}}
+	return append(out, entry("g", 5, "m", classic), entry("g", 5, "m", bare))
+}
+
+// TestClassicMemberBytes holds the tag of a classic member to Kafka's schema (ConsumerGroupMemberMetadataValue, a nullable
+// structure in tag 0), which kmsg does not have.
+func TestClassicMemberBytes(t *testing.T) {
+	_, value := encodeRecord(&Record{Group: "g", Entry: &Entry{Kind: 5, Name: "m", Value: memberValue{
+		Topics: []string{"t"}, Classic: &classicValue{Session: time.Second, Protocols: []Protocol{{Name: "range", Metadata: []byte{7}}}},
+	}}})
+	want := "0000" + // version
+		"00" + "00" + "01" + "01" + // no instance and rack, empty client id and host
+		"02" + "0274" + // one topic
+		"00" + "00000000" + "00" + // no regular expression, rebalance timeout, no assignor
+		"01" + "00" + "10" + // one tag: 0, of 16 bytes
+		"01" + "000003e8" + // it is there; session timeout
+		"02" + "0672616e6765" + "0207" + "00" + "00" // one protocol with its metadata, without tags
+	if got := hex.EncodeToString(value); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
 }
 
 func TestEntriesSurviveTheirBytes(t *testing.T) {

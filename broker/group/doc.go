@@ -15,6 +15,9 @@
 //	      transactions offsets of open transactions                     machine_txn.go
 //	      modern       members, epochs and assignments of KIP-848       machine_{modern,heartbeat,reconcile,assign}.go
 //	                   what the types of groups are to each other       machine_kinds.go
+//	      migration    a group with members changes its protocol        machine_migrate.go
+//	                   members of the classic protocol in a group of     machine_hosted.go, embedded.go
+//	                   the consumer protocol
 //	    Record       a change of durable state, and its Kafka form      record.go, codec.go, {record,codec}_modern.go
 //
 // The machine is pure: no clock, goroutine, channel or I/O. It asks for writes by an effect and hears of their end by an
@@ -31,7 +34,10 @@
 // A change to a group of KIP-848 counts in memory at once, as its members' next requests must see it, but is answered only when
 // it is committed, as is everything that was seen meanwhile. If it does not get there, the partition is read again (Reload).
 //
-// An empty group becomes what its next member wants. A group with members is joined by its own protocol only.
+// An empty group becomes what its next member wants. A classic group of consumers becomes a consumer group when the first member
+// joins by that protocol, and a classic one again when the last has gone, as far as group.consumer.migration.policy lets it; in
+// between members of both protocols share its partitions. The rule that holds throughout: a partition is another's only after
+// the coordinator was told that it is not used any more, or has given up on whom it was with.
 //
 // Every maximum is in limits.go.
 package group

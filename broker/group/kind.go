@@ -8,7 +8,10 @@ import (
 )
 
 // kind tells the coordinator's runtime of groups.
-type kind struct{ limits *Limits }
+type kind struct {
+	limits *Limits
+	topics Topics
+}
 
 // New is a group of which nothing is known.
 func (k kind) New(id string) *Machine { return NewMachine(id, k.limits) }
@@ -17,7 +20,7 @@ func (k kind) New(id string) *Machine { return NewMachine(id, k.limits) }
 func (k kind) NewLoader() coordinator.Loader[*Machine] { return newLoader(k.limits) }
 
 // Tick lets timers fire.
-func (k kind) Tick() Event { return Tick{} }
+func (k kind) Tick() Event { return Tick{View{Topics: k.topics}} }
 
 // Written ends a write.
 func (k kind) Written(seq uint64, err error) Event { return Written{Seq: seq, Err: err} }

@@ -33,8 +33,33 @@ type Limits struct {
 	MaxRegexBytes      int // of a subscription by regular expression, before it is compiled
 	MaxRegexes         int // different ones in a group: each has a list of the topics that it matches
 
-	Consumer MemberLimits // group.consumer.*
-	Share    MemberLimits // group.share.*
+	Consumer  MemberLimits // group.consumer.*
+	Share     MemberLimits // group.share.*
+	Migration Migration    // group.consumer.migration.policy
+}
+
+// Migration says which groups with members may change their protocol: KIP-848's group.consumer.migration.policy.
+type Migration string
+
+// The policies. A group without members is free to change, whatever the policy.
+const (
+	MigrateBoth Migration = "bidirectional"
+	MigrateUp   Migration = "upgrade"   // from the classic to the consumer protocol
+	MigrateDown Migration = "downgrade" // from the consumer to the classic protocol
+	MigrateNone Migration = "disabled"
+)
+
+func (p Migration) upgrades() bool   { return p == MigrateBoth || p == MigrateUp }
+func (p Migration) downgrades() bool { return p == MigrateBoth || p == MigrateDown }
+
+// set takes over a policy by its name.
+func (p *Migration) set(name string) error {
+	switch v := Migration(name); v {
+	case MigrateBoth, MigrateUp, MigrateDown, MigrateNone:
+		*p = v
+		return nil
+	}
+	return fmt.Errorf("group.consumer.migration.policy: %q is none of %s, %s, %s, %s", name, MigrateBoth, MigrateUp, MigrateDown, MigrateNone)
 }
 
 // MemberLimits are those of groups whose partitions the coordinator assigns.
@@ -95,6 +120,7 @@ func DefaultLimits() Limits {
 		MaxRegexes:            100,
 		Consumer:              MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 10_000, Assignors: AssignorUniform + "," + AssignorRange},
 		Share:                 MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 200},
+		Migration:             MigrateBoth,
 	}
 }
 
@@ -137,6 +163,11 @@ func LimitsOf(settings map[string]string) (Limits, error) {
 			if name = strings.TrimSpace(name); name != AssignorUniform && name != AssignorRange {
 				return Limits{}, fmt.Errorf("group.consumer.assignors: %q is none of %s, %s", name, AssignorUniform, AssignorRange)
 			}
+		}
+	}
+	if p := settings["group.consumer.migration.policy"]; p != "" {
+		if err := l.Migration.set(p); err != nil {
+			return Limits{}, err
 		}
 	}
 	for name, value := range settings {

@@ -70,18 +70,14 @@ type Machine struct {
 	offsets offsetTable
 	txns    transactions
 	place   uint64 // counts what was written of offsets: see Committed.place
-
-	lastMemberWrite uint64                   // the last write of memberHeartbeat
-	parked          map[uint64][]ReplyMember // answers that wait for such a write
 }
 
 // NewMachine is an empty group.
 func NewMachine(id string, limits *Limits) *Machine {
 	m := &Machine{}
-	m.id, m.limits = id, limits
-	m.members, m.static, m.support = map[string]*member{}, map[string]string{}, map[string]int{}
-	m.pending, m.writes = map[string]time.Time{}, map[uint64]pendingWrite{}
-	m.txns, m.parked = transactions{}, map[uint64][]ReplyMember{}
+	m.id, m.roster = id, newRoster(limits)
+	m.writes = map[uint64]pendingWrite{}
+	m.txns, m.parked = transactions{}, map[uint64][]Effect{}
 	return m
 }
 
@@ -90,20 +86,10 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	clear(m.out)
 	m.out = m.out[:0]
 	switch e := ev.(type) {
-	case Join:
-		if err := m.toClassic(now); err != nil {
-			m.failJoin(e.Call, e.Request.Member, err)
-			break
-		}
-		m.joinGroup(now, e)
+	case Join, Sync, Heartbeat, Leave:
+		m.classicRequest(now, ev)
 	case MemberHeartbeat:
 		m.memberHeartbeat(now, e)
-	case Sync:
-		m.syncGroup(now, e)
-	case Heartbeat:
-		m.reply(e.Call, m.heartbeat(now, &e.Request))
-	case Leave:
-		m.leave(now, e)
 	case Commit:
 		m.commit(now, e)
 	case DeleteOffsets:
@@ -118,11 +104,39 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.sweep(now)
 	case Tick:
 		m.tick(now)
-		m.tickMembers(now)
+		m.tickMembers(now, e.Topics)
 	case Written:
 		m.settled(now, e)
 	}
 	return m.out
+}
+
+// classicRequest serves a request of the classic protocol, whatever the group is of.
+func (m *Machine) classicRequest(now time.Time, ev Event) {
+	hosts := m.modern != nil && !m.modern.share && m.state != Dead
+	h := host{m, m.modern}
+	switch e := ev.(type) {
+	case Join:
+		m.join(now, e)
+	case Sync:
+		if hosts {
+			h.sync(now, e)
+		} else {
+			m.syncGroup(now, e)
+		}
+	case Heartbeat:
+		if hosts {
+			h.heartbeat(now, e)
+		} else {
+			m.reply(e.Call, m.heartbeat(now, &e.Request))
+		}
+	case Leave:
+		if hosts {
+			h.leave(now, e)
+		} else {
+			m.leave(now, e)
+		}
+	}
 }
 
 // Blank reports that the group holds nothing that is worth keeping: it was never more than asked about.

@@ -12,8 +12,15 @@ type CallID = coordinator.CallID
 // Event is what a machine is told: a request, the end of a write, or the passing of time.
 type Event interface{ isEvent() }
 
+// View is what exists in the cluster, at one time.
+type View struct {
+	Topics  Topics
+	Version uint64 // of Topics: another one means that something may have changed
+}
+
 // Join is a JoinGroup request. NewMember is the id that a new member gets.
 type Join struct {
+	View
 	Call      CallID
 	Request   JoinRequest
 	NewMember string
@@ -21,18 +28,21 @@ type Join struct {
 
 // Sync is a SyncGroup request.
 type Sync struct {
+	View
 	Call    CallID
 	Request SyncRequest
 }
 
 // Heartbeat is a Heartbeat request.
 type Heartbeat struct {
+	View
 	Call    CallID
 	Request HeartbeatRequest
 }
 
 // Leave is a LeaveGroup request.
 type Leave struct {
+	View
 	Call    CallID
 	Members []LeaveMember
 }
@@ -76,7 +86,7 @@ type TopicDeleted struct{ Topic string }
 type Sweep struct{}
 
 // Tick lets due timers fire.
-type Tick struct{}
+type Tick struct{ View }
 
 // Written tells that a Write was committed, or why not.
 type Written struct {
@@ -140,6 +150,9 @@ type outbox struct {
 	out     []Effect
 	writes  map[uint64]pendingWrite
 	lastSeq uint64
+
+	lastMemberWrite uint64              // the last write of answer
+	parked          map[uint64][]Effect // answers that wait for such a write
 }
 
 type pendingWrite struct {
@@ -208,4 +221,29 @@ func (o *outbox) settled(now time.Time, e Written) {
 		delete(o.writes, e.Seq)
 		w.then(now, e.Err)
 	}
+}
+
+// answer answers when the records, and all that were written for members before, are in the log. A nil reply is to nobody.
+func (o *outbox) answer(reply Effect, records []Record) {
+	if len(records) > 0 {
+		o.lastMemberWrite = o.lastSeq + 1
+		seq := o.lastMemberWrite
+		o.write(records, func(_ time.Time, err error) {
+			parked := o.parked[seq]
+			delete(o.parked, seq)
+			if err != nil {
+				o.out = append(o.out, Reload{})
+				return
+			}
+			o.out = append(o.out, parked...)
+		})
+	}
+	if reply == nil {
+		return
+	}
+	if _, under := o.writes[o.lastMemberWrite]; under {
+		o.parked[o.lastMemberWrite] = append(o.parked[o.lastMemberWrite], reply)
+		return
+	}
+	o.out = append(o.out, reply)
 }

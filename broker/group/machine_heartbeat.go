@@ -10,11 +10,10 @@ import (
 
 // MemberHeartbeat is a ConsumerGroupHeartbeat or ShareGroupHeartbeat request, found well-formed.
 type MemberHeartbeat struct {
+	View
 	Call    CallID
 	Request MemberRequest
 	Share   bool
-	Topics  Topics
-	Version uint64 // of Topics: another one means that something may have changed
 	// Resolved are the topics that regular expressions of the group match, of those that are new or were resolved for an older
 	// version.
 	Resolved map[string][]string
@@ -45,7 +44,7 @@ func (m *Machine) memberHeartbeat(now time.Time, e MemberHeartbeat) {
 		m.memberLeaves(now, e)
 		return
 	}
-	g, err := m.enter(&e)
+	g, err := m.enter(now, &e)
 	var s *modernMember
 	if err == nil {
 		s, err = g.find(&e, m.limits)
@@ -56,23 +55,27 @@ func (m *Machine) memberHeartbeat(now time.Time, e MemberHeartbeat) {
 	}
 	var records []Record
 	if m.modern == nil {
-		m.fromClassic(now, &records)
-		m.modern = g
+		m.fromClassic(now, g, &records)
 	}
 	before := s.assigned
-	changed := m.update(now, s, &e, &records)
-	if m.refresh(now, &e, changed, &records) {
-		g.retarget(e.Topics, m.limits.preferredAssignor(), &records, m.id)
+	m.bring(now, s, &e, &records)
+	response := s.response(r, g.share, !before.equal(s.assigned))
+	response.Interval = m.limits.heartbeat(g.share)
+	m.answer(ReplyMember{Call: e.Call, Response: response}, records)
+}
+
+// bring takes over what a member says, and brings it a step nearer to its target.
+func (m *Machine) bring(now time.Time, s *modernMember, e *MemberHeartbeat, records *[]Record) {
+	g := m.modern
+	changed := m.update(s, e, records)
+	if m.refresh(now, e, changed, records) {
+		g.retarget(e.Topics, m.limits.preferredAssignor(), records, m.id)
 	}
-	if g.reconcile(now, s, ownedSet(r)) {
-		records = append(records, g.currentRecord(m.id, s))
+	if g.reconcile(now, s, ownedSet(&e.Request)) {
+		*records = append(*records, g.currentRecord(m.id, s))
 	}
-	s.session = now.Add(m.limits.session(g.share))
-	m.arm(s.session)
-	if !s.revokeBy.IsZero() {
-		m.arm(s.revokeBy)
-	}
-	m.answerMember(e.Call, m.memberResponse(s, r, !before.equal(s.assigned)), records)
+	s.alive(now, m.limits, g.share)
+	m.watch(s)
 }
 
 func ownedSet(r *MemberRequest) partitionSet {
@@ -82,10 +85,10 @@ func ownedSet(r *MemberRequest) partitionSet {
 	return setOf(r.Owned)
 }
 
-func (m *Machine) memberResponse(s *modernMember, r *MemberRequest, changed bool) MemberResponse {
-	out := MemberResponse{Member: s.id, Epoch: s.epoch, Interval: m.limits.heartbeat(m.modern.share)}
+func (s *modernMember) response(r *MemberRequest, share, changed bool) MemberResponse {
+	out := MemberResponse{Member: s.id, Epoch: s.epoch}
 	// A request that tells everything may come from a member that lost an answer.
-	full := r.Topics != nil && (m.modern.share || r.Owned != nil && r.Rebalance >= 0)
+	full := r.Topics != nil && (share || r.Owned != nil && r.Rebalance >= 0)
 	if changed || full || r.Epoch == EpochJoin {
 		out.Assigned = s.assigned.sorted()
 		out.HasAssignment = true
@@ -94,15 +97,18 @@ func (m *Machine) memberResponse(s *modernMember, r *MemberRequest, changed bool
 }
 
 // enter returns the group as one of the protocol, if it may be.
-func (m *Machine) enter(e *MemberHeartbeat) (*modern, error) {
+func (m *Machine) enter(now time.Time, e *MemberHeartbeat) (*modern, error) {
 	if g := m.modern; g != nil {
 		if g.share != e.Share {
 			return nil, broker.ErrGroupNotFound
 		}
 		return g, nil
 	}
-	if e.Request.Epoch != EpochJoin || m.state != Empty || len(m.pending) > 0 || e.Share && !m.Blank() {
+	if e.Request.Epoch != EpochJoin || e.Share && !m.Blank() {
 		return nil, broker.ErrGroupNotFound
+	}
+	if m.state != Empty {
+		return m.upgraded(now, e.Topics)
 	}
 	g := newModern(e.Share)
 	g.groupEpoch = MemberEpoch(m.generation)
@@ -122,7 +128,7 @@ func (g *modern) find(e *MemberHeartbeat, limits *Limits) (*modernMember, error)
 		return nil, broker.ErrGroupMaxSizeReached
 	case g.heldBytes+r.bytes() > limits.MaxGroupBytes, !g.mayMatch(r.Regex, limits):
 		return nil, broker.ErrGroupMaxSizeReached
-	case r.Epoch == EpochJoin && old != nil && old.epoch != EpochStaticLeave:
+	case r.Epoch == EpochJoin && old != nil && old.epoch != EpochStaticLeave && old.classic == nil:
 		return nil, broker.ErrUnreleasedInstanceID
 	case r.Epoch == EpochJoin && s == nil:
 		return newModernMember(r.Member), nil // adopted by update
@@ -162,7 +168,7 @@ func (s *modernMember) checkEpoch(r *MemberRequest, share bool) error {
 }
 
 // update takes over what a heartbeat says of the member, and tells whether the group's assignment must follow.
-func (m *Machine) update(now time.Time, s *modernMember, e *MemberHeartbeat, records *[]Record) (changed bool) {
+func (m *Machine) update(s *modernMember, e *MemberHeartbeat, records *[]Record) (changed bool) {
 	g, r := m.modern, &e.Request
 	known := g.members[s.id] == s
 	if old := g.members[g.static[r.Instance]]; r.Instance != "" && old != nil && r.Epoch == EpochJoin {
@@ -178,7 +184,8 @@ func (m *Machine) update(now time.Time, s *modernMember, e *MemberHeartbeat, rec
 	regexChanged := next.regex != s.regex
 	changed = changed || regexChanged || !slices.Equal(next.topics, s.topics) || next.assignor != s.assignor
 	differs := !known || changed || next.bytes() != s.bytes() || next.rebalance != s.rebalance ||
-		next.rack != s.rack || next.clientID != s.clientID || next.clientHost != s.clientHost || next.instance != s.instance
+		next.rack != s.rack || next.clientID != s.clientID || next.clientHost != s.clientHost || next.instance != s.instance ||
+		!next.classic.says(s.classic)
 	*s = next
 	if g.members[s.id] != s {
 		g.adopt(s)
@@ -306,19 +313,22 @@ func (m *Machine) memberLeaves(now time.Time, e MemberHeartbeat) {
 		s.revokeBy = time.Time{}
 		records = append(records, g.currentRecord(m.id, s))
 	} else {
-		records = m.dismiss(now, s)
+		records = m.dismiss(now, e.Topics, s)
 	}
-	m.answerMember(e.Call, MemberResponse{Member: r.Member, Epoch: r.Epoch}, records)
+	m.answer(ReplyMember{Call: e.Call, Response: MemberResponse{Member: r.Member, Epoch: r.Epoch}}, records)
 }
 
-// dismiss takes members out and raises the group epoch.
-func (m *Machine) dismiss(now time.Time, gone ...*modernMember) (records []Record) {
+// dismiss takes members out and raises the group epoch. If only members of the classic protocol are left, the group is theirs.
+func (m *Machine) dismiss(now time.Time, topics Topics, gone ...*modernMember) (records []Record) {
 	g := m.modern
 	for _, s := range gone {
 		g.drop(s)
 		records = append(records, g.goneRecords(m.id, s.id)...)
 	}
 	g.forgetRegexes(m.id, &records)
+	if len(g.members) > 0 && g.mayBeClassic(m.limits, nil) {
+		return append(records, m.downgrade(now, topics)...)
+	}
 	g.groupEpoch++
 	if len(g.members) == 0 {
 		m.setState(now, Empty)
@@ -327,56 +337,27 @@ func (m *Machine) dismiss(now time.Time, gone ...*modernMember) (records []Recor
 }
 
 // tickMembers dismisses members that were not heard of, or did not give up partitions in time.
-func (m *Machine) tickMembers(now time.Time) {
-	g := m.modern
-	if g == nil {
+func (m *Machine) tickMembers(now time.Time, topics Topics) {
+	if m.modern == nil {
 		return
 	}
 	var gone []*modernMember
-	for _, id := range g.ids() {
-		if s := g.members[id]; due(now, s.session) || due(now, s.revokeBy) {
+	for _, id := range m.modern.ids() {
+		if s := m.modern.members[id]; s.isOver(now) {
 			gone = append(gone, s)
 		}
 	}
 	if len(gone) > 0 {
-		m.answerMember(0, MemberResponse{}, m.dismiss(now, gone...))
+		m.answer(nil, m.dismiss(now, topics, gone...))
 	}
-	for _, s := range g.members {
-		m.arm(s.session)
-		if !s.revokeBy.IsZero() {
-			m.arm(s.revokeBy)
-		}
+	if m.modern == nil {
+		return // it is a classic group now
+	}
+	for _, s := range m.modern.members {
+		m.watch(s)
 	}
 }
 
 func (o *outbox) failMember(call CallID, err error) {
 	o.out = append(o.out, ReplyMember{Call: call, Response: MemberResponse{Err: err}})
-}
-
-// answerMember answers when the records, and all that were written for members before, are in the log.
-func (m *Machine) answerMember(call CallID, r MemberResponse, records []Record) {
-	if len(records) > 0 {
-		m.lastMemberWrite = m.lastSeq + 1
-		seq := m.lastMemberWrite
-		m.write(records, func(_ time.Time, err error) {
-			parked := m.parked[seq]
-			delete(m.parked, seq)
-			if err != nil {
-				m.out = append(m.out, Reload{})
-				return
-			}
-			for _, answer := range parked {
-				m.out = append(m.out, answer)
-			}
-		})
-	}
-	if call == 0 {
-		return
-	}
-	answer := ReplyMember{Call: call, Response: r}
-	if _, under := m.writes[m.lastMemberWrite]; under {
-		m.parked[m.lastMemberWrite] = append(m.parked[m.lastMemberWrite], answer)
-		return
-	}
-	m.out = append(m.out, answer)
 }

@@ -7,7 +7,8 @@ import (
 )
 
 // Here is what the classic protocol's groups and those of package coordinator's own assignment have in common, or do to each
-// other. A group is of one of these; an empty one becomes what its next member wants.
+// other. A group is of one of these; an empty one becomes what its next member wants. What becomes of groups with members is
+// in machine_migrate.go.
 
 // The types of groups, as Kafka names them.
 const (
@@ -24,53 +25,47 @@ func (m *Machine) isIdle() bool {
 	return m.state == Empty
 }
 
-// toClassic makes an empty group of the consumer protocol one of the classic protocol, whose first member is about to join.
-func (m *Machine) toClassic(now time.Time) error {
-	g := m.modern
-	switch {
+// join serves a JoinGroup. An empty group of the consumer protocol becomes one of the classic protocol.
+func (m *Machine) join(now time.Time, e Join) {
+	switch g := m.modern; {
 	case g == nil:
-		return nil
-	case g.share || len(g.members) > 0:
-		return broker.ErrInconsistentGroupProtocol
+		m.joinGroup(now, e)
+	case m.state == Dead:
+		m.failJoin(e.Call, e.Request.Member, broker.ErrCoordinatorNotAvailable)
+	case g.share:
+		m.failJoin(e.Call, e.Request.Member, broker.ErrInconsistentGroupProtocol)
+	case len(g.members) == 0:
+		m.modern = nil
+		m.generation = Generation(g.groupEpoch)
+		m.setState(now, Empty)
+		m.answer(nil, g.tombstones(m.id))
+		m.joinGroup(now, e)
+	default:
+		host{m, g}.join(now, e)
 	}
-	m.modern = nil
-	m.generation = Generation(g.groupEpoch)
-	m.setState(now, Empty)
-	m.answerMember(0, MemberResponse{}, g.tombstones(m.id))
-	return nil
 }
 
-// fromClassic ends what is left of an empty classic group: its generation, on which the group epoch goes on.
-func (m *Machine) fromClassic(now time.Time, records *[]Record) {
-	if m.generation > 0 || !m.stateSince.IsZero() {
-		*records = append(*records, Record{Group: m.id})
-	}
-	m.generation, m.protocolType, m.protocol = 0, "", ""
-	m.subscribed = subscription{known: true}
-	m.setState(now, Empty)
-}
-
-// checkMemberCommit is checkCommit for groups of the consumer protocol. A producer's transaction is told what it understands.
-func (m *Machine) checkMemberCommit(e *Commit) error {
+// checkCommit is Machine.checkCommit for groups of the consumer protocol. A producer's transaction is told what it understands.
+func (g *modern) checkCommit(e *Commit) error {
 	nobody := e.Member == "" && e.Instance == ""
 	switch {
-	case m.modern.share:
+	case g.share:
 		return broker.ErrGroupNotFound // consumers of a share group keep no offsets
-	case e.Generation < 0 && (len(m.modern.members) == 0 || e.Producer != nil && nobody):
+	case e.Generation < 0 && (len(g.members) == 0 || e.Producer != nil && nobody):
 		return nil
 	}
-	s := m.modern.members[e.Member]
+	s := g.members[e.Member]
 	switch {
 	case s == nil:
 		return broker.ErrUnknownMember
-	case e.Old && e.Producer == nil:
+	case e.Old && e.Producer == nil && s.classic == nil:
 		return broker.ErrCommitTooOld
 	case MemberEpoch(e.Generation) == s.epoch:
 		return nil
 	case e.Producer != nil:
 		return broker.ErrIllegalGeneration
 	}
-	return broker.ErrStaleMemberEpoch
+	return s.errStale()
 }
 
 // checkFetch is for members that ask for offsets and say which epoch they are in.
@@ -83,7 +78,7 @@ func (m *Machine) checkFetch(member string, epoch MemberEpoch) error {
 	case s == nil:
 		return broker.ErrUnknownMember
 	case s.epoch != epoch:
-		return broker.ErrStaleMemberEpoch
+		return s.errStale()
 	}
 	return nil
 }
@@ -129,7 +124,7 @@ func (m *Machine) DescribeMembers(preferred string) MemberGroup {
 		s := g.members[id]
 		out.Members = append(out.Members, MemberShown{
 			Member: s.id, Instance: s.instance, Rack: s.rack, Epoch: s.epoch, ClientID: s.clientID, ClientHost: s.clientHost,
-			Topics: s.topics, Regex: s.regex, Assigned: s.assigned.sorted(), Target: g.target[id].sorted(),
+			Topics: s.topics, Regex: s.regex, Assigned: s.assigned.sorted(), Target: g.target[id].sorted(), Classic: s.classic != nil,
 		})
 	}
 	return out

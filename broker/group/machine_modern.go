@@ -86,8 +86,9 @@ type modernMember struct {
 	epoch, previous      MemberEpoch
 	state                memberState
 	assigned, revoking   partitionSet
-	session              time.Time // by when it must be heard of
-	revokeBy             time.Time // by when it must have given up revoking; zero: it need not
+	session              time.Time    // by when it must be heard of
+	revokeBy             time.Time    // by when it must have given up revoking; zero: it need not
+	classic              *classicSide // nil: it speaks the consumer protocol
 }
 
 func newModernMember(id string) *modernMember {
@@ -99,7 +100,34 @@ func (s *modernMember) bytes() int {
 	for _, t := range s.topics {
 		n += len(t)
 	}
-	return n
+	return n + s.classic.bytes()
+}
+
+// isOver tells that a time has come by which the member had to do something.
+func (s *modernMember) isOver(now time.Time) bool {
+	return due(now, s.session) || due(now, s.revokeBy) || s.classic != nil && (due(now, s.classic.joinBy) || due(now, s.classic.syncBy))
+}
+
+// watch has the machine woken when any of the member's times has come.
+func (a *alarm) watch(s *modernMember) {
+	times := []time.Time{s.session, s.revokeBy}
+	if s.classic != nil {
+		times = append(times, s.classic.joinBy, s.classic.syncBy)
+	}
+	for _, t := range times {
+		if !t.IsZero() {
+			a.arm(t)
+		}
+	}
+}
+
+// alive restarts the member's session.
+func (s *modernMember) alive(now time.Time, limits *Limits, share bool) {
+	d := limits.session(share)
+	if s.classic != nil {
+		d = s.classic.session
+	}
+	s.session = now.Add(d)
 }
 
 // modern is a group of the consumer protocol (KIP-848), or a share group (KIP-932): members subscribe to topics, the
@@ -201,6 +229,7 @@ func (g *modern) reads(topic string) bool {
 // Topics is what exists, at one time. A machine's event carries it.
 type Topics interface {
 	Topic(name string) (coordinator.Topic, bool)
+	TopicByID(id replication.TopicID) (coordinator.Topic, bool)
 }
 
 // unresolved adds the regular expressions that were resolved for an older version of the metadata than this.

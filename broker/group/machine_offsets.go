@@ -117,7 +117,7 @@ func (m *Machine) checkCommit(now time.Time, e *Commit) error {
 	case m.offsets.len()+m.txns.len()+len(e.Offsets) > m.limits.MaxOffsetsPerGroup:
 		return broker.ErrGroupMaxSizeReached
 	case m.modern != nil:
-		return m.checkMemberCommit(e)
+		return m.modern.checkCommit(e)
 	case e.Generation < 0 && m.state == Empty:
 		return nil // a client that shares out the work itself and only keeps its offsets here
 	case e.Generation < 0 && e.Member == "" && e.Instance == "" && e.Producer != nil:

@@ -95,6 +95,12 @@ type roster struct {
 	lastOrder    uint64
 }
 
+func newRoster(limits *Limits) roster {
+	return roster{
+		limits: limits, members: map[string]*member{}, static: map[string]string{}, pending: map[string]time.Time{}, support: map[string]int{},
+	}
+}
+
 // ordered returns the members in order of arrival.
 func (m *roster) ordered() []*member {
 	all := make([]*member, 0, len(m.members))

@@ -142,10 +142,12 @@ func (m *membership) Restore(now time.Time, md *Metadata) {
 	for i := range md.Members {
 		m.restoreMember(now, &md.Members[i])
 	}
-	if _, ok := m.members[m.leader]; !ok {
-		m.leader = ""
-	}
 	m.subscribed = m.subscriptions()
+	if _, ok := m.members[m.leader]; !ok {
+		// Nobody had shared out the work when this was written: see downgrade.
+		m.leader = ""
+		m.prepareRebalance(now)
+	}
 }
 
 func (m *membership) restoreMember(now time.Time, sm *StoredMember) {

@@ -51,13 +51,13 @@ func (s *Service) ShareHeartbeat(ctx context.Context, r MemberRequest) MemberRes
 }
 
 func (s *Service) memberHeartbeat(ctx context.Context, r MemberRequest, share bool) MemberResponse {
-	version := s.topics.Load() + 1 // not 0, which stands for none
-	resolved, err := s.resolve(&r, version)
+	now := s.topics.view(s.cluster)
+	resolved, err := s.resolve(&r, now.Version)
 	if err != nil {
 		return MemberResponse{Err: err}
 	}
 	e, err := s.do(ctx, r.Group, func(c CallID) Event {
-		return MemberHeartbeat{Call: c, Request: r, Share: share, Topics: s.cluster, Version: version, Resolved: resolved}
+		return MemberHeartbeat{Call: c, Request: r, Share: share, View: now, Resolved: resolved}
 	})
 	if err != nil {
 		return MemberResponse{Err: err}

@@ -40,12 +40,15 @@ type crowd struct {
 	version uint64
 	calls   CallID
 	told    []string
+	heard   func(Effect) // is told of answers to the classic protocol
+	again   func()       // another coordinator takes over
 }
 
 func newCrowd(t *testing.T, seed uint64) *crowd {
 	w := &crowd{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), limits: DefaultLimits(), now: scriptStart, topics: topicMap{}, version: 1}
 	w.machine = NewMachine("g", &w.limits)
 	w.loader = newLoader(&w.limits)
+	w.again = w.reload
 	for i := range 6 {
 		c := &client{id: fmt.Sprint("m", i), using: partitionSet{}, topics: []string{"t"}}
 		if i%3 == 0 {
@@ -57,6 +60,8 @@ func newCrowd(t *testing.T, seed uint64) *crowd {
 	w.setTopic("u", 3)
 	return w
 }
+
+func (w *crowd) view() View { return View{Topics: w.topics, Version: w.version} }
 
 func (w *crowd) setTopic(name string, n int32) {
 	w.version++
@@ -72,6 +77,10 @@ func (w *crowd) step(ev Event) (r MemberResponse) {
 		switch f := f.(type) {
 		case ReplyMember:
 			r = f.Response
+		case ReplyJoin, ReplySync, Reply:
+			if w.heard != nil {
+				w.heard(f)
+			}
 		case Write:
 			frame := w.frame(&f)
 			if _, err := coordinator.Replay(w.loader, frame); err != nil {
@@ -111,7 +120,7 @@ func (w *crowd) heartbeat(c *client, share bool) {
 		r.Rebalance = -1
 	}
 	w.calls++
-	got := w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, Topics: w.topics, Version: w.version})
+	got := w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, View: w.view()})
 	w.told = append(w.told, fmt.Sprintf("%s %d owns %s: %s", c.id, r.Epoch, partitionsProse(r.Owned), memberProse(&got)))
 	switch {
 	case errors.Is(got.Err, broker.ErrUnreleasedInstanceID):
@@ -165,7 +174,7 @@ func (w *crowd) random(share bool) {
 		if share {
 			r.Instance = ""
 		}
-		w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, Topics: w.topics, Version: w.version})
+		w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, View: w.view()})
 		c.joined, c.epoch, c.using, c.wants = false, EpochJoin, partitionSet{}, nil
 		if c.instance != "" {
 			c.id += "x" // another process of the instance
@@ -174,7 +183,7 @@ func (w *crowd) random(share bool) {
 	case n < 96:
 		w.setTopic([]string{"t", "u"}[w.rnd.IntN(2)], int32(1+w.rnd.IntN(7)))
 	case n < 98:
-		w.reload()
+		w.again()
 	}
 }
 
@@ -185,7 +194,7 @@ func (w *crowd) pass(d time.Duration) {
 		if at.After(w.now) {
 			w.now = at
 		}
-		w.step(Tick{})
+		w.step(Tick{w.view()})
 	}
 	w.now = until
 }
@@ -215,6 +224,9 @@ func durable(m *Machine) any {
 	states := map[string]string{}
 	for id, s := range m.modern.members {
 		states[id] = fmt.Sprint(s.epoch, s.previous, s.state, s.assigned.sorted(), s.revoking.sorted(), s.topics, s.rebalance)
+		if s.classic != nil {
+			states[id] += fmt.Sprint(s.classic.session, s.classic.protocols)
+		}
 	}
 	return []any{m.DescribeMembers(AssignorUniform), owners, states, m.modern.hash}
 }

@@ -30,6 +30,11 @@ type (
 		Instance, Rack, ClientID, ClientHost, Regex, Assignor string
 		Topics                                                []string
 		Rebalance                                             time.Duration
+		Classic                                               *classicValue // nil: it speaks the consumer protocol
+	}
+	classicValue struct {
+		Session   time.Duration
+		Protocols []Protocol
 	}
 	assignmentValue struct{ Epoch MemberEpoch }
 	targetValue     struct{ Partitions []TopicPartition }
@@ -52,6 +57,9 @@ func (e *Entry) size() int {
 		n += len(v.Instance) + len(v.Rack) + len(v.ClientID) + len(v.ClientHost) + len(v.Regex)
 		for _, t := range v.Topics {
 			n += len(t) + 2
+		}
+		if v.Classic != nil {
+			n += protocolBytes(v.Classic.Protocols)
 		}
 	case targetValue:
 		n += perPartition * len(v.Partitions)
@@ -78,10 +86,14 @@ func (g *modern) assignmentRecord(group string) Record {
 }
 
 func (g *modern) memberRecord(group string, s *modernMember) Record {
-	return entry(group, g.kinds().member, s.id, memberValue{
+	v := memberValue{
 		Instance: s.instance, Rack: s.rack, ClientID: s.clientID, ClientHost: s.clientHost, Regex: s.regex, Assignor: s.assignor,
 		Topics: slices.Clone(s.topics), Rebalance: s.rebalance,
-	})
+	}
+	if c := s.classic; c != nil {
+		v.Classic = &classicValue{Session: c.session, Protocols: c.protocols}
+	}
+	return entry(group, g.kinds().member, s.id, v)
 }
 
 func (g *modern) targetRecord(group, id string) Record {
@@ -188,7 +200,10 @@ func (l *modernLog) restore(now time.Time, limits *Limits) *modern {
 		if c, ok := l.currents[id]; ok {
 			s.epoch, s.previous, s.state, s.assigned, s.revoking = c.Epoch, c.Previous, c.State, setOf(c.Assigned), setOf(c.Revoking)
 		}
-		s.session = now.Add(limits.session(l.share))
+		if v.Classic != nil {
+			s.classic = &classicSide{session: v.Classic.Session, protocols: v.Classic.Protocols}
+		}
+		s.alive(now, limits, l.share)
 		if s.state == stateUnrevoked {
 			s.revokeBy = now.Add(s.rebalance)
 		}
@@ -212,10 +227,7 @@ func (l *modernLog) blank() bool {
 func (m *Machine) restoreMembers(now time.Time, l *modernLog) {
 	m.modern = l.restore(now, m.limits)
 	m.stateSince = now
-	m.arm(now.Add(m.limits.session(l.share)))
 	for _, s := range m.modern.members {
-		if !s.revokeBy.IsZero() {
-			m.arm(s.revokeBy)
-		}
+		m.watch(s)
 	}
 }

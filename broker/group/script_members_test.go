@@ -19,6 +19,24 @@ func (t topicMap) Topic(name string) (coordinator.Topic, bool) {
 	return topic, ok
 }
 
+func (t topicMap) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
+	for _, topic := range t {
+		if topic.ID == id {
+			return topic, true
+		}
+	}
+	return coordinator.Topic{}, false
+}
+
+// named gives every topic id the name that topicID made it of.
+type named struct{ topicMap }
+
+func (named) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
+	return coordinator.Topic{Name: strings.TrimRight(string(id[:]), "\x00")}, true
+}
+
+func (s *script) view() View { return View{Topics: s.topics, Version: s.version} }
+
 // topicID is the topic's name, so that ids can be read in scripts.
 func topicID(name string) (id replication.TopicID) {
 	copy(id[:], name)
@@ -60,7 +78,7 @@ func (s *script) member(pos []string, named map[string]string, share bool) {
 	if share {
 		kind = "sharer"
 	}
-	e := MemberHeartbeat{Call: s.call(kind + " " + pos[0]), Request: r, Share: share, Topics: s.topics, Version: s.version}
+	e := MemberHeartbeat{Call: s.call(kind + " " + pos[0]), Request: r, Share: share, View: s.view()}
 	e.Resolved = s.resolve(&r)
 	s.step(e)
 }
@@ -137,6 +155,9 @@ func entryProse(e *Entry) string {
 		if v.Instance != "" {
 			out += " as " + v.Instance
 		}
+		if v.Classic != nil {
+			out += fmt.Sprintf(", classic, %d protocols", len(v.Classic.Protocols))
+		}
 		return out
 	case targetValue:
 		return fmt.Sprintf("target of %s: %s", e.Name, partitionsProse(v.Partitions))
@@ -164,7 +185,11 @@ func (s *script) members() {
 	}
 	d := s.machine.DescribeMembers(s.limits.preferredAssignor())
 	for _, m := range d.Members {
-		fmt.Fprintf(&s.out, "  %s in epoch %d has %s of %s\n", m.Member, m.Epoch, partitionsProse(m.Assigned), partitionsProse(m.Target))
+		classic := ""
+		if m.Classic {
+			classic = ", classic"
+		}
+		fmt.Fprintf(&s.out, "  %s in epoch %d has %s of %s%s\n", m.Member, m.Epoch, partitionsProse(m.Assigned), partitionsProse(m.Target), classic)
 	}
 }
 

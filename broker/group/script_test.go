@@ -123,11 +123,11 @@ func (s *script) run(words []string) {
 	case "join":
 		s.join(pos, named)
 	case "sync":
-		s.step(Sync{Call: s.call("SyncGroup"), Request: s.syncRequest(pos, named)})
+		s.step(Sync{View: s.view(), Call: s.call("SyncGroup"), Request: s.syncRequest(pos, named)})
 	case "heartbeat":
-		s.step(Heartbeat{Call: s.call("Heartbeat"), Request: HeartbeatRequest{Member: pos[0], Instance: named["instance"], Generation: generation(named)}})
+		s.step(Heartbeat{View: s.view(), Call: s.call("Heartbeat"), Request: HeartbeatRequest{Member: pos[0], Instance: named["instance"], Generation: generation(named)}})
 	case "leave":
-		s.step(Leave{Call: s.call("LeaveGroup"), Members: leavers(pos)})
+		s.step(Leave{View: s.view(), Call: s.call("LeaveGroup"), Members: leavers(pos)})
 	case "commit":
 		s.step(s.commit(pos, named))
 	case "txn-commit":
@@ -182,6 +182,8 @@ func (s *script) setLimits(named map[string]string) {
 			s.limits.MaxGroupBytes = number(v)
 		case "max-pending":
 			s.limits.MaxPendingMembers = number(v)
+		case "migration":
+			s.limits.Migration = Migration(v)
 		case "retention":
 			s.limits.OffsetsRetention = duration(v)
 		default:
@@ -238,9 +240,13 @@ func (s *script) join(pos []string, named map[string]string) {
 	}
 	for p := range strings.SplitSeq(protocols, ";") {
 		name, topics, _ := strings.Cut(p, ":")
-		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: subscribe(strings.Split(topics, ",")...)})
+		metadata := subscribe(strings.Split(topics, ",")...)
+		if v, ok := named["owned"]; ok {
+			metadata = withOwned(metadata, parsePartitions(v))
+		}
+		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: metadata})
 	}
-	e := Join{Call: s.call("JoinGroup"), Request: r}
+	e := Join{View: s.view(), Call: s.call("JoinGroup"), Request: r}
 	if r.Member == "" {
 		s.ids++
 		e.NewMember = fmt.Sprintf("%s-%d", cmp.Or(r.Instance, r.ClientID), s.ids)
@@ -264,9 +270,20 @@ func (s *script) syncRequest(pos []string, named map[string]string) SyncRequest 
 	}
 	for _, w := range pos[1:] {
 		m, share, _ := strings.Cut(w, "/")
-		r.Assignments = append(r.Assignments, Assignment{Member: m, Data: []byte(share)})
+		data := []byte(share)
+		if list, ok := strings.CutPrefix(share, "@"); ok {
+			data = appendAssignment(1, s.topics, setOf(parsePartitions(list)))
+		}
+		r.Assignments = append(r.Assignments, Assignment{Member: m, Data: data})
 	}
 	return r
+}
+
+// withOwned makes version 1 of a subscription of version 0: with the partitions that the member still has.
+func withOwned(b []byte, owned []TopicPartition) []byte {
+	b[1] = 1
+	list := appendAssignment(1, named{}, setOf(owned))
+	return append(b, list[2:len(list)-4]...) // as in an assignment, between the version and the user data
 }
 
 // leave MEMBER[/INSTANCE]...; MEMBER may be "-".
@@ -348,8 +365,12 @@ func (s *script) settle(err error) {
 	w := s.writes[0]
 	s.writes = s.writes[1:]
 	for i := range w.Records {
-		if e := w.Records[i].Entry; e != nil && err == nil {
-			s.log.entry(e)
+		switch r := &w.Records[i]; {
+		case err != nil:
+		case r.Entry != nil:
+			s.log.entry(r.Entry)
+		case r.Key == nil:
+			s.log.metadata = r.Metadata
 		}
 	}
 	s.step(Written{Seq: w.Seq, Err: err})
@@ -367,11 +388,11 @@ func (s *script) advance(v string) {
 			s.now = d
 		}
 		before := s.out.Len()
-		s.step(Tick{})
+		s.step(Tick{s.view()})
 		if s.out.Len() > before {
-			told := s.out.String()[before:]
+			all := s.out.String()
 			s.out.Reset()
-			s.out.WriteString(fmt.Sprintf("  (at %v)\n", s.now.Sub(scriptStart)) + told)
+			fmt.Fprintf(&s.out, "%s  (at %v)\n%s", all[:before], s.now.Sub(scriptStart), all[before:])
 		}
 	}
 	s.now = until
@@ -380,13 +401,10 @@ func (s *script) advance(v string) {
 // reload takes the group through its stored form to a new coordinator.
 func (s *script) reload() {
 	g := loaded{offsets: s.machine.offsets, txns: s.machine.txns, place: s.machine.place}
-	g.consumer, g.share = s.log.consumer, s.log.share
-	if s.machine.generation > 0 {
-		g.metadata = s.machine.metadataRecord(nil).Metadata
-	}
+	g.consumer, g.share, g.metadata = s.log.consumer, s.log.share, s.log.metadata
 	s.machine = g.machine("g", s.now, &s.limits)
 	s.writes = nil
-	s.step(Tick{})
+	s.step(Tick{s.view()})
 }
 
 func (s *script) tell(f Effect) {
@@ -397,7 +415,7 @@ func (s *script) tell(f Effect) {
 		if f.Response.Err != nil {
 			fmt.Fprintf(&s.out, "SyncGroup %d: %v\n", f.Call, f.Response.Err)
 		} else {
-			fmt.Fprintf(&s.out, "SyncGroup %d: your share under %s is %q\n", f.Call, f.Response.Protocol, f.Response.Assignment)
+			fmt.Fprintf(&s.out, "SyncGroup %d: your share under %s is %s\n", f.Call, f.Response.Protocol, s.shareProse(f.Response.Assignment))
 		}
 	case Reply:
 		fmt.Fprintf(&s.out, "%s %d: %s\n", s.kinds[f.Call], f.Call, replyProse(f))
@@ -407,7 +425,7 @@ func (s *script) tell(f Effect) {
 			fmt.Fprintf(&s.out, "  in the transaction of producer %d of epoch %d:\n", f.Producer.ID, f.Producer.Epoch)
 		}
 		for i := range f.Records {
-			fmt.Fprintf(&s.out, "  writes %s\n", recordProse(&f.Records[i]))
+			fmt.Fprintf(&s.out, "  writes %s\n", s.recordProse(&f.Records[i]))
 		}
 	case ReplyMember:
 		fmt.Fprintf(&s.out, "%s: %s\n", s.kinds[f.Call], memberProse(&f.Response))
@@ -426,7 +444,7 @@ func joinProse(r *JoinResponse) string {
 	if r.Err != nil {
 		return r.Err.Error()
 	}
-	out := fmt.Sprintf("%s is in generation %d under %s, led by %s", r.Member, r.Generation, r.Protocol, r.Leader)
+	out := fmt.Sprintf("%s is in generation %d under %s, led by %s", r.Member, r.Generation, r.Protocol, cmp.Or(r.Leader, "nobody"))
 	if r.SkipAssignment {
 		out += " who need not assign"
 	}
@@ -473,7 +491,16 @@ func replyProse(r Reply) string {
 	return strings.Join(each, "; ")
 }
 
-func recordProse(r *Record) string {
+// shareProse tells an assignment: the partitions, or the bytes of one that is none of a consumer.
+func (s *script) shareProse(b []byte) string {
+	named, ok := readAssignment(b)
+	if !ok || len(b) == 0 {
+		return fmt.Sprintf("%q", b)
+	}
+	return partitionsProse(byID(s.topics, named))
+}
+
+func (s *script) recordProse(r *Record) string {
 	switch {
 	case r.Entry != nil:
 		return entryProse(r.Entry)
@@ -488,16 +515,16 @@ func recordProse(r *Record) string {
 	}
 	var list []string
 	for _, m := range r.Metadata.Members {
-		list = append(list, fmt.Sprintf("%s has %q", m.Member, m.Assignment))
+		list = append(list, fmt.Sprintf("%s has %s", m.Member, s.shareProse(m.Assignment)))
 	}
-	return fmt.Sprintf("generation %d under %s, led by %s: %s", r.Metadata.Generation, r.Metadata.Protocol, r.Metadata.Leader, strings.Join(list, ", "))
+	return fmt.Sprintf("generation %d under %s, led by %s: %s", r.Metadata.Generation, r.Metadata.Protocol, cmp.Or(r.Metadata.Leader, "nobody"), strings.Join(list, ", "))
 }
 
 func (s *script) show() {
 	d := s.machine.Describe()
 	fmt.Fprintf(&s.out, "%v in generation %d", d.State, s.machine.generation)
 	for _, m := range d.Members {
-		fmt.Fprintf(&s.out, "; %s %q", m.Member, m.Assignment)
+		fmt.Fprintf(&s.out, "; %s %s", m.Member, s.shareProse(m.Assignment))
 	}
 	for _, k := range s.machine.offsets.keys("") {
 		c, _ := s.machine.offsets.get(k)

@@ -28,7 +28,15 @@ type Service struct {
 	cluster lookup
 	limits  Limits
 	logger  *slog.Logger
-	topics  atomic.Uint64 // counts the changes of the cluster's topics
+	topics  changes
+}
+
+// changes counts the changes of the cluster's topics.
+type changes struct{ atomic.Uint64 }
+
+// view is what exists now.
+func (c *changes) view(topics Topics) View {
+	return View{Topics: topics, Version: c.Load() + 1} // not 0, which stands for none
 }
 
 // ErrOptions means that Options lack something.
@@ -48,7 +56,7 @@ func New(o Options) (*Service, error) {
 	s := &Service{cluster: lookup{o.Cluster}, limits: o.Limits, logger: o.Logger}
 	var err error
 	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
-		Topic: broker.OffsetsTopic, Logs: o.Logs, Kind: kind{&s.limits}, Limits: s.limits.runtime(),
+		Topic: broker.OffsetsTopic, Logs: o.Logs, Kind: kind{&s.limits, s.cluster}, Limits: s.limits.runtime(),
 		Sweep: Sweep{}, SweepEvery: s.limits.RetentionCheck, Logger: o.Logger,
 	})
 	return s, err
@@ -120,7 +128,9 @@ func (s *Service) Join(ctx context.Context, r JoinRequest) JoinResponse {
 		return failed(err)
 	}
 	newMember := newMemberID(r.ClientID, r.Instance)
-	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Join{Call: c, Request: r, NewMember: newMember} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event {
+		return Join{View: s.topics.view(s.cluster), Call: c, Request: r, NewMember: newMember}
+	})
 	if err != nil {
 		return failed(err)
 	}
@@ -132,7 +142,7 @@ func (s *Service) Sync(ctx context.Context, r SyncRequest) SyncResponse {
 	if err := s.limits.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return SyncResponse{Err: err}
 	}
-	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Sync{Call: c, Request: r} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Sync{View: s.topics.view(s.cluster), Call: c, Request: r} })
 	if err != nil {
 		return SyncResponse{Err: err}
 	}
@@ -144,7 +154,7 @@ func (s *Service) Heartbeat(ctx context.Context, r HeartbeatRequest) error {
 	if err := s.limits.checkNames(r.Group, r.Member, r.Instance); err != nil {
 		return err
 	}
-	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Heartbeat{Call: c, Request: r} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Heartbeat{View: s.topics.view(s.cluster), Call: c, Request: r} })
 	if err != nil {
 		return err
 	}
@@ -156,7 +166,7 @@ func (s *Service) Leave(ctx context.Context, r LeaveRequest) ([]error, error) {
 	if err := s.limits.checkNames(r.Group, "", ""); err != nil {
 		return nil, err
 	}
-	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Leave{Call: c, Members: r.Members} })
+	e, err := s.do(ctx, r.Group, func(c CallID) Event { return Leave{View: s.topics.view(s.cluster), Call: c, Members: r.Members} })
 	if err != nil {
 		return nil, err
 	}

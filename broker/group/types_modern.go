@@ -21,6 +21,7 @@ type MemberRequest struct {
 	Regex      *string
 	Assignor   *string
 	Owned      []TopicPartition // what it has; nil: it does not say
+	classic    *classicSide     // of a JoinGroup; nil: of a member that speaks the consumer protocol
 }
 
 func (r *MemberRequest) bytes() int {
@@ -37,11 +38,12 @@ func (r *MemberRequest) bytes() int {
 	for _, t := range r.Topics {
 		n += len(t)
 	}
-	return n
+	return n + r.classic.bytes()
 }
 
 // fill takes over what the request says.
 func (r *MemberRequest) fill(s *modernMember) {
+	s.classic = r.classic
 	if r.Epoch == EpochJoin || r.ClientID != "" {
 		s.clientID, s.clientHost = r.ClientID, r.ClientHost
 	}
@@ -100,4 +102,5 @@ type MemberShown struct {
 	Regex      string
 	Assigned   []TopicPartition
 	Target     []TopicPartition
+	Classic    bool // it speaks the classic protocol
 }

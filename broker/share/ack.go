@@ -26,7 +26,7 @@ func (s *Service) Acknowledge(ctx context.Context, r *AckRequest) (*AckResponse,
 	}
 	acks := s.acknowledge(ctx, &r.Member, r.Partitions)
 	if v.ended {
-		s.release(ctx, r.Group, r.ID, v.partitions)
+		s.release(r.Group, r.ID, v.partitions)
 	}
 	for _, a := range acks {
 		res := AckResult{TopicPartition: a.TopicPartition, Err: a.wait(ctx), Leader: noLeader}

@@ -15,7 +15,7 @@ func (p *Partition) Acquire(now time.Time, from batch.Offset, offered []Offered,
 		return nil // read before a reload that went back: nobody has looked at what lies in between
 	}
 	a := acquisition{
-		want: w, left: int64(w.Records), limit: p.settings.DeliveryLimit,
+		want: w, left: int64(w.Records), limit: p.settings.DeliveryLimit, suspect: suspect(p.settings.DeliveryLimit),
 		locked: Run{State: Acquired, Member: w.Member, Until: now.Add(p.settings.LockDuration)},
 	}
 	parts, end := parts(max(from, p.start), offered), p.End()
@@ -29,16 +29,25 @@ func (p *Partition) Acquire(now time.Time, from batch.Offset, offered []Offered,
 	return a.got
 }
 
+// suspect is after how many deliveries a record is a suspect: half of the limit, and at least two.
+func suspect(limit int16) int16 { return max(2, limit/2+limit%2) }
+
+// source is what an offset comes from.
+type source struct {
+	skip bool
+	size int64 // offsets of the batch
+}
+
 // parts covers the offsets from the first on up to the last batch, and tells which are to be skipped.
-func parts(next batch.Offset, offered []Offered) (out []part[bool]) {
+func parts(next batch.Offset, offered []Offered) (out []part[source]) {
 	for _, o := range offered {
 		if o.Last < next {
 			continue
 		}
 		if o.First > next {
-			out = append(out, part[bool]{next, o.First - 1, true})
+			out = append(out, part[source]{next, o.First - 1, source{skip: true}})
 		}
-		out = append(out, part[bool]{max(o.First, next), o.Last, o.Skip})
+		out = append(out, part[source]{max(o.First, next), o.Last, source{o.Skip, int64(o.Last-o.First) + 1}})
 		next = o.Last + 1
 	}
 	return out
@@ -49,6 +58,7 @@ type acquisition struct {
 	want    Want
 	locked  Run // what an acquired run looks like
 	limit   int16
+	suspect int16
 	left    int64 // offsets that the member still wants
 	skipped bool
 	got     []Run
@@ -56,14 +66,16 @@ type acquisition struct {
 }
 
 // piece decides on offsets that were looked at before.
-func (a *acquisition) piece(r Run, skip bool) error {
+func (a *acquisition) piece(r Run, from source) error {
 	switch {
 	case r.State != Available:
 		a.out.add(r)
-	case skip:
+	case from.skip:
 		a.archive(r)
 	case r.Count >= a.limit: // the limit was lowered
 		a.archive(r)
+	case r.Count >= a.suspect:
+		a.isolate(r, from.size)
 	default:
 		a.lock(r)
 	}
@@ -77,15 +89,33 @@ func (a *acquisition) archive(r Run) {
 }
 
 // lock acquires a run, or as much as is wanted of it.
-func (a *acquisition) lock(r Run) {
+func (a *acquisition) lock(r Run) { a.lockUpTo(r, r.Len()) }
+
+// isolate acquires a few suspects, and nothing beside them: one that makes its members fail takes those along that were acquired
+// with it, and all would be given up together. So a member gets half of a batch, with each further delivery half as many, and the
+// last time one alone (as Kafka 4.2).
+func (a *acquisition) isolate(r Run, size int64) {
+	if len(a.got) > 0 {
+		a.left = 0
+	}
+	few := max(1, size>>(r.Count-a.suspect+1))
+	if r.Count == a.limit-1 {
+		few = 1
+	}
+	a.lockUpTo(r, few)
+	a.left = 0
+}
+
+func (a *acquisition) lockUpTo(r Run, most int64) {
 	if a.left <= 0 {
 		a.out.add(r)
 		return
 	}
-	rest := r
-	if a.want.Exact && r.Len() > a.left {
-		r.Last = r.First + batch.Offset(a.left) - 1
+	if a.want.Exact {
+		most = min(most, a.left)
 	}
+	rest := r
+	r.Last = min(r.Last, r.First+batch.Offset(most)-1)
 	a.left -= r.Len()
 	got := a.locked
 	got.First, got.Last, got.Count = r.First, r.Last, r.Count+1
@@ -97,13 +127,13 @@ func (a *acquisition) lock(r Run) {
 }
 
 // extend goes on with offsets that nobody looked at before, as long as the member wants more and there is room.
-func (a *acquisition) extend(parts []part[bool], end batch.Offset, room int64) {
+func (a *acquisition) extend(parts []part[source], end batch.Offset, room int64) {
 	for _, q := range parts {
 		r := Run{First: max(q.first, end), Last: q.last}
 		switch {
 		case r.First > r.Last:
 			continue
-		case q.what:
+		case q.what.skip:
 			a.archive(r)
 			continue
 		case a.left <= 0 || room <= 0:

@@ -11,9 +11,10 @@
 //
 // The leader of a topic's partition keeps the share-partitions of it in memory, and stores what must survive: the start offset,
 // who is finished, and how often a record was delivered. Package keeper is the store: it writes to __share_group_state. Locks
-// do not survive. A Partition is pure, and its locks end when somebody looks: there are no timers but those of long polls.
+// do not survive. A Partition is pure, and its locks end when somebody looks: there are no timers but those of long polls. A session
+// lives on the connection that it began on; when it ends, its long poll does, and what its member was not told goes to others.
 //
-// Goroutines, both per share-partition and only while there is something to do: tracked.run loads the state, tracked.write stores
-// it. Service.Close ends them. Locks, in the order in which they may be taken: Service.mu, tracked.mu, Service.life; none is
+// Goroutines, only while there is something to do: per share-partition tracked.run, which loads the state, and tracked.write, which
+// stores it; per lost connection Service.disconnected. Service.Close waits for them. Locks, in the order in which they may be taken: sessions.mu alone; Service.mu, tracked.mu, Service.life; none is
 // held during I/O, but for reading a partition's watermarks from memory. Every maximum is in limits.go.
 package share

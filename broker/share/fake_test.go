@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +23,37 @@ type fakeLog struct {
 	leader   replication.Leader
 	leading  bool
 	watchers map[chan<- struct{}]int
+	reading  func() // called by each Read
+	open     int    // records that were not released
+}
+
+// fakeRecords are batches in memory.
+type fakeRecords struct {
+	log    *fakeLog
+	frames []byte
+}
+
+func (r *fakeRecords) Len() int { return len(r.frames) }
+
+func (r *fakeRecords) Headers(fn func(h batch.Header, at int) bool) error {
+	for at := 0; at < len(r.frames); {
+		h, err := batch.ParseHeader(r.frames[at:])
+		if err != nil || !fn(h, at) {
+			return err
+		}
+		at += h.Size()
+	}
+	return nil
+}
+
+func (r *fakeRecords) Cut(from, to int)                    { r.frames = r.frames[from:to] }
+func (r *fakeRecords) Pieces() ([]partition.Piece, bool)   { return nil, false }
+func (r *fakeRecords) AppendTo(dst []byte) ([]byte, error) { return append(dst, r.frames...), nil }
+
+func (r *fakeRecords) Release() {
+	r.log.mu.Lock()
+	defer r.log.mu.Unlock()
+	r.log.open--
 }
 
 func newFakeLog() *fakeLog {
@@ -87,13 +119,16 @@ func (l *fakeLog) Offsets(epoch batch.Epoch) (partition.Offsets, error) {
 }
 
 func (l *fakeLog) Read(from batch.Offset, maxBytes int, readCommitted bool, epoch batch.Epoch) (Chunk, error) {
+	if l.reading != nil {
+		l.reading()
+	}
 	o, err := l.Offsets(epoch)
 	if err != nil {
 		return Chunk{}, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := Chunk{Offsets: o}
+	c, records := Chunk{Offsets: o}, &fakeRecords{log: l}
 	if readCommitted {
 		c.Aborted = l.aborted
 	}
@@ -102,11 +137,13 @@ func (l *fakeLog) Read(from batch.Offset, maxBytes int, readCommitted bool, epoc
 		if h.LastOffset() < from || readCommitted && h.BaseOffset >= o.LastStable {
 			continue
 		}
-		if len(c.Frames) > 0 && len(c.Frames)+len(f) > maxBytes {
+		if len(records.frames) > 0 && len(records.frames)+len(f) > maxBytes {
 			break
 		}
-		c.Frames = append(c.Frames, f...)
+		records.frames = append(records.frames, f...)
 	}
+	c.Records = records
+	l.open++
 	return c, nil
 }
 
@@ -146,6 +183,7 @@ type fakeStore struct {
 	leader map[Key]batch.Epoch
 	fail   error         // of the next write
 	gate   chan struct{} // if not nil, a write takes one token
+	deaf   atomic.Bool   // reads wait until their context ends
 	writes int
 }
 
@@ -153,7 +191,11 @@ func newFakeStore() *fakeStore {
 	return &fakeStore{states: map[Key]Durable{}, leader: map[Key]batch.Epoch{}}
 }
 
-func (s *fakeStore) Read(_ context.Context, k Key, leader batch.Epoch) (*Durable, error) {
+func (s *fakeStore) Read(ctx context.Context, k Key, leader batch.Epoch) (*Durable, error) {
+	if s.deaf.Load() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if leader < s.leader[k] {

@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/quorlog/quorlog/log/batch"
@@ -11,7 +12,8 @@ import (
 )
 
 // Fetch answers a ShareFetch: it applies the acknowledgements, acquires what is available, and waits for something to acquire
-// as long as the client wants. The acknowledgements are durable when it returns. An error means that ctx has ended.
+// as long as the client wants. The acknowledgements are durable when it returns. ctx is the connection's: a session that begins
+// with the request ends with it. An error means that ctx has ended; then there is nothing to release.
 func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, error) {
 	out := &FetchResponse{Lock: s.o.Settings(r.Group).LockDuration}
 	if out.Err = checkFetch(r); out.Err != nil {
@@ -25,9 +27,9 @@ func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, e
 	f := &fetching{service: s, request: r, settings: s.o.Settings(r.Group), at: map[TopicPartition]int{}}
 	acks := s.acknowledge(ctx, &r.Member, r.Partitions)
 	if v.ended {
-		s.release(ctx, r.Group, r.ID, v.partitions)
+		s.release(r.Group, r.ID, v.partitions)
 	} else if !r.Renew {
-		err = f.poll(ctx, v.partitions)
+		f.poll(ctx, &v)
 	}
 	for _, a := range acks {
 		f.result(a.TopicPartition).AckErr = a.wait(ctx)
@@ -35,8 +37,21 @@ func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, e
 	for _, tp := range v.fresh {
 		f.result(tp)
 	}
+	err = ctx.Err()
+	if !v.ended && (err != nil || ended(v.over)) {
+		f.giveBack()
+	}
 	out.Results = f.results
-	return out, errors.Join(err, ctx.Err())
+	return out, err
+}
+
+func ended(over <-chan struct{}) bool {
+	select {
+	case <-over:
+		return true
+	default:
+		return false
+	}
 }
 
 func checkFetch(r *FetchRequest) error {
@@ -54,9 +69,9 @@ func checkFetch(r *FetchRequest) error {
 
 // begin opens the session of a request, and releases what members held whose sessions had to go.
 func (s *Service) begin(ctx context.Context, m *Member, add []Wanted, forget []TopicPartition, fetch bool) (visit, error) {
-	v, err := s.sessions.open(m, add, forget, fetch, s.now())
+	v, err := s.sessions.open(ctx, m, add, forget, fetch, s.now())
 	for _, gone := range v.evicted {
-		s.release(ctx, gone.group, gone.id, gone.partitions)
+		s.release(gone.group, gone.id, gone.partitions)
 	}
 	if v.first {
 		s.forget(m.Group)
@@ -64,15 +79,28 @@ func (s *Service) begin(ctx context.Context, m *Member, add []Wanted, forget []T
 	return v, err
 }
 
-// release gives back what a member holds. It does not wait for that to be durable: it would be given back anyway.
-func (s *Service) release(ctx context.Context, group, id string, partitions []TopicPartition) {
+// release gives back what a member holds.
+func (s *Service) release(group, id string, partitions []TopicPartition) {
 	for _, tp := range partitions {
-		// An error means that nothing is held here.
-		_, _ = s.use(ctx, Key{group, tp.Topic, tp.Partition}, func(_ *tracked, p *Partition) error {
-			p.ReleaseMember(id)
-			return nil
-		})
+		s.takeBack(Key{group, tp.Topic, tp.Partition}, func(p *Partition) { p.ReleaseMember(id) })
 	}
+}
+
+// takeBack calls fn with a share-partition in which somebody may hold records. In one that is not loaded nobody does.
+func (s *Service) takeBack(k Key, fn func(*Partition)) {
+	s.mu.Lock()
+	t := s.mu.tracked[k]
+	s.mu.Unlock()
+	if t == nil || !t.loaded() {
+		return
+	}
+	// An error means that nothing is held here any more.
+	_, _ = t.use(s.ctx, func(p *Partition) error { fn(p); return nil })
+}
+
+// disconnected ends a session whose connection has gone: nobody will acknowledge what its member holds.
+func (s *Service) disconnected(who member, x *session) {
+	s.start(func() { s.release(who.group, who.id, s.sessions.drop(who, x)) })
 }
 
 // fetching is one ShareFetch.
@@ -99,8 +127,15 @@ func (f *fetching) result(tp TopicPartition) *FetchResult {
 
 var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
 
-// poll acquires until there is something to tell. It is the only place where a ShareFetch waits for records.
-func (f *fetching) poll(ctx context.Context, partitions []TopicPartition) error {
+// loadGrace is how long beyond its wait a ShareFetch waits for share-partitions that are being loaded. Clients give an answer up
+// when it is five seconds late.
+const loadGrace = 2 * time.Second
+
+// poll acquires until there is something to tell, or the session has ended. It is the only place where a ShareFetch waits for
+// records.
+func (f *fetching) poll(ctx context.Context, v *visit) {
+	patience, done := context.WithTimeout(ctx, f.request.MaxWait+loadGrace)
+	defer done()
 	wake := make(chan struct{}, 1)
 	cancel := func() {}
 	defer func() { cancel() }()
@@ -112,26 +147,42 @@ func (f *fetching) poll(ctx context.Context, partitions []TopicPartition) error 
 		if f.request.MaxWait > 0 {
 			// Before the look, or what happens behind it is missed; each time, because share-partitions are loaded anew.
 			cancel()
-			cancel = f.watch(partitions, wake)
+			cancel = f.watch(v.partitions, wake)
 		}
 		next := time.Hour
-		for _, tp := range partitions {
-			if deadline := f.acquire(ctx, tp); !deadline.IsZero() {
+		for _, tp := range v.partitions {
+			if deadline := f.acquire(patience, tp); !deadline.IsZero() {
 				next = min(next, max(deadline.Sub(f.service.now()), time.Millisecond))
 			}
 		}
-		if f.records > 0 || f.urgent || f.request.MaxWait <= 0 || len(partitions) == 0 {
-			return ctx.Err()
+		if f.records > 0 || f.urgent || f.request.MaxWait <= 0 || len(v.partitions) == 0 {
+			return
 		}
 		locks.Reset(next)
 		select {
 		case <-wake:
 		case <-locks.C:
 		case <-expired.C:
-			return nil
+			return
+		case <-v.over:
+			return
 		case <-ctx.Done():
-			return ctx.Err()
+			return
 		}
+	}
+}
+
+// giveBack returns what was acquired for a member that will not be told, or whose session has ended meanwhile: else it would be
+// locked for nobody, and count as delivered.
+func (f *fetching) giveBack() {
+	for i := range f.results {
+		res := &f.results[i]
+		if len(res.Acquired) == 0 {
+			continue
+		}
+		f.service.takeBack(f.key(res.TopicPartition), func(p *Partition) { p.Return(res.Acquired) })
+		res.Acquired = nil
+		res.release()
 	}
 }
 
@@ -155,13 +206,16 @@ func (f *fetching) key(tp TopicPartition) Key { return Key{f.request.Group, tp.T
 // rereads bounds how often a fetch reads again what another one has acquired in between.
 const rereads = 4
 
-// acquire looks at one partition. It returns when the next lock there ends.
+// acquire looks at one partition, until ctx ends. It returns when the next lock there ends.
 func (f *fetching) acquire(ctx context.Context, tp TopicPartition) (deadline time.Time) {
 	for range rereads {
 		if f.records >= f.request.MaxRecords || f.bytes >= f.limit() {
 			return time.Time{}
 		}
 		again, deadline, err := f.acquireOnce(ctx, tp)
+		if ctx.Err() != nil {
+			return time.Time{} // still loading: for the next fetch
+		}
 		if err != nil {
 			f.fail(tp, err)
 			return time.Time{}
@@ -206,11 +260,12 @@ func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bo
 		return false, deadline, err
 	}
 	chunk, err := at.log.Read(from, f.limit()-f.bytes, f.settings.ReadCommitted, at.epoch)
-	if err != nil {
+	if err != nil || chunk.Records == nil {
 		return false, deadline, err
 	}
-	offered, err := offer(chunk)
+	offered, err := offer(chunk, f.settings.MaxInFlight)
 	if err != nil || len(offered) == 0 {
+		chunk.Records.Release()
 		return false, deadline, err
 	}
 	var got []Run
@@ -222,8 +277,12 @@ func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bo
 		deadline = p.Deadline()
 		return nil
 	})
-	f.add(tp, chunk, got)
-	return len(got) == 0, deadline, err
+	if len(got) == 0 {
+		chunk.Records.Release()
+		return true, deadline, err
+	}
+	f.add(tp, chunk.Records, offered, got)
+	return false, deadline, err
 }
 
 // visible is the offset below which a group may read.
@@ -234,47 +293,40 @@ func visible(o partition.Offsets, readCommitted bool) batch.Offset {
 	return o.HighWatermark
 }
 
-// offer lists the batches of a chunk.
-func offer(c Chunk) ([]Offered, error) {
+// offer lists the batches of a chunk: the first, and those that begin within so many offsets of it. Beyond them nothing can be
+// acquired, because no more may be in flight.
+func offer(c Chunk, inFlight int64) ([]Offered, error) {
 	var out []Offered
-	err := eachBatch(c.Frames, func(h batch.Header, _ []byte) {
-		o := Offered{First: h.BaseOffset, Last: h.LastOffset(), Skip: h.IsControl()}
+	err := c.Records.Headers(func(h batch.Header, at int) bool {
+		o := Offered{First: h.BaseOffset, Last: h.LastOffset(), Skip: h.IsControl(), at: at, end: at + h.Size()}
+		if len(out) > 0 && int64(o.First-out[0].First) > inFlight {
+			return false
+		}
 		for _, a := range c.Aborted {
 			o.Skip = o.Skip || h.IsTransactional() && h.ProducerID == a.ProducerID && a.FirstOffset <= o.First && o.Last <= a.LastOffset
 		}
 		out = append(out, o)
+		return true
 	})
-	return out, err
+	if err != nil {
+		return nil, errors.Join(replication.ErrCorrupt, err)
+	}
+	return out, nil
 }
 
-func eachBatch(frames []byte, fn func(h batch.Header, frame []byte)) error {
-	for len(frames) > 0 {
-		h, err := batch.ParseHeader(frames)
-		if err != nil || h.Size() > len(frames) {
-			return errors.Join(replication.ErrCorrupt, err)
-		}
-		fn(h, frames[:h.Size()])
-		frames = frames[h.Size():]
+// add puts what was acquired into the answer, with the batches that hold it and those between them: clients pass over what they
+// have not acquired.
+func (f *fetching) add(tp TopicPartition, records Records, offered []Offered, got []Run) {
+	first := slices.IndexFunc(offered, func(o Offered) bool { return o.Last >= got[0].First })
+	end := len(offered)
+	for offered[end-1].First > got[len(got)-1].Last {
+		end--
 	}
-	return nil
-}
-
-// add puts what was acquired into the answer, with the batches that hold it.
-func (f *fetching) add(tp TopicPartition, c Chunk, got []Run) {
-	if len(got) == 0 {
-		return
-	}
+	records.Cut(offered[first].at, offered[end-1].end)
 	res := f.result(tp)
-	// The error was looked at before: the frames are whole.
-	_ = eachBatch(c.Frames, func(h batch.Header, frame []byte) {
-		for i := range got {
-			if got[i].First <= h.LastOffset() && h.BaseOffset <= got[i].Last {
-				res.Records = append(res.Records, frame...)
-				f.bytes += len(frame)
-				return
-			}
-		}
-	})
+	res.release()
+	res.Records = records
+	f.bytes += records.Len()
 	for _, r := range got {
 		f.records += int(r.Len())
 		res.Acquired = append(res.Acquired, r.split(f.request.BatchSize)...)

@@ -45,9 +45,8 @@ func (r replica) Read(from batch.Offset, maxBytes int, readCommitted bool, epoch
 	if got.Range == nil {
 		return out, nil
 	}
-	defer got.Range.Release()
-	out.Frames, err = got.Range.AppendTo(make([]byte, 0, got.Range.Len()))
-	return out, err
+	out.Records = got.Range
+	return out, nil
 }
 
 func (r replica) OffsetForTimestamp(ts time.Time, epoch batch.Epoch) (batch.Offset, error) {

@@ -109,11 +109,21 @@ func (y *play) step() string {
 		y.p.ReleaseMember(member)
 		for i := range y.model.records {
 			if f := &y.model.records[i]; f.state == Acquired && f.member == member {
-				y.model.release(f)
+				*f = fate{state: Available, count: f.count - 1}
 			}
 		}
 		return "release " + member
-	case n < 18:
+	case n < 17:
+		given := y.acquired(member)
+		y.p.Return(given)
+		for _, r := range given {
+			for o := r.First; o <= r.Last; o++ {
+				f := &y.model.records[o]
+				*f = fate{state: Available, count: f.count - 1}
+			}
+		}
+		return "never told " + member
+	case n < 19:
 		y.disk = y.p.Durable()
 		y.model.store()
 		return "write"
@@ -125,11 +135,19 @@ func (y *play) step() string {
 }
 
 func (y *play) acquire(member string) string {
+	total := int64(0)
+	for _, r := range y.acquired(member) {
+		total += r.Len()
+	}
+	return fmt.Sprintf("acquire %s: %d", member, total)
+}
+
+func (y *play) acquired(member string) []Run {
 	y.p.Expire(y.now)
 	y.model.expire(y.now)
 	from, ok := y.p.Next()
 	if !ok {
-		return "full"
+		return nil
 	}
 	w := Want{Member: member, Records: 1 + y.r.IntN(10), Exact: y.r.IntN(2) == 0}
 	i := 0
@@ -138,9 +156,11 @@ func (y *play) acquire(member string) string {
 	}
 	offered := y.log[i:]
 	offered = offered[:min(len(offered), 1+y.r.IntN(4))]
-	total := int64(0)
-	for _, r := range y.p.Acquire(y.now, from, offered, w) {
+	total, last := int64(0), false
+	got := y.p.Acquire(y.now, from, offered, w)
+	for _, r := range got {
 		total += r.Len()
+		last = last || r.Count == y.model.settings.DeliveryLimit
 		for o := r.First; o <= r.Last; o++ {
 			f := &y.model.records[o]
 			f.count++
@@ -153,7 +173,10 @@ func (y *play) acquire(member string) string {
 	if w.Exact && total > int64(w.Records) {
 		y.t.Fatalf("%d records for a wish of %d", total, w.Records)
 	}
-	return fmt.Sprintf("acquire %s %+v: %d", member, w, total)
+	if last && total > 1 {
+		y.t.Fatalf("the last delivery of a record is one of %d", total)
+	}
+	return got
 }
 
 func (y *play) acknowledge(member string) string {

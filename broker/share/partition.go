@@ -100,9 +100,21 @@ func (p *Partition) Expire(now time.Time) bool {
 	return p.releaseIf(func(r *Run) bool { return !now.Before(r.Until) })
 }
 
-// ReleaseMember ends the locks of a member that is gone. It reports whether any record became available.
+// ReleaseMember ends the locks of a member whose session is over. What it had not acknowledged by then counts as never delivered,
+// as in Kafka: a member that comes and goes must not use up a record's deliveries. It reports whether any record became available.
 func (p *Partition) ReleaseMember(member string) bool {
-	return p.releaseIf(func(r *Run) bool { return r.Member == member })
+	all := []part[string]{{p.start, p.End() - 1, member}}
+	return takeBack(p, all, func(r *Run, id string) bool { return r.Member == id })
+}
+
+// Return takes back what a member was given by one Acquire, if it will never be told. What it has renewed, or lost and acquired
+// once more, stays its. It reports whether any record became available.
+func (p *Partition) Return(runs []Run) bool {
+	parts := make([]part[Run], 0, len(runs))
+	for _, r := range runs {
+		parts = append(parts, part[Run]{r.First, r.Last, r})
+	}
+	return takeBack(p, parts, func(r *Run, given Run) bool { return r.Member == given.Member && r.Until.Equal(given.Until) })
 }
 
 // HasAcquired reports whether any record is locked.
@@ -123,6 +135,23 @@ func (p *Partition) releaseIf(of func(*Run) bool) (available bool) {
 		b.add(r)
 	}
 	p.set(b.runs)
+	return available
+}
+
+// takeBack makes acquired runs what they were before. It changes nothing that must be durable.
+func takeBack[T any](p *Partition, parts []part[T], of func(*Run, T) bool) (available bool) {
+	var b builder
+	// The error is always nil: the function has none.
+	_ = change(&b, p.runs, parts, func(r Run, what T) error {
+		if r.State == Acquired && of(&r, what) {
+			r.State, r.Member, r.Until = Available, "", time.Time{}
+			r.Count--
+			available = true
+		}
+		b.add(r)
+		return nil
+	})
+	p.runs = b.runs
 	return available
 }
 

@@ -67,11 +67,18 @@ type FetchResult struct {
 	Err      error              // of the fetch
 	AckErr   error              // of the acknowledgements
 	Leader   replication.Leader // who leads instead, on replication.ErrNotLeader
-	Records  []byte             // whole batches that hold what is acquired
+	Records  Records            // whole batches, from the first to the last that hold what is acquired; nil for none
 	Acquired []Run
 }
 
-// FetchResponse is the answer to a ShareFetch. With Err set there are no results.
+func (r *FetchResult) release() {
+	if r.Records != nil {
+		r.Records.Release()
+		r.Records = nil
+	}
+}
+
+// FetchResponse is the answer to a ShareFetch. With Err set there are no results. The Records of the results must be released.
 type FetchResponse struct {
 	Err     error
 	Lock    time.Duration
@@ -114,9 +121,25 @@ type Reset struct {
 	// Neither: at the end.
 }
 
+// Records is a run of whole batches of a partition, still in its files. *partition.Range is one.
+type Records interface {
+	// Len is the size in bytes.
+	Len() int
+	// Headers calls fn with each batch's header and its position, until it returns false.
+	Headers(fn func(h batch.Header, at int) bool) error
+	// Cut leaves the bytes [from, to), where batches begin.
+	Cut(from, to int)
+	// Pieces tells where the bytes lie, for sendfile; ok is false where there is no descriptor for them.
+	Pieces() (pieces []partition.Piece, ok bool)
+	// AppendTo copies the bytes.
+	AppendTo(dst []byte) ([]byte, error)
+	// Release gives the files back. It must be called once.
+	Release()
+}
+
 // Chunk is what was read of a partition: whole batches that are committed.
 type Chunk struct {
-	Frames  []byte
+	Records Records // nil for none
 	Aborted []partition.AbortedTxn
 	Offsets partition.Offsets
 }

@@ -35,7 +35,7 @@ func playFile(t *testing.T, file string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &script{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), settings: DefaultSettings()}
+	s := &script{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), settings: DefaultSettings(), given: map[string][]Run{}}
 	s.load(&Durable{})
 	var out strings.Builder
 	for i, block := range strings.Split(strings.TrimSpace(string(raw)), "\n\n") {
@@ -68,6 +68,7 @@ type script struct {
 	limit    int16 // the largest delivery limit so far
 	log      []Offered
 	p        *Partition
+	given    map[string][]Run // what each member acquired last
 	out      strings.Builder
 }
 
@@ -94,6 +95,7 @@ func (s *script) sayf(format string, args ...any) { fmt.Fprintf(&s.out, format+"
 //	load start=N A-B=state/count ...             what was stored
 //	acquire MEMBER [records=N] [exact] [from=N]  reads at Next and acquires
 //	ack MEMBER A-B=type[,type...] ... [renew]
+//	return MEMBER                                its last acquisition, of which it was not told
 //	release MEMBER, expire, advance D, trim N, reload, show
 func (s *script) run(words []string) {
 	args := words[1:]
@@ -115,6 +117,8 @@ func (s *script) run(words []string) {
 		s.acknowledge(args[0], args[1:])
 	case "release":
 		s.sayf("available again: %v", s.p.ReleaseMember(args[0]))
+	case "return":
+		s.sayf("available again: %v", s.p.Return(s.given[args[0]]))
 	case "expire":
 		s.sayf("available again: %v", s.p.Expire(s.now))
 	case "advance":
@@ -188,6 +192,7 @@ func (s *script) acquire(member string, args []string) {
 		return
 	}
 	got := s.p.Acquire(s.now, from, s.log[i:], w)
+	s.given[member] = got
 	var list []string
 	for _, r := range got {
 		list = append(list, fmt.Sprintf("%d-%d for the %d. time", r.First, r.Last, r.Count))

@@ -58,7 +58,8 @@ func New(o Options) (*Service, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{o: o, sessions: newSessions(o.Sessions)}
+	s := &Service{o: o}
+	s.sessions = newSessions(o.Sessions, s.disconnected)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.mu.tracked = map[Key]*tracked{}
 	return s, nil

@@ -1,6 +1,7 @@
 package share
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
@@ -36,6 +37,11 @@ func run(t *testing.T, fn func(t *testing.T, w *world)) {
 		}
 		defer w.s.Close()
 		fn(t, w)
+		w.log.mu.Lock()
+		defer w.log.mu.Unlock()
+		if w.log.open != 0 {
+			t.Errorf("%d reads were not released", w.log.open)
+		}
 	})
 }
 
@@ -51,9 +57,20 @@ func (w *world) request(id string) *FetchRequest {
 
 func (w *world) do(r *FetchRequest) *FetchResponse {
 	w.t.Helper()
-	out, err := w.s.Fetch(context.Background(), r)
+	return w.doOn(context.Background(), r)
+}
+
+// doOn sends a request on a connection. What the answer releases can still be read.
+func (w *world) doOn(ctx context.Context, r *FetchRequest) *FetchResponse {
+	w.t.Helper()
+	out, err := w.s.Fetch(ctx, r)
 	if err != nil {
 		w.t.Fatal(err)
+	}
+	for i := range out.Results {
+		if records := out.Results[i].Records; records != nil {
+			records.Release()
+		}
 	}
 	return out
 }
@@ -112,10 +129,15 @@ func TestDeliverAndAcknowledge(t *testing.T) {
 		}
 		got := out.Results[0]
 		w.want(got.Acquired, 0, 4)
-		if h, err := batch.ParseHeader(got.Records); err != nil || h.LastOffset() != 4 || h.Size() != len(got.Records) {
+		sent, _ := got.Records.AppendTo(nil)
+		if h, err := batch.ParseHeader(sent); err != nil || h.LastOffset() != 4 || h.Size() != len(sent) {
 			t.Errorf("records of %+v, %v", h, err)
 		}
-		w.want(w.fetch("b"), 5, 9)
+		rest := w.do(w.request("b")).Results[0]
+		w.want(rest.Acquired, 5, 9)
+		if sent, _ := rest.Records.AppendTo(nil); !bytes.Equal(sent, w.log.frames[1]) {
+			t.Errorf("%d bytes, not the second batch", len(sent))
+		}
 		if err := w.ack("a", 0, 4, Accept); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +189,7 @@ func TestLongPoll(t *testing.T) {
 			r := w.request("b")
 			r.MaxWait = time.Minute
 			go func() {
-				out, _ := w.s.Fetch(context.Background(), r)
+				out := w.do(r)
 				var runs []Run
 				for _, res := range out.Results {
 					runs = append(runs, res.Acquired...)
@@ -210,7 +232,7 @@ func TestLongPollForRoom(t *testing.T) {
 		r := w.request("b")
 		r.MaxWait = time.Minute
 		got := make(chan *FetchResponse, 1)
-		go func() { out, _ := w.s.Fetch(context.Background(), r); got <- out }()
+		go func() { got <- w.do(r) }()
 		synctest.Wait()
 		if err := w.ack("a", 0, 1, Accept); err != nil {
 			t.Fatal(err)

@@ -1,6 +1,7 @@
 package share
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"slices"
@@ -17,6 +18,8 @@ const staleAfter = 5 * time.Minute
 // changes, and a count of its requests, so that one that was lost or came twice shows.
 type sessions struct {
 	slots int
+	// lost is called, in a goroutine of its own, when the connection of a session has ended.
+	lost func(member, *session)
 
 	mu struct {
 		sync.Mutex
@@ -34,10 +37,12 @@ type session struct {
 	partitions []TopicPartition
 	fresh      map[TopicPartition]bool // not answered for yet
 	turn       int                     // where the next fetch begins
+	over       chan struct{}           // closed when the session has ended
+	unbind     func() bool             // from its connection
 }
 
-func newSessions(slots int) *sessions {
-	s := &sessions{slots: slots}
+func newSessions(slots int, lost func(member, *session)) *sessions {
+	s := &sessions{slots: slots, lost: lost}
 	s.mu.byMember = map[member]*session{}
 	return s
 }
@@ -45,6 +50,7 @@ func newSessions(slots int) *sessions {
 // visit is what a request finds in its session.
 type visit struct {
 	partitions []TopicPartition // in the order to fetch in
+	over       <-chan struct{}  // closed when the session has ended
 	fresh      []TopicPartition // to answer for in any case
 	ended      bool             // the session; the member's records are released
 	first      bool             // of its group on this node
@@ -63,8 +69,9 @@ func checkMember(m *Member) error {
 	return nil
 }
 
-// open begins, goes on with, or ends the session of a request. Only a fetch answers for partitions that are new.
-func (s *sessions) open(m *Member, add []Wanted, forget []TopicPartition, fetch bool, now time.Time) (v visit, err error) {
+// open begins, goes on with, or ends the session of a request. Only a fetch answers for partitions that are new. A session that
+// begins is bound to ctx, which is its connection's.
+func (s *sessions) open(ctx context.Context, m *Member, add []Wanted, forget []TopicPartition, fetch bool, now time.Time) (v visit, err error) {
 	if err := checkMember(m); err != nil {
 		return v, err
 	}
@@ -74,7 +81,7 @@ func (s *sessions) open(m *Member, add []Wanted, forget []TopicPartition, fetch 
 	x := s.mu.byMember[who]
 	switch {
 	case m.Epoch == NewSession:
-		if x, v, err = s.createLocked(who, now); err != nil {
+		if x, v, err = s.createLocked(ctx, who, now); err != nil {
 			return v, err
 		}
 	case x == nil:
@@ -95,7 +102,7 @@ func (s *sessions) open(m *Member, add []Wanted, forget []TopicPartition, fetch 
 	if x.epoch++; x.epoch == math.MaxInt32 {
 		x.epoch = 1
 	}
-	v.partitions = x.rotated()
+	v.partitions, v.over = x.rotated(), x.over
 	if fetch {
 		v.fresh = x.unanswered()
 	}
@@ -103,7 +110,7 @@ func (s *sessions) open(m *Member, add []Wanted, forget []TopicPartition, fetch 
 }
 
 // createLocked makes a session in place of the one that the member had.
-func (s *sessions) createLocked(who member, now time.Time) (*session, visit, error) {
+func (s *sessions) createLocked(ctx context.Context, who member, now time.Time) (*session, visit, error) {
 	var v visit
 	if old := s.mu.byMember[who]; old != nil {
 		s.removeLocked(who, old)
@@ -121,7 +128,8 @@ func (s *sessions) createLocked(who member, now time.Time) (*session, visit, err
 	if len(s.mu.byMember) >= s.slots {
 		return nil, v, ErrSessionLimit
 	}
-	x := &session{fresh: map[TopicPartition]bool{}}
+	x := &session{fresh: map[TopicPartition]bool{}, over: make(chan struct{})}
+	x.unbind = context.AfterFunc(ctx, func() { s.lost(who, x) })
 	s.mu.byMember[who] = x
 	return x, v, nil
 }
@@ -129,6 +137,19 @@ func (s *sessions) createLocked(who member, now time.Time) (*session, visit, err
 func (s *sessions) removeLocked(who member, x *session) {
 	delete(s.mu.byMember, who)
 	s.mu.partitions -= len(x.partitions)
+	x.unbind()
+	close(x.over)
+}
+
+// drop ends a session, if it is still its member's, and returns what it fetched.
+func (s *sessions) drop(who member, x *session) []TopicPartition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.byMember[who] != x {
+		return nil
+	}
+	s.removeLocked(who, x)
+	return x.partitions
 }
 
 func (x *session) update(add []Wanted, forget []TopicPartition) {

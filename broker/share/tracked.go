@@ -104,10 +104,12 @@ func (t *tracked) begin(r Reset) (batch.Offset, error) {
 
 // use calls fn with the share-partition, once it is loaded. fn's changes are stored; stored waits for that.
 func (t *tracked) use(ctx context.Context, fn func(*Partition) error) (stored func(context.Context) error, err error) {
-	select {
-	case <-t.ready:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if !t.loaded() { // acknowledgements are heard though the client has gone meanwhile
+		select {
+		case <-t.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -129,6 +131,15 @@ func (t *tracked) use(ctx context.Context, fn func(*Partition) error) (stored fu
 		}
 	}
 	return func(ctx context.Context) error { return t.await(ctx, version) }, err
+}
+
+func (t *tracked) loaded() bool {
+	select {
+	case <-t.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // await waits until a version of the Partition is stored.
@@ -190,9 +201,7 @@ func (t *tracked) endLocked(err error) {
 
 // dropIfIdle ends the share-partition unless somebody has acquired records, or a write is under way.
 func (t *tracked) dropIfIdle() bool {
-	select {
-	case <-t.ready:
-	default:
+	if !t.loaded() {
 		return false
 	}
 	t.mu.Lock()

@@ -76,6 +76,8 @@ type Offered struct {
 	// Skip tells that no consumer is to see it: a control batch, or one of an aborted transaction for a group that reads
 	// what is committed.
 	Skip bool
+
+	at, end int // its bytes in what was read
 }
 
 // Want is what a member asks for when it acquires.

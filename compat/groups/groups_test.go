@@ -177,21 +177,21 @@ func (g *crew) hire(t *testing.T, count int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(m.kill)
+		t.Cleanup(m.Kill)
 		g.members = append(g.members, m)
 	}
 }
 
 // fire kills the member that is there longest: with most clients it leads the group.
 func (g *crew) fire() {
-	g.members[0].kill()
+	g.members[0].Kill()
 	g.members = g.members[1:]
 }
 
 // about adds the group's name, and what matters more: that a member has ended by itself.
 func (g *crew) about(missing string) string {
 	for _, m := range g.members {
-		if why := m.gone(); why != "" {
+		if why := m.Gone(); why != "" {
 			return g.name + ": " + why
 		}
 	}

@@ -16,6 +16,8 @@ import (
 type (
 	// Range is a run of whole batches that still lie in their files.
 	Range = log.Range
+	// Piece is a run of bytes of an open file of a Range, by its descriptor.
+	Piece = log.Piece
 	// Chunk is a run of bytes of one file of a Range.
 	Chunk = log.Chunk
 	// Offsets are a partition's watermarks: LogStart <= LastStable <= HighWatermark <= LogEnd.

@@ -34,6 +34,8 @@ public final class Client {
             produce(args[1], args[2], Path.of(args[3]));
         } else if (args[0].equals("member")) {
             Member.run(args[1], args[2], args[3], args[4]);
+        } else if (args[0].equals("share")) {
+            ShareMember.run(args[1], args[2], args[3], args[4]);
         } else {
             String group = args[0].equals("group") ? args[4] : "consume-" + UUID.randomUUID();
             consume(args[1], args[2], Integer.parseInt(args[3]), group);

@@ -1,0 +1,241 @@
+package groups
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/quorlog/quorlog/compat/rig"
+	"github.com/quorlog/quorlog/internal/testcluster"
+)
+
+// ledger is what the members of a group have processed and committed.
+type ledger struct {
+	sync.Mutex
+	times     map[int32]map[int64]int // how often an offset of a partition was processed
+	committed map[int32]int64         // acknowledged
+	repeated  []string                // processed though it was committed
+}
+
+func (l *ledger) process(r *kgo.Record) {
+	l.Lock()
+	defer l.Unlock()
+	if r.Offset < l.committed[r.Partition] {
+		l.repeated = append(l.repeated, fmt.Sprintf("%d/%d, committed up to %d", r.Partition, r.Offset, l.committed[r.Partition]))
+	}
+	if l.times[r.Partition] == nil {
+		l.times[r.Partition] = map[int64]int{}
+	}
+	l.times[r.Partition][r.Offset]++
+}
+
+func (l *ledger) commit(offsets map[int32]kgo.EpochOffset) {
+	l.Lock()
+	defer l.Unlock()
+	for p, o := range offsets {
+		l.committed[p] = max(l.committed[p], o.Offset)
+	}
+}
+
+func (l *ledger) processed() (n int) {
+	l.Lock()
+	defer l.Unlock()
+	for _, offsets := range l.times {
+		n += len(offsets)
+	}
+	return n
+}
+
+// roller is a group whose members are exchanged one by one.
+type roller struct {
+	*ledger
+	c       *testcluster.Cluster
+	topic   string
+	options []kgo.Opt // of its classic members
+	members []func()  // end them, the oldest first
+}
+
+// exchange starts a member, and has the oldest one leave if there are three already.
+func (g *roller) exchange(t *testing.T, options ...kgo.Opt) {
+	t.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(g.c.Addrs()...), kgo.ConsumerGroup("group-" + g.topic), kgo.ConsumeTopics(g.topic), kgo.BlockRebalanceOnPoll(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.DisableAutoCommit(),
+		kgo.HeartbeatInterval(200 * time.Millisecond), kgo.MetadataMinAge(50 * time.Millisecond),
+	}, options...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var wait sync.WaitGroup
+	wait.Go(func() { g.work(ctx, t, cl) })
+	end := sync.OnceFunc(func() {
+		cancel()
+		wait.Wait()
+		cl.CloseAllowingRebalance() // leaves
+	})
+	t.Cleanup(end)
+	g.members = append(g.members, end)
+	if len(g.members) > 3 {
+		g.members[0]()
+		g.members = g.members[1:]
+	}
+}
+
+// work processes records and commits them before another member may have their partitions.
+func (g *roller) work(ctx context.Context, t *testing.T, cl *kgo.Client) {
+	for ctx.Err() == nil {
+		cl.PollRecords(ctx, 100).EachRecord(g.process)
+		if err := cl.CommitUncommittedOffsets(context.WithoutCancel(ctx)); err == nil {
+			g.commit(cl.CommittedOffsets()[g.topic])
+		} else {
+			t.Logf("commit: %v", err) // its share may be another's by now: it will be read again
+		}
+		cl.AllowRebalance()
+	}
+}
+
+// awaitShared waits until the group is of the type, and its members share all partitions.
+func (g *roller) awaitShared(t *testing.T, consumers bool) {
+	t.Helper()
+	rig.Await(t, func() string {
+		state, shares, err := (&crew{kind: kind{next: consumers}, c: g.c, topic: g.topic}).describe(t.Context())
+		all := slices.Sorted(slices.Values(slices.Concat(shares...)))
+		if err != nil || state != "Stable" || len(shares) != len(g.members) || !slices.Equal(all, []int32{0, 1, 2, 3, 4, 5}) {
+			return fmt.Sprintf("%s: %s, shares %v of %d members, %v", g.topic, state, shares, len(g.members), err)
+		}
+		return ""
+	})
+	before := g.processed()
+	rig.Await(t, func() string {
+		if now := g.processed(); now < before+more {
+			return fmt.Sprintf("%s: %d records processed since", g.topic, now-before)
+		}
+		return ""
+	})
+}
+
+// TestMigration rolls groups of classic members over to KIP-848 and back while records come in, and kills the coordinator's node
+// in the middle of either way. Every record is processed, and none that was committed comes again.
+func TestMigration(t *testing.T) {
+	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+	next := []kgo.Opt{kgo.ServerSideBalancer()}
+	for name, balancer := range map[string]kgo.GroupBalancer{"eager": kgo.RangeBalancer(), "cooperative": kgo.CooperativeStickyBalancer()} {
+		if rig.Default() && name == "eager" {
+			continue
+		}
+		g := &roller{ledger: &ledger{times: map[int32]map[int64]int{}, committed: map[int32]int64{}}, c: c, topic: name, options: []kgo.Opt{kgo.Balancers(balancer)}}
+		t.Run(name, func(t *testing.T) {
+			c.CreateTopic(name, partitions, 3)
+			w := startWriter(t, c, []*crew{{topic: name, c: c, history: newHistory()}})
+			for range 3 {
+				g.exchange(t, g.options...)
+			}
+			g.awaitShared(t, false)
+			for range rig.Count(1, 1, 5) {
+				g.roll(t, next, true)
+				g.roll(t, g.options, false)
+			}
+			w.stop(t)
+			g.verdict(t)
+		})
+	}
+}
+
+// roll exchanges all three members. With the first that is of another protocol, and until the last one is, the group is a
+// consumer group.
+func (g *roller) roll(t *testing.T, options []kgo.Opt, consumers bool) {
+	t.Helper()
+	for i := range 3 {
+		g.exchange(t, options...)
+		if i == 1 {
+			node := rig.Coordinator(t, g.c, "group-"+g.topic)
+			g.c.Kill(node)
+			g.c.StartAll(node)
+			rig.AwaitWhole(t, g.c)
+		}
+		g.awaitShared(t, consumers || i < 2)
+	}
+}
+
+func (g *roller) verdict(t *testing.T) {
+	t.Helper()
+	ends, err := g.c.Admin().ListEndOffsets(t.Context(), g.topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total := 0
+	for _, end := range offsetsOf(ends, g.topic) {
+		total += int(end)
+	}
+	rig.Await(t, func() string {
+		if n := g.processed(); n < total {
+			return fmt.Sprintf("%d of %d records were processed", n, total)
+		}
+		return ""
+	})
+	g.Lock()
+	defer g.Unlock()
+	again := 0
+	for _, offsets := range g.times {
+		for _, n := range offsets {
+			again += n - 1
+		}
+	}
+	t.Logf("%s: %d records, %d of them once more", g.topic, total, again)
+	for _, text := range g.repeated[:min(len(g.repeated), 20)] {
+		t.Errorf("processed again: %s", text)
+	}
+}
+
+// TestMigrationOfForeigners has a member of KIP-848 join two classic ones of the same client, and crash: the group changes over and,
+// when the coordinator has given up on it, back.
+func TestMigrationOfForeigners(t *testing.T) {
+	if rig.Default() {
+		t.Skip("it takes two minutes: with -ci and -full only")
+	}
+	classic := map[string]bool{"java": true, "java cooperative": true, "confluent-go": true, "confluent-python": true}
+	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+	var crews []*crew
+	for _, g := range available(t, c) {
+		if classic[g.name] {
+			crews = append(crews, g)
+		}
+	}
+	if len(crews) == 0 {
+		t.Skip("no client is there that has both protocols")
+	}
+	w := startWriter(t, c, crews)
+	settle := func() { each(crews, func(g *crew) { g.awaitSettled(t) }) }
+	each(crews, func(g *crew) { g.hire(t, 2) })
+	settle()
+	each(crews, func(g *crew) {
+		g.member, g.next = ours("consumer"), true
+		g.hire(t, 1)
+	})
+	settle()
+	each(crews, func(g *crew) {
+		g.next = false
+		g.members[2].Kill()
+		g.members = g.members[:2]
+	})
+	settle()
+	acknowledged := w.stop(t)
+	ends, err := c.Admin().ListEndOffsets(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	each(crews, func(g *crew) {
+		rig.Await(t, func() string { return g.about(g.behind(offsetsOf(ends, g.topic))) })
+		wrong, again := g.verdict(acknowledged[g.topic])
+		t.Logf("%s: %d values, %d of them more than once", g.name, len(acknowledged[g.topic]), again)
+		for _, text := range wrong[:min(len(wrong), 20)] {
+			t.Errorf("%s: %s", g.name, text)
+		}
+	})
+}

@@ -93,9 +93,10 @@ func (s *Store) FirstIndex() (uint64, error) { return 0, nil }
 func (s *Store) LastIndex() (uint64, error) { return uint64(s.log.LastIndex()), nil }
 
 // GetLog reads an entry. A batch that would have to be read from disk comes as a stub, without its data: Raft collects hundreds of
-// entries before it sends or applies them, and looks only at their terms; Fill reads it when it is needed. Below the boundary and above the end it is exactly raft.ErrLogNotFound, which Raft compares with ==;
-// the boundary answers with its term. A frame that cannot be read poisons the store and answers as a no-op: see the
-// package's word on failure.
+// entries before it sends or applies them, and looks only at their terms; Fill reads it when it is needed.
+//
+// Below the boundary and above the end the answer is exactly raft.ErrLogNotFound, which Raft compares with ==; the boundary answers
+// with its term. A frame that cannot be read poisons the store and answers as a no-op: see the package's word on failure.
 func (s *Store) GetLog(index uint64, out *raft.Log) error {
 	s.gets.Add(1)
 	e, size, err := s.log.Glance(log.Index(index))

@@ -9,7 +9,7 @@ import (
 
 // Caller is who sends a request, as far as the connection has proven it.
 type Caller struct {
-	Principal string     // "User:ANONYMOUS" until a listener authenticates
+	Principal Principal  // Anonymous until a listener authenticates
 	ClientID  string     // what the client says of itself; may be empty
 	Software  string     // client software name and version from ApiVersions (KIP-511), may be empty
 	Host      netip.Addr // the peer's address

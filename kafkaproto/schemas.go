@@ -54,6 +54,11 @@ var schemaTable = []schemaRow{
 	{KeyTxnOffsetCommit, 6, `transactionalID:string group:string producerID:int64 producerEpoch:int16 generation:int32/3+
 		member:string/3+ instance:string?/3+ topics:[100000]{name:string/0-5 id:uuid/6+ partitions:[100000]{
 			index:int32 offset:int64 epoch:int32/2+ metadata:string?}}`},
+	{KeyDescribeACLs, 3, `type:int8 name:string? pattern:int8/1+ principal:string? host:string? operation:int8 permission:int8`},
+	{KeyCreateACLs, 3, `creations:[10000]{type:int8 name:string pattern:int8/1+ principal:string host:string operation:int8
+		permission:int8}`},
+	{KeyDeleteACLs, 3, `filters:[1000]{type:int8 name:string? pattern:int8/1+ principal:string? host:string? operation:int8
+		permission:int8}`},
 	{KeyDescribeConfigs, 4, `resources:[100000]{type:int8 name:string keys:[10000]string?} synonyms:bool/1+
 		documentation:bool/3+`},
 	{KeyAlterConfigs, 2, `resources:[100000]{type:int8 name:string configs:[10000]{name:string value:string?}}
@@ -70,6 +75,9 @@ var schemaTable = []schemaRow{
 		partitions:[100000]{index:int32 replicas:[1000]int32?}}?`},
 	{KeyListPartitionReassignments, 0, `timeout:int32 topics:[100000]{name:string partitions:[100000]int32}?`},
 	{KeyOffsetDelete, 0, `group:string topics:[100000]{name:string partitions:[100000]{index:int32}}`},
+	{KeyDescribeUserScramCredentials, 0, `users:[10000]{name:string}?`},
+	{KeyAlterUserScramCredentials, 0, `deletions:[1000]{name:string mechanism:int8}
+		upsertions:[1000]{name:string mechanism:int8 iterations:int32 salt:bytes salted:bytes}`},
 	{KeyDescribeQuorum, 2, `topics:[100000]{name:string partitions:[100000]{index:int32}}`},
 	{KeyUpdateFeatures, 2, `timeout:int32 updates:[1000]{feature:string level:int16 allowDowngrade:bool/0 upgradeType:int8/1+}
 		validateOnly:bool/1+`},

@@ -10,13 +10,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quorlog/quorlog/log/batch"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-const goldenDir = "testdata/golden"
+// goldens are logs whose files, byte for byte, are the format.
+var goldens = map[string]func(testing.TB) *fixture{"golden": golden, "cleaned": cleaned}
 
 // golden is a log with one of everything: sealed and active segment, transactions, epochs, a configuration, a refusal, a
 // checkpoint in the middle.
@@ -33,8 +35,29 @@ func golden(t testing.TB) *fixture {
 	return f
 }
 
+// cleaned is a log after a pass of compaction: gaps of two terms, headers without records that keep the producers' newest sequences,
+// a tombstone and a marker with the time at which they go, nothing left of an aborted transaction but its marker; and what came since.
+func cleaned(t testing.TB) *fixture {
+	f := openFixture(t)
+	f.append(1, noop(), config("servers 1 2 3"), kv(t, frameOpt{term: 1}, "a=1", "b=1"), idem(t, 2, 1, 7, 0, 0))
+	tx := frameOpt{term: 1, txn: true, prod: &batch.Producer{ID: 8, Epoch: 1}}
+	f.append(1, kv(t, tx, "a=never"), marker(1, 8, 1, false), kv(t, frameOpt{term: 1}, "c=1"))
+	f.seal()
+	f.append(2, InternalFrame(KindEpoch, nil), kv(t, frameOpt{term: 2}, "b", "a=2"))
+	f.seal()
+	f.clean(CleanOptions{DeleteRetention: time.Hour})
+	f.append(2, kv(t, frameOpt{term: 2}, "a=3"))
+	f.apply()
+	return f
+}
+
 func TestGoldenFiles(t *testing.T) {
-	f := golden(t)
+	for name, log := range goldens {
+		t.Run(name, func(t *testing.T) { checkGolden(t, filepath.Join("testdata", name), log(t)) })
+	}
+}
+
+func checkGolden(t *testing.T, dir string, f *fixture) {
 	files := snapshot(t, f.fs)
 	state, err := f.log.StartState()
 	mustBe(t, err, nil)
@@ -43,13 +66,13 @@ func TestGoldenFiles(t *testing.T) {
 	mustBe(t, Dump(f.fs, testDir, &dump, DumpOptions{Records: true}), nil)
 	files["dump.txt"] = dump.Bytes()
 	if *update {
-		mustBe(t, os.RemoveAll(goldenDir), nil)
-		mustBe(t, os.MkdirAll(goldenDir, 0o755), nil)
+		mustBe(t, os.RemoveAll(dir), nil)
+		mustBe(t, os.MkdirAll(dir, 0o755), nil)
 		for name, b := range files {
-			mustBe(t, os.WriteFile(filepath.Join(goldenDir, name), b, 0o644), nil)
+			mustBe(t, os.WriteFile(filepath.Join(dir, name), b, 0o644), nil)
 		}
 	}
-	want := goldenFiles(t)
+	want := goldenFiles(t, dir)
 	equal(t, slices.Sorted(maps.Keys(files)), slices.Sorted(maps.Keys(want)), "names")
 	for name, b := range files {
 		if !bytes.Equal(b, want[name]) {
@@ -59,13 +82,13 @@ func TestGoldenFiles(t *testing.T) {
 	}
 }
 
-func goldenFiles(t testing.TB) map[string][]byte {
+func goldenFiles(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
-	list, err := os.ReadDir(goldenDir)
+	list, err := os.ReadDir(dir)
 	mustBe(t, err, nil)
 	files := make(map[string][]byte)
 	for _, e := range list {
-		if files[e.Name()], err = os.ReadFile(filepath.Join(goldenDir, e.Name())); err != nil {
+		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -84,7 +107,7 @@ func quote(b []byte, i int) string { return strings.ToValidUTF8(string(b[i:min(l
 
 // What an earlier build wrote is read by this one.
 func TestGoldenFilesAreReadable(t *testing.T) {
-	files := goldenFiles(t)
+	files := goldenFiles(t, "testdata/golden")
 	reset := files[resetName]
 	delete(files, resetName)
 	f := &fixture{t: t, fs: restore(t, files), time: newClock()}
@@ -105,6 +128,28 @@ func TestGoldenFilesAreReadable(t *testing.T) {
 		t.Fatal("the intent is still there")
 	}
 	f.verify()
+}
+
+// What an earlier build has compacted is read by this one, and compacted again.
+func TestCleanedFilesAreReadable(t *testing.T) {
+	files := goldenFiles(t, "testdata/cleaned")
+	delete(files, resetName)
+	f := &fixture{t: t, fs: restore(t, files), time: newClock()}
+	f.o = Options{FS: f.fs, Dir: testDir, Now: f.time.now}
+	f.open()
+	equal(t, f.stored(), "- | - | abort | 6 c=1 | 7 b, 8 a=2 | 9 a=3", "records")
+	equal(t, f.log.Offsets(), Offsets{LastStable: 9, HighWatermark: 9, LogEnd: 10}, "offsets")
+	for i := f.log.FirstIndex(); i <= f.log.LastIndex(); i++ {
+		e, err := f.log.Entry(i)
+		mustBe(t, err, nil)
+		want, _ := f.log.Term(i)
+		equal(t, e.Term, want, "term")
+	}
+	f.append(2, idem(t, 1, 2, 7, 0, 2)) // goes on where the producer was
+	f.time.add(2 * time.Hour)
+	f.seal()
+	f.clean(CleanOptions{DeleteRetention: time.Hour})
+	equal(t, f.stored(), "- | - | abort | 6 c=1 | 9 a=3 | -", "records, cleaned again")
 }
 
 func TestDumpOfDamage(t *testing.T) {

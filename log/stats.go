@@ -24,6 +24,23 @@ type Stats struct {
 	CleanedSegments int64 // segments that were swapped out
 }
 
+// Add adds another log's counts.
+func (s *Stats) Add(o Stats) {
+	s.OpenScannedBytes += o.OpenScannedBytes
+	s.OpenCutBytes += o.OpenCutBytes
+	s.OpenDuration += o.OpenDuration
+	s.Appends += o.Appends
+	s.AppendedEntries += o.AppendedEntries
+	s.AppendedBytes += o.AppendedBytes
+	s.RefusedEntries += o.RefusedEntries
+	s.Rolls += o.Rolls
+	s.Checkpoints += o.Checkpoints
+	s.TailHits += o.TailHits
+	s.TailMisses += o.TailMisses
+	s.Swaps += o.Swaps
+	s.CleanedSegments += o.CleanedSegments
+}
+
 type counters struct {
 	openScanned, openCut, openNanos  atomic.Int64
 	appends, entries, bytes, refused atomic.Int64

@@ -25,6 +25,9 @@ func NewTailBudget(limit int64) *TailBudget {
 	return b
 }
 
+// Limit returns the bytes that may be pinned.
+func (b *TailBudget) Limit() int64 { return b.limit }
+
 // Used returns the bytes pinned now.
 func (b *TailBudget) Used() int64 {
 	b.mu.Lock()

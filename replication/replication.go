@@ -62,14 +62,6 @@ type PartitionID struct {
 // String is the name of the partition's Raft group and of its directory.
 func (p PartitionID) String() string { return fmt.Sprintf("%s-%d", p.Topic.Hex(), p.Partition) }
 
-// Node is a broker as the cluster knows it.
-type Node struct {
-	ID   NodeID
-	Host string
-	Port int32
-	Rack string
-}
-
 // Assignment lists a partition's replicas. While a reassignment is under way, Replicas holds Kafka's union: first those that
 // are to be, then those that are to go.
 type Assignment struct {

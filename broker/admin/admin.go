@@ -10,6 +10,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/quorlog/quorlog/internal/logging"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
@@ -81,6 +82,8 @@ type Options struct {
 	// FS and DataDir tell DescribeLogDirs where the logs are.
 	FS      Volume
 	DataDir string
+	// Levels are those of this node's loggers; nil where nobody may change them.
+	Levels *logging.Levels
 	// LeaderWait bounds how long CreateTopics waits for the new partitions to have leaders, so that the client's next
 	// request finds them; 0 means DefaultLeaderWait, negative not at all.
 	LeaderWait time.Duration
@@ -103,6 +106,7 @@ type Service struct {
 	fs         Volume
 	dataDir    string
 	leaderWait time.Duration
+	loggers    loggers
 	producers  producerIDs
 }
 
@@ -110,7 +114,7 @@ type Service struct {
 func New(o Options) *Service {
 	s := &Service{
 		node: o.Node, images: o.Images, controller: o.Controller, local: o.Local, leaders: o.Leaders, peers: o.Leaders != nil,
-		groups: o.Groups, call: o.Call, placement: o.Placement, fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait,
+		groups: o.Groups, call: o.Call, placement: o.Placement, fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait, loggers: loggers{o.Node, o.Levels},
 	}
 	if s.leaderWait == 0 {
 		s.leaderWait = DefaultLeaderWait

@@ -19,10 +19,11 @@ type ResourceKind int8
 const (
 	TopicResource  ResourceKind = 2
 	BrokerResource ResourceKind = 4
+	LoggerResource ResourceKind = 8 // the levels of a node's loggers (KIP-412)
 	GroupResource  ResourceKind = 32
 )
 
-// Resource names a topic, a group, this node by its id, or with an empty name and BrokerResource all nodes together.
+// Resource names a topic, a group, this node (also its loggers) by its id, or with an empty name and BrokerResource all nodes together.
 type Resource struct {
 	Kind ResourceKind
 	Name string
@@ -93,6 +94,8 @@ func (s *Service) DescribeConfigs(r Resource, names []string) ([]Setting, error)
 			}), nil
 		}
 		return describe(layers(im, nil), config.Broker, asked), nil
+	case LoggerResource:
+		return s.loggers.describe(r.Name, asked)
 	case GroupResource:
 		// As in Kafka a group need not exist.
 		if r.Name == "" {
@@ -117,7 +120,7 @@ func (s *Service) ConfigResources(kinds []ResourceKind) ([]Resource, error) {
 		switch kind {
 		case TopicResource:
 			names = slices.Collect(maps.Keys(im.Topics))
-		case BrokerResource:
+		case BrokerResource, LoggerResource:
 			for id := range im.Nodes {
 				names = append(names, strconv.Itoa(int(id)))
 			}
@@ -241,6 +244,8 @@ func (s *Service) alterConfig(ctx context.Context, c *ConfigChange, validateOnly
 		if c.Name == "" {
 			return errNoGroupID
 		}
+	case LoggerResource:
+		return s.loggers.alter(c, validateOnly)
 	default:
 		return unknownKind(c.Kind)
 	}

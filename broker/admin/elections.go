@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 )
@@ -148,7 +147,7 @@ func (el *election) run(ctx context.Context, ref PartitionRef) error {
 		return fmt.Errorf("%w: node %d is not there", ErrPreferredLeaderNotAvailable, preferred)
 	case !slices.Contains(isr, preferred):
 		return fmt.Errorf("%w: node %d is not in sync", ErrPreferredLeaderNotAvailable, preferred)
-	case draining(el.image, preferred):
+	case el.image.Draining(preferred):
 		return fmt.Errorf("%w: node %d is drained", ErrPreferredLeaderNotAvailable, preferred)
 	}
 	if err := el.transfer(ctx, now.Node, id, preferred); err != nil {
@@ -165,10 +164,6 @@ func preferredOf(a replication.Assignment) replication.NodeID {
 		}
 	}
 	return replication.NoNode
-}
-
-func draining(im *controller.Image, id replication.NodeID) bool {
-	return config.Layers{Broker: im.NodeConfig[id], BrokerDefault: im.BrokerConfig}.Bool("quorlog.drain")
 }
 
 // transfer asks the node that leads a partition to hand over.

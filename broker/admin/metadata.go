@@ -16,6 +16,8 @@ import (
 type TopicRef struct {
 	Name string
 	ID   replication.TopicID // used if Name is empty
+	// Known asks for a topic that exists: it is not created, whatever the request says.
+	Known bool
 }
 
 // TopicInfo is what clients need to know of a topic in order to use it.
@@ -93,7 +95,7 @@ func (s *Service) Topics(ctx context.Context, refs []TopicRef, create bool) []To
 	var missing []string
 	for i, ref := range refs {
 		infos[i] = s.describeRef(im, ref)
-		if infos[i].Err == replication.ErrUnknownPartition && ref.Name != "" {
+		if infos[i].Err == replication.ErrUnknownPartition && ref.Name != "" && !ref.Known {
 			missing = append(missing, ref.Name)
 		}
 	}

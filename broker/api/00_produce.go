@@ -49,7 +49,7 @@ func handleProduce(ctx context.Context, a *API, r *Request, q *kmsg.ProduceReque
 	for i := range q.Topics {
 		count += len(q.Topics[i].Partitions)
 	}
-	c := &produceCall{api: a, request: q}
+	c := &produceCall{api: a, listener: r.Session.Listener(), request: q}
 	a.Produce.Begin(&c.call, produce.Request{
 		Caller:          r.Caller(),
 		Acks:            produce.Acks(q.Acks),
@@ -59,12 +59,13 @@ func handleProduce(ctx context.Context, a *API, r *Request, q *kmsg.ProduceReque
 		FrameSize: r.FrameSize,
 		Batches:   count,
 	})
+	denied := a.gate(r).produceDenied(q)
 	if q.TransactionID != nil {
 		batches := make([]produce.Batch, 0, count)
-		eachBatch(q, func(b produce.Batch) { batches = append(batches, b) })
+		eachBatch(q, denied, func(b produce.Batch) { batches = append(batches, b) })
 		c.call.Verify(ctx, batches)
 	}
-	eachBatch(q, c.call.Add)
+	eachBatch(q, denied, c.call.Add)
 	for i := range q.Topics {
 		for j := range q.Topics[i].Partitions {
 			// The partition owns the bytes now, and lives longer than this request may pin its buffer.
@@ -74,13 +75,15 @@ func handleProduce(ctx context.Context, a *API, r *Request, q *kmsg.ProduceReque
 	return c, nil
 }
 
-func eachBatch(q *kmsg.ProduceRequest, fn func(produce.Batch)) {
+func eachBatch(q *kmsg.ProduceRequest, denied func(string, replication.TopicID) error, fn func(produce.Batch)) {
 	for i := range q.Topics {
 		t := &q.Topics[i]
+		refused := denied(t.Topic, t.TopicID)
 		for j := range t.Partitions {
 			p := &t.Partitions[j]
 			fn(produce.Batch{
-				Topic: t.Topic, TopicID: t.TopicID, Partition: p.Partition, ByID: q.Version >= produceTopicIDs, Records: p.Records,
+				Refused: refused,
+				Topic:   t.Topic, TopicID: t.TopicID, Partition: p.Partition, ByID: q.Version >= produceTopicIDs, Records: p.Records,
 			})
 		}
 	}
@@ -99,9 +102,10 @@ func protocolOf(version int16) produce.Protocol {
 
 // produceCall is a Produce whose batches are under way.
 type produceCall struct {
-	api     *API
-	request *kmsg.ProduceRequest
-	call    produce.Call
+	api      *API
+	listener string // that the request came in on
+	request  *kmsg.ProduceRequest
+	call     produce.Call
 }
 
 // Ready tells whether all batches are answered.
@@ -140,7 +144,7 @@ func (c *produceCall) response(outcomes []produce.Outcome) *kmsg.ProduceResponse
 		resp.Topics[i].Partitions = partitions[from:n:n]
 	}
 	if c.request.Version >= produceLeaderHint {
-		for _, node := range hints.nodes(c.api) {
+		for _, node := range hints.nodes(c.api, c.listener) {
 			resp.Brokers = append(resp.Brokers, kmsg.ProduceResponseBroker{
 				NodeID: int32(node.ID), Host: node.Host, Port: node.Port, Rack: rack(node.Rack),
 			})
@@ -183,15 +187,15 @@ func (h *leaderHints) add(l replication.Leader) {
 	h.ids = append(h.ids, l.Node)
 }
 
-// nodes returns the addresses of the leaders that the cluster knows.
-func (h *leaderHints) nodes(a *API) []replication.Node {
+// nodes returns the addresses of the leaders that the cluster knows and clients of a listener can reach.
+func (h *leaderHints) nodes(a *API, listener string) []replication.Node {
 	var nodes []replication.Node
 	for _, id := range h.ids {
 		if n, ok := a.Admin.Node(id); ok {
 			nodes = append(nodes, n)
 		}
 	}
-	return nodes
+	return atListener(nodes, listener)
 }
 
 func rack(s string) *string {

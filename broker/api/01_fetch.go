@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/conn"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/kafkaproto"
@@ -38,10 +39,10 @@ const (
 )
 
 func handleFetch(_ context.Context, a *API, r *Request, q *kmsg.FetchRequest) (conn.Call, error) {
-	return &fetchCall{api: a, request: q, asked: fetchRequest(r, q)}, nil
+	return &fetchCall{api: a, listener: r.Session.Listener(), request: q, asked: fetchRequest(a, r, q)}, nil
 }
 
-func fetchRequest(r *Request, q *kmsg.FetchRequest) *fetch.Request {
+func fetchRequest(a *API, r *Request, q *kmsg.FetchRequest) *fetch.Request {
 	out := &fetch.Request{
 		Caller:        r.Caller(),
 		FromReplica:   q.ReplicaID >= 0,
@@ -59,6 +60,13 @@ func fetchRequest(r *Request, q *kmsg.FetchRequest) *fetch.Request {
 	}
 	if q.Version >= fetchReplicaState {
 		out.FromReplica = q.ReplicaState.ID >= 0
+	}
+	gate := a.gate(r)
+	out.Denied = func(k fetch.Key) bool {
+		if out.UsesTopicIDs {
+			return gate.idDenied(broker.Read, k.TopicID)
+		}
+		return gate.topicDenied(broker.Read, k.Topic, none)
 	}
 	count := 0
 	for i := range q.Topics {
@@ -89,9 +97,10 @@ func fetchRequest(r *Request, q *kmsg.FetchRequest) *fetch.Request {
 
 // fetchCall is a Fetch whose turn has not come.
 type fetchCall struct {
-	api     *API
-	request *kmsg.FetchRequest
-	asked   *fetch.Request
+	api      *API
+	listener string // that the request came in on
+	request  *kmsg.FetchRequest
+	asked    *fetch.Request
 }
 
 // Finish polls and encodes.
@@ -123,7 +132,7 @@ func (c *fetchCall) response(got *fetch.Response) (*kmsg.FetchResponse, func(t, 
 		last.Partitions = partitions[first[len(first)-1] : i+1 : i+1]
 	}
 	if c.request.Version >= fetchLeaderHint {
-		for _, node := range hints.nodes(c.api) {
+		for _, node := range hints.nodes(c.api, c.listener) {
 			resp.Brokers = append(resp.Brokers, kmsg.FetchResponseBroker{
 				NodeID: int32(node.ID), Host: node.Host, Port: node.Port, Rack: rack(node.Rack),
 			})

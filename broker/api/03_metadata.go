@@ -26,7 +26,7 @@ import (
 //	v13        an error code for the whole answer (KIP-1102)
 //
 // A topic is created only if the request allows it and auto.create.topics.enable is true; the answer then describes the
-// new topic. Without an authorizer, authorized operations are answered as if they had not been asked for.
+// new topic.
 var metadataRow = Row{Key: kafkaproto.KeyMetadata, Min: 0, Max: 13, AdvertisedMin: 0, Handler: handler(handleMetadata)}
 
 const (
@@ -39,12 +39,12 @@ const (
 // notAsked stands for authorized operations that nobody asked for.
 const notAsked = -1 << 31
 
-func handleMetadata(ctx context.Context, a *API, _ *Request, q *kmsg.MetadataRequest) (kmsg.Response, error) {
+func handleMetadata(ctx context.Context, a *API, r *Request, q *kmsg.MetadataRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.AuthorizedOperations = notAsked
 	cluster := a.Admin.Cluster()
 	resp.ClusterID, resp.ControllerID = kmsg.StringPtr(cluster.ID), int32(cluster.Controller)
-	for _, n := range cluster.Nodes {
+	for _, n := range atListener(cluster.Nodes, r.Session.Listener()) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Host, b.Port, b.Rack = int32(n.ID), n.Host, n.Port, rack(n.Rack)
 		resp.Brokers = append(resp.Brokers, b)
@@ -57,12 +57,19 @@ func handleMetadata(ctx context.Context, a *API, _ *Request, q *kmsg.MetadataReq
 		infos = append(infos, refuseAll(q, err)...)
 	} else {
 		create := q.Version < metadataMayCreate || q.AllowAutoTopicCreation
+		if create {
+			// The guard lets pass what exists. By now it may be deleted, and must not come back by who may only see it.
+			for i, g := 0, a.gate(r); i < len(refs); i++ {
+				refs[i].Known = !g.mayCreate(refs[i].Name)
+			}
+		}
 		infos = a.Admin.Topics(ctx, refs, create)
 	}
 	resp.Topics = make([]kmsg.MetadataResponseTopic, len(infos))
 	for i := range infos {
 		fillMetadata(&resp.Topics[i], &infos[i])
 	}
+	hideLeaders(resp, q.Version, cluster.Nodes, r.Session.Listener())
 	return resp, nil
 }
 

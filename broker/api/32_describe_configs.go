@@ -16,7 +16,7 @@ import (
 //	v4         flexible
 //
 // Topics and brokers are described: every setting with its effective value and where that comes from. A broker's name is
-// this node's id, or empty for what is set for the whole cluster. Other kinds of resources are INVALID_REQUEST.
+// this node's id, or empty for what is set for the whole cluster. Of a broker's loggers (KIP-412) this node tells its own. Other kinds of resources are INVALID_REQUEST.
 var describeConfigsRow = Row{Key: kafkaproto.KeyDescribeConfigs, Min: 1, Max: 4, AdvertisedMin: 1, Handler: handler(handleDescribeConfigs)}
 
 func handleDescribeConfigs(_ context.Context, a *API, _ *Request, q *kmsg.DescribeConfigsRequest) (kmsg.Response, error) {

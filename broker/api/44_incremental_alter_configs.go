@@ -13,6 +13,8 @@ import (
 //
 //	v1         flexible
 //
+// The levels of a broker's loggers are changed on that broker, until it ends (KIP-412).
+//
 // Set and delete work on every setting, append and subtract on lists. A resource that the request names twice, and a
 // setting that a resource names twice, are INVALID_REQUEST.
 var incrementalAlterConfigsRow = Row{Key: kafkaproto.KeyIncrementalAlterConfigs, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handler(handleIncrementalAlterConfigs)}

@@ -42,7 +42,7 @@ func handleDescribeQuorum(ctx context.Context, a *API, r *Request, q *kmsg.Descr
 		}
 		resp.Topics = append(resp.Topics, t)
 	}
-	for _, n := range members.nodes(a) {
+	for _, n := range members.nodes(a, r.Session.Listener()) {
 		node := kmsg.NewDescribeQuorumResponseNode()
 		l := kmsg.NewDescribeQuorumResponseNodeListener()
 		node.NodeID, l.Name, l.Host, l.Port = int32(n.ID), r.Caller().Listener, n.Host, uint16(n.Port)

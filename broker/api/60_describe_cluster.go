@@ -24,7 +24,7 @@ const (
 	endpointControllers = 2
 )
 
-func handleDescribeCluster(_ context.Context, a *API, _ *Request, q *kmsg.DescribeClusterRequest) (kmsg.Response, error) {
+func handleDescribeCluster(_ context.Context, a *API, r *Request, q *kmsg.DescribeClusterRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeClusterResponse()
 	resp.ClusterAuthorizedOperations = notAsked
 	var err error
@@ -41,11 +41,11 @@ func handleDescribeCluster(_ context.Context, a *API, _ *Request, q *kmsg.Descri
 	}
 	cluster := a.Admin.Cluster()
 	resp.EndpointType, resp.ClusterID, resp.ControllerID = endpointBrokers, cluster.ID, int32(cluster.Controller)
-	for _, n := range cluster.Nodes {
+	for _, n := range atListener(cluster.Nodes, r.Session.Listener()) {
 		resp.Brokers = append(resp.Brokers, describedBroker(n, false))
 	}
 	if q.IncludeFencedBrokers {
-		for _, n := range cluster.Fenced {
+		for _, n := range atListener(cluster.Fenced, r.Session.Listener()) {
 			resp.Brokers = append(resp.Brokers, describedBroker(n, true))
 		}
 	}

@@ -3,12 +3,12 @@ package api
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/broker/txn"
 	"github.com/quorlog/quorlog/kafkaproto"
 
@@ -25,8 +25,6 @@ var listTransactionsRow = Row{Key: kafkaproto.KeyListTransactions, Min: 0, Max: 
 
 // maxPattern bounds a regular expression, in bytes. Go's engine takes time linear in what it is compared with.
 const maxPattern = 1 << 10
-
-var errRegularExpression = errors.New("invalid regular expression")
 
 func handleListTransactions(_ context.Context, a *API, _ *Request, q *kmsg.ListTransactionsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrListTransactionsResponse()
@@ -62,12 +60,9 @@ var otherStates = []string{"Dead", "PrepareEpochFence"}
 
 func listTransactions(a *API, list txn.ListRequest, pattern string) ([]txn.Listing, error) {
 	if pattern != "" {
-		if len(pattern) > maxPattern {
-			return nil, errRegularExpression
-		}
-		re, err := regexp.Compile("^(?:" + pattern + ")$")
+		re, err := coordinator.CompilePattern(pattern, maxPattern)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errRegularExpression, err)
+			return nil, fmt.Errorf("%w: %w", broker.ErrInvalidRegularExpression, err)
 		}
 		list.Match = re.MatchString
 	}

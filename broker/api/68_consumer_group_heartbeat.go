@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
@@ -17,7 +18,7 @@ import (
 //	v1         the member makes its id (KIP-1082); subscriptions by regular expression, of RE2
 //
 // One request does what JoinGroup, SyncGroup, Heartbeat and LeaveGroup do in the classic protocol. Answered when what it
-// changes is committed to __consumer_offsets.
+// changes is committed to __consumer_offsets. A regular expression matches topics that the member may describe.
 var consumerGroupHeartbeatRow = Row{
 	Key: kafkaproto.KeyConsumerGroupHeartbeat, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handler(handleConsumerGroupHeartbeat),
 }
@@ -28,6 +29,7 @@ func handleConsumerGroupHeartbeat(ctx context.Context, a *API, r *Request, q *km
 		Version: r.Header.Version, Group: q.Group, Member: q.MemberID, Epoch: group.MemberEpoch(q.MemberEpoch), Instance: deref(q.InstanceID),
 		Rack: q.RackID, ClientID: caller.ClientID, ClientHost: clientHost(caller.Host), Rebalance: time.Duration(q.RebalanceTimeoutMillis) * time.Millisecond,
 		Topics: q.SubscribedTopicNames, Regex: q.SubscribedTopicRegex, Assignor: q.ServerAssignor, Owned: ownedPartitions(q.Topics),
+		MaySee: func(topic string) bool { return a.Authorizer.Allowed(caller, broker.Describe, broker.Topic(topic)) },
 	}
 	resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
 	if q.InstanceID != nil && *q.InstanceID == "" {

@@ -12,29 +12,26 @@ import (
 // ListConfigResources, key 74, versions 0 to 1 (KIP-714, KIP-1142).
 //
 //	v0         client metrics subscriptions, of which there are none
-//	v1         any kinds of resources; without kinds all: topics, brokers, groups with settings of their own
+//	v1         any kinds of resources; without kinds all: topics, brokers, their loggers, groups with settings of their own
 //
 // Unknown kinds are UNSUPPORTED_VERSION, as in Kafka.
 var listConfigResourcesRow = Row{
 	Key: kafkaproto.KeyListConfigResources, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handler(handleListConfigResources),
 }
 
-// Kinds of which nothing is kept.
-const (
-	brokerLoggers = 8
-	clientMetrics = 16
-)
+// clientMetrics are a kind of which nothing is kept.
+const clientMetrics = 16
 
 func handleListConfigResources(_ context.Context, a *API, _ *Request, q *kmsg.ListConfigResourcesRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrListConfigResourcesResponse()
 	if q.Version < 1 {
 		return resp, nil
 	}
-	kinds := []admin.ResourceKind{admin.TopicResource, admin.BrokerResource, admin.GroupResource}
+	kinds := []admin.ResourceKind{admin.TopicResource, admin.BrokerResource, admin.LoggerResource, admin.GroupResource}
 	if len(q.ResourceTypes) > 0 {
 		kinds = kinds[:0]
 		for _, t := range q.ResourceTypes {
-			if t != clientMetrics && t != brokerLoggers {
+			if t != clientMetrics {
 				kinds = append(kinds, admin.ResourceKind(t))
 			}
 		}

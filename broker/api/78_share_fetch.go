@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/conn"
 	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/kafkaproto"
@@ -21,8 +22,8 @@ import (
 // then. Records go from the file to the socket. As in Kafka any member id may fetch: the group's assignment is a hint.
 var shareFetchRow = Row{Key: kafkaproto.KeyShareFetch, Min: 1, Max: 2, AdvertisedMin: 1, Start: starter(handleShareFetch)}
 
-func handleShareFetch(_ context.Context, a *API, _ *Request, q *kmsg.ShareFetchRequest) (conn.Call, error) {
-	return &shareFetchCall{api: a, asked: shareFetchRequest(q)}, nil
+func handleShareFetch(_ context.Context, a *API, in *Request, q *kmsg.ShareFetchRequest) (conn.Call, error) {
+	return &shareFetchCall{gate: a.gate(in), listener: in.Session.Listener(), request: q}, nil
 }
 
 func shareFetchRequest(q *kmsg.ShareFetchRequest) *share.FetchRequest {
@@ -55,17 +56,27 @@ func shareFetchRequest(q *kmsg.ShareFetchRequest) *share.FetchRequest {
 
 // shareFetchCall is a ShareFetch whose turn has not come.
 type shareFetchCall struct {
-	api   *API
-	asked *share.FetchRequest
+	gate     *gate
+	listener string // that the request came in on
+	request  *kmsg.ShareFetchRequest
 }
 
-// Finish polls and encodes.
+// Finish asks who may use the group, polls and encodes. What is denied of the topics is part of the session all the same, as
+// clients believe, and is told with each answer.
 func (c *shareFetchCall) Finish(ctx context.Context) (conn.Reply, error) {
-	got, err := c.api.Share.Fetch(ctx, c.asked)
+	q := c.request
+	if err := c.gate.group(broker.Read, deref(q.GroupID)); err != nil {
+		resp := kmsg.NewPtrShareFetchResponse()
+		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
+		return reply(resp, q.Version), nil
+	}
+	asked := shareFetchRequest(q)
+	asked.Denied = func(id replication.TopicID) bool { return c.gate.idDenied(broker.Read, id) }
+	got, err := c.gate.api.Share.Fetch(ctx, asked)
 	if err != nil {
 		return conn.Reply{}, err
 	}
-	resp, regions := shareFetched(c.api, got)
+	resp, regions := c.response(got)
 	return conn.Reply{Body: kafkaproto.EncodeShareFetch(resp, regions)}, nil
 }
 
@@ -88,7 +99,7 @@ func shareAck(first, last int64, types []int8) share.Ack {
 	return a
 }
 
-func shareFetched(a *API, got *share.FetchResponse) (*kmsg.ShareFetchResponse, func(t, p int) kafkaproto.Region) {
+func (c *shareFetchCall) response(got *share.FetchResponse) (*kmsg.ShareFetchResponse, func(t, p int) kafkaproto.Region) {
 	resp := kmsg.NewPtrShareFetchResponse()
 	resp.ErrorCode, resp.ErrorMessage = code(got.Err), message(got.Err)
 	resp.AcquisitionLockTimeoutMillis = int32(got.Lock.Milliseconds())
@@ -120,7 +131,7 @@ func shareFetched(a *API, got *share.FetchResponse) (*kmsg.ShareFetchResponse, f
 		resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, p)
 		regions[n] = append(regions[n], shareRegion(r))
 	}
-	for _, node := range hints.nodes(a) {
+	for _, node := range hints.nodes(c.gate.api, c.listener) {
 		resp.NodeEndpoints = append(resp.NodeEndpoints, kmsg.ShareFetchResponseNodeEndpoint{
 			NodeID: int32(node.ID), Host: node.Host, Port: node.Port, Rack: rack(node.Rack),
 		})

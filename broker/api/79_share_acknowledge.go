@@ -19,7 +19,7 @@ var shareAcknowledgeRow = Row{
 	Key: kafkaproto.KeyShareAcknowledge, Min: 1, Max: 2, AdvertisedMin: 1, Handler: handler(handleShareAcknowledge),
 }
 
-func handleShareAcknowledge(ctx context.Context, a *API, _ *Request, q *kmsg.ShareAcknowledgeRequest) (kmsg.Response, error) {
+func handleShareAcknowledge(ctx context.Context, a *API, in *Request, q *kmsg.ShareAcknowledgeRequest) (kmsg.Response, error) {
 	r := &share.AckRequest{Member: shareMember(q.GroupID, q.MemberID, q.ShareSessionEpoch), Renew: q.IsRenewAck}
 	for i := range q.Topics {
 		t := &q.Topics[i]
@@ -37,10 +37,10 @@ func handleShareAcknowledge(ctx context.Context, a *API, _ *Request, q *kmsg.Sha
 	if err != nil {
 		return nil, err
 	}
-	return shareAcknowledged(a, got), nil
+	return shareAcknowledged(a, in.Session.Listener(), got), nil
 }
 
-func shareAcknowledged(a *API, got *share.AckResponse) *kmsg.ShareAcknowledgeResponse {
+func shareAcknowledged(a *API, listener string, got *share.AckResponse) *kmsg.ShareAcknowledgeResponse {
 	resp := kmsg.NewPtrShareAcknowledgeResponse()
 	resp.ErrorCode, resp.ErrorMessage = code(got.Err), message(got.Err)
 	resp.AcquisitionLockTimeoutMillis = int32(got.Lock.Milliseconds())
@@ -62,7 +62,7 @@ func shareAcknowledged(a *API, got *share.AckResponse) *kmsg.ShareAcknowledgeRes
 		hints.add(r.Leader)
 		resp.Topics[n].Partitions = append(resp.Topics[n].Partitions, p)
 	}
-	for _, node := range hints.nodes(a) {
+	for _, node := range hints.nodes(a, listener) {
 		resp.NodeEndpoints = append(resp.NodeEndpoints, kmsg.ShareAcknowledgeResponseNodeEndpoint{
 			NodeID: int32(node.ID), Host: node.Host, Port: node.Port, Rack: rack(node.Rack),
 		})

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/share"
@@ -14,12 +16,14 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
-// DescribeShareGroupOffsets, key 90, version 0 (KIP-932).
+// DescribeShareGroupOffsets, key 90, versions 0 to 1 (KIP-932, KIP-1226).
 //
 // Tells the start offsets as they are stored; -1 where the group has none. Without topics: of all partitions that the group has
 // one of.
+// v1: lag: the offsets up to the partition's end of which the group has not finished. It is -1 where the end is not known in time; Kafka
+// answers an error for that partition.
 var describeShareGroupOffsetsRow = Row{
-	Key: kafkaproto.KeyDescribeShareGroupOffsets, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleDescribeShareGroupOffsets),
+	Key: kafkaproto.KeyDescribeShareGroupOffsets, Min: 0, Max: 1, AdvertisedMin: 0, Handler: handler(handleDescribeShareGroupOffsets),
 }
 
 // ShareOffsets tells and changes where share groups are.
@@ -28,10 +32,12 @@ type ShareOffsets interface {
 	Topic(name string) (id replication.TopicID, partitions int32, ok bool)
 	// Name finds a topic's name.
 	Name(id replication.TopicID) (string, bool)
-	// List tells all start offsets of a group.
+	// List tells all positions of a group.
 	List(ctx context.Context, group string) ([]keeper.Listed, error)
-	// Look tells a start offset; keeper.Unset for none.
-	Look(ctx context.Context, k share.Key) (batch.Offset, error)
+	// Look tells a position; its Start is keeper.Unset for none.
+	Look(ctx context.Context, k share.Key) (keeper.Position, error)
+	// Ends tells the ends of partitions, which differ; what is not known is left out.
+	Ends(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset
 	// Set begins anew at an offset.
 	Set(ctx context.Context, k share.Key, start batch.Offset) error
 	// Delete forgets a share-partition.
@@ -56,7 +62,42 @@ func handleDescribeShareGroupOffsets(ctx context.Context, a *API, _ *Request, q 
 		rg.ErrorCode, rg.ErrorMessage = code(err), message(err)
 		resp.Groups = append(resp.Groups, rg)
 	}
+	if q.Version >= 1 {
+		tellShareLags(ctx, a, resp.Groups)
+	}
 	return resp, nil
+}
+
+// tellShareLags puts the ends of the partitions into the lags, which hold how far the group is in them.
+func tellShareLags(ctx context.Context, a *API, groups []kmsg.DescribeShareGroupOffsetsResponseGroup) {
+	wanted := map[replication.PartitionID][]*int64{}
+	for i := range groups {
+		for j := range groups[i].Topics {
+			t := &groups[i].Topics[j]
+			for k := range t.Partitions {
+				if p := &t.Partitions[k]; p.Lag >= 0 {
+					id := replication.PartitionID{Topic: t.TopicID, Partition: p.Partition}
+					wanted[id] = append(wanted[id], &p.Lag)
+				}
+			}
+		}
+	}
+	ends := a.ShareOffsets.Ends(ctx, slices.Collect(maps.Keys(wanted)))
+	for id, lags := range wanted {
+		end, known := ends[id]
+		for _, lag := range lags {
+			if *lag = max(0, int64(end)-*lag); !known {
+				*lag = -1
+			}
+		}
+	}
+}
+
+// tellPosition fills in what is known of a share-partition. The lag is -1, or how many of the partition's offsets are finished.
+func tellPosition(p *kmsg.DescribeShareGroupOffsetsResponseGroupTopicPartition, at keeper.Position) {
+	if p.StartOffset = int64(at.Start); at.Start != keeper.Unset {
+		p.LeaderEpoch, p.Lag = max(0, int32(at.LeaderEpoch)), int64(at.Start)+at.Finished // Kafka knows no leader before the first as 0
+	}
 }
 
 // listShareOffsets tells all that is known of a group.
@@ -77,7 +118,8 @@ func listShareOffsets(ctx context.Context, a *API, rg *kmsg.DescribeShareGroupOf
 			rg.Topics = append(rg.Topics, t)
 		}
 		p := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
-		p.Partition, p.StartOffset = l.Key.Partition, int64(l.Start)
+		p.Partition = l.Key.Partition
+		tellPosition(&p, l.Position)
 		rg.Topics[n].Partitions = append(rg.Topics[n].Partitions, p)
 	}
 	return err
@@ -94,8 +136,9 @@ func describeShareOffsets(ctx context.Context, a *API, g *kmsg.DescribeShareGrou
 			p := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
 			p.Partition, p.StartOffset = index, int64(keeper.Unset)
 			if known && index >= 0 && index < partitions {
-				start, err := a.ShareOffsets.Look(ctx, share.Key{Group: g.GroupID, Topic: id, Partition: index})
-				p.StartOffset, p.ErrorCode, p.ErrorMessage = int64(start), code(err), message(err)
+				at, err := a.ShareOffsets.Look(ctx, share.Key{Group: g.GroupID, Topic: id, Partition: index})
+				tellPosition(&p, at)
+				p.ErrorCode, p.ErrorMessage = code(err), message(err)
 			}
 			rt.Partitions = append(rt.Partitions, p)
 		}

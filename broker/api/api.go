@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/broker/auth"
 	"github.com/quorlog/quorlog/broker/conn"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/group"
@@ -34,7 +36,15 @@ type Services struct {
 	Share   *share.Service
 	// ShareOffsets tells and changes where share groups are.
 	ShareOffsets ShareOffsets
-	Logger       *slog.Logger
+	// Authorizer decides who may do what; nil: everybody may do everything.
+	Authorizer broker.Authorizer
+	// Rules are what the Authorizer decides by, if they can be changed; else nil.
+	Rules Rules
+	// Users are those that log in by a password.
+	Users *auth.Users
+	// SASL authenticates the clients of listeners, by their names. Where there is none for a listener, nobody logs in there.
+	SASL   map[string]*auth.SASL
+	Logger *slog.Logger
 }
 
 // API answers decoded requests. It implements conn.Dispatcher.
@@ -48,6 +58,9 @@ type API struct {
 func New(s Services) *API {
 	if s.Logger == nil {
 		s.Logger = slog.Default()
+	}
+	if s.Authorizer == nil {
+		s.Authorizer = broker.Everyone{}
 	}
 	a := &API{Services: s, rows: Table()}
 	for i := range a.rows {
@@ -97,6 +110,9 @@ func (a *API) Dispatch(ctx context.Context, s *conn.Session, h kafkaproto.Reques
 	if err != nil {
 		return closing{fmt.Errorf("decoding %s version %d: %w", h.Key, h.Version, err)}
 	}
+	if !row.guarded() {
+		return closing{fmt.Errorf("%w: %s", errUnguarded, h.Key)}
+	}
 	r := Request{Header: h, Session: s, FrameSize: len(body)}
 	if row.Start != nil {
 		call, err := row.Start(ctx, a, &r, decoded)
@@ -124,11 +140,15 @@ type handled struct {
 
 // Finish runs the handler.
 func (c *handled) Finish(ctx context.Context) (conn.Reply, error) {
-	resp, err := c.row.Handler(ctx, c.api, &c.request, c.body)
+	resp, err := guards[c.row.Key](c.api.gate(&c.request), c.body, func() (kmsg.Response, error) {
+		return c.row.Handler(ctx, c.api, &c.request, c.body)
+	})
 	if err != nil {
 		return conn.Reply{}, err
 	}
-	return reply(resp, c.request.Header.Version), nil
+	out := reply(resp, c.request.Header.Version)
+	out.Close = c.request.Close
+	return out, nil
 }
 
 // usualAnswer is room for most answers, in bytes: growing to it step by step would cost more than it.

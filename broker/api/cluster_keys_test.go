@@ -3,6 +3,7 @@ package api
 //quorlog:bubble inCluster runs every test of this file in one
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -155,6 +156,33 @@ func TestHintsAfterAFailOver(t *testing.T) {
 			if kafkaproto.Code(p.ErrorCode) != kafkaproto.NotLeaderOrFollower || p.CurrentLeader.LeaderID != int32(want) {
 				t.Errorf("node %d: %v, %+v, want %d", m.id, kafkaproto.Code(p.ErrorCode), p.CurrentLeader, want)
 			}
+		}
+	})
+}
+
+// Who produces while the leadership is handed over waits to hear who has it then, and needs not ask around.
+func TestHintsInAHandOver(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		id := c.createTopic("orders", 1)
+		leader, _ := c.leader("orders", 0)
+		heir := c.others(leader)[0]
+		part, _ := leader.manager.Get(replication.PartitionID{Topic: id})
+		handed := make(chan error, 1)
+		go func() { handed <- part.TransferLeadership(context.Background(), heir.id) }()
+		for {
+			q := minimal(t, kafkaproto.KeyProduce, 13, "orders", id).(*kmsg.ProduceRequest)
+			p := ask[*kmsg.ProduceResponse](leader.client, q, 13).Topics[0].Partitions[0]
+			if p.ErrorCode == 0 {
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			if kafkaproto.Code(p.ErrorCode) != kafkaproto.NotLeaderOrFollower || p.CurrentLeader.LeaderID != int32(heir.id) {
+				t.Errorf("%v, %+v, want node %d", kafkaproto.Code(p.ErrorCode), p.CurrentLeader, heir.id)
+			}
+			break
+		}
+		if err := <-handed; err != nil {
+			t.Error(err)
 		}
 	})
 }

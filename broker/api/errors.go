@@ -6,6 +6,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/broker/auth"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/broker/share"
@@ -20,6 +21,9 @@ var errorCodes = []struct {
 	err  error
 	code kafkaproto.Code
 }{
+	// It wraps what is wrong with a user's name, which by itself is an invalid request.
+	{auth.ErrUnacceptableCredential, kafkaproto.UnacceptableCredential},
+
 	// Replication.
 	{replication.ErrNotLeader, kafkaproto.NotLeaderOrFollower},
 	// A client can't tell an append that is lost from one that is late, so both are a timeout: it retries either way,
@@ -85,7 +89,6 @@ var errorCodes = []struct {
 	{broker.ErrOperationNotAttempted, kafkaproto.OperationNotAttempted},
 	{errUpdateVersion, kafkaproto.InvalidUpdateVersion},
 	{errFeatureFixed, kafkaproto.FeatureUpdateFailed},
-	{errRegularExpression, kafkaproto.InvalidRegularExpression},
 
 	// Share groups.
 	{share.ErrInvalidRecordState, kafkaproto.InvalidRecordState},
@@ -108,6 +111,21 @@ var errorCodes = []struct {
 	{produce.ErrBatchExceedsSegment, kafkaproto.RecordListTooLarge},
 	{fetch.ErrSessionTopicID, kafkaproto.FetchSessionTopicIDError},
 	{fetch.ErrNotReplica, kafkaproto.TopicAuthorizationFailed},
+
+	// Authorization.
+	{broker.ErrTopicDenied, kafkaproto.TopicAuthorizationFailed},
+	{broker.ErrGroupDenied, kafkaproto.GroupAuthorizationFailed},
+	{broker.ErrClusterDenied, kafkaproto.ClusterAuthorizationFailed},
+	{errNoRules, kafkaproto.SecurityDisabled},
+	{broker.ErrTransactionalIDDenied, kafkaproto.TransactionalIDAuthorizationFailed},
+
+	// Authentication. Of a change of users the first is more exact than what it wraps.
+	{auth.ErrUnsupportedMechanism, kafkaproto.UnsupportedSaslMechanism},
+	{auth.ErrSASLState, kafkaproto.IllegalSaslState},
+	{auth.ErrAuthentication, kafkaproto.SaslAuthenticationFailed},
+	{auth.ErrDuplicateUser, kafkaproto.DuplicateResource},
+	{auth.ErrNoSuchUser, kafkaproto.ResourceNotFound},
+	{auth.ErrUnknownMechanism, kafkaproto.UnsupportedSaslMechanism},
 
 	// Administration.
 	{ErrUnsupportedVersion, kafkaproto.UnsupportedVersion},
@@ -144,6 +162,9 @@ func code(err error) int16 {
 	}
 	return int16(kafkaproto.UnknownServerError)
 }
+
+// Reason is the name of the Kafka error code of an error, for APIs beside Kafka's.
+func Reason(err error) string { return kafkaproto.Code(code(err)).String() }
 
 // message is the text that accompanies a code where a response has room for one; nil for no error.
 func message(err error) *string {

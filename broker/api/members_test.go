@@ -1,6 +1,7 @@
 package api
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/quorlog/quorlog/kafkaproto"
@@ -80,7 +81,7 @@ func consumersOffsets(t *testing.T, a *API, member string) {
 
 func TestBadConsumerHeartbeats(t *testing.T) {
 	a := newGroupAPI(t)
-	empty, unknown, bad := "", "best", "("
+	empty, unknown, bad, bomb := "", "best", "(", strings.Repeat("a{1000}", 500)
 	long := string(make([]byte, 5000))
 	for name, c := range map[string]struct {
 		change func(*kmsg.ConsumerGroupHeartbeatRequest)
@@ -99,6 +100,7 @@ func TestBadConsumerHeartbeats(t *testing.T) {
 		"unknown assignor": {func(q *kmsg.ConsumerGroupHeartbeatRequest) { q.ServerAssignor = &unknown }, kafkaproto.UnsupportedAssignor},
 		"bad regex":        {func(q *kmsg.ConsumerGroupHeartbeatRequest) { q.SubscribedTopicRegex = &bad }, kafkaproto.InvalidRegularExpression},
 		"long regex":       {func(q *kmsg.ConsumerGroupHeartbeatRequest) { q.SubscribedTopicRegex = &long }, kafkaproto.InvalidRegularExpression},
+		"regex bomb":       {func(q *kmsg.ConsumerGroupHeartbeatRequest) { q.SubscribedTopicRegex = &bomb }, kafkaproto.InvalidRegularExpression},
 		"unknown group":    {func(q *kmsg.ConsumerGroupHeartbeatRequest) { q.MemberEpoch = 1 }, kafkaproto.GroupIDNotFound},
 	} {
 		q := joiningConsumer("bad", "m")

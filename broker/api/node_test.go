@@ -12,6 +12,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
+	"github.com/quorlog/quorlog/broker/auth"
 	"github.com/quorlog/quorlog/broker/conn"
 	"github.com/quorlog/quorlog/broker/coordinator/replicated"
 	"github.com/quorlog/quorlog/broker/fetch"
@@ -96,6 +97,7 @@ func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 	n.api = New(Services{
 		Produce: produce.New(produce.Options{Partitions: partitions, Transactions: noPeers{}}),
 		Txn:     transactions,
+		Users:   auth.NewUsers(controller.NewUsers(n.ctl)),
 		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions), Sessions: fetch.DefaultSessions}),
 		Admin: admin.New(admin.Options{
 			Node: 1, Images: n.ctl, Controller: n.ctl, Local: n.manager, FS: fs, DataDir: dir,

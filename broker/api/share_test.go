@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"sync"
 	"testing"
 	"time"
@@ -63,19 +64,27 @@ func (m *memShares) List(_ context.Context, group string) (out []keeper.Listed, 
 	defer m.mu.Unlock()
 	for k, d := range m.all {
 		if k.Group == group {
-			out = append(out, keeper.Listed{Key: k, Start: d.Start})
+			out = append(out, keeper.Listed{Key: k, Position: keeper.PositionOf(d)})
 		}
 	}
 	return out, nil
 }
 
-func (m *memShares) Look(_ context.Context, k share.Key) (batch.Offset, error) {
+func (m *memShares) Look(_ context.Context, k share.Key) (keeper.Position, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if d := m.all[k]; d != nil {
-		return d.Start, nil
+	return keeper.PositionOf(m.all[k]), nil
+}
+
+// Ends knows that of the first partitions only.
+func (m *memShares) Ends(_ context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
+	out := map[replication.PartitionID]batch.Offset{}
+	for _, id := range of {
+		if id.Partition == 0 {
+			out[id] = 20
+		}
 	}
-	return keeper.Unset, nil
+	return out
 }
 
 func (m *memShares) Set(_ context.Context, k share.Key, start batch.Offset) error {
@@ -265,6 +274,43 @@ func TestShareOffsets(t *testing.T) {
 	}
 }
 
+// KIP-1226: the lag counts what the group has not finished, up to the partition's end.
+func TestShareLag(t *testing.T) {
+	a, _, id := newShareAPI(t)
+	m := a.ShareOffsets.(*memShares)
+	m.all[share.Key{Group: "g", Topic: id}] = &share.Durable{Start: 5, LeaderEpoch: 3, Runs: []share.Run{
+		{First: 5, Last: 6, Count: 1}, {First: 7, Last: 9, State: share.Acknowledged, Count: 1}, {First: 10, Last: 10, State: share.Archived, Count: 5},
+	}}
+	m.all[share.Key{Group: "g", Topic: id, Partition: 1}] = &share.Durable{Start: 5}
+	m.all[share.Key{Group: "ahead", Topic: id}] = &share.Durable{Start: 30}
+	lags := func(version int16, group string, topics []kmsg.DescribeShareGroupOffsetsRequestGroupTopic) map[int32]int64 {
+		q := kmsg.NewPtrDescribeShareGroupOffsetsRequest()
+		q.Groups = []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: group, Topics: topics}}
+		out := map[int32]int64{}
+		for _, rt := range send[*kmsg.DescribeShareGroupOffsetsResponse](t, a, version, q).Groups[0].Topics {
+			for _, p := range rt.Partitions {
+				out[p.Partition] = p.Lag
+			}
+		}
+		return out
+	}
+	named := []kmsg.DescribeShareGroupOffsetsRequestGroupTopic{{Topic: "orders", Partitions: []int32{0, 1, 0}}}
+	for name, got := range map[string]map[int32]int64{"all": lags(1, "g", nil), "named": lags(1, "g", named)} {
+		if want := map[int32]int64{0: 11, 1: -1}; !maps.Equal(got, want) {
+			t.Errorf("%s: %v, expected %v", name, got, want)
+		}
+	}
+	if got := lags(0, "g", nil); got[0] != -1 {
+		t.Errorf("version 0: %v", got)
+	}
+	if got := lags(1, "ahead", nil); got[0] != 0 {
+		t.Errorf("beyond the end: %v", got)
+	}
+	if got := lags(1, "nobody", named); got[0] != -1 || got[1] != -1 {
+		t.Errorf("of a group that has not begun: %v", got)
+	}
+}
+
 // Settings of groups are stored, checked and listed.
 func TestGroupSettings(t *testing.T) {
 	a, _, _ := newShareAPI(t)
@@ -283,6 +329,9 @@ func TestGroupSettings(t *testing.T) {
 	wantError(t, "nonsense", set("g", "share.auto.offset.reset", "never"), kafkaproto.InvalidConfig)
 	wantError(t, "an unknown setting", set("g", "share.nothing", "1"), kafkaproto.InvalidConfig)
 	wantError(t, "no group", set("", "share.auto.offset.reset", "latest"), kafkaproto.InvalidRequest)
+	wantError(t, "a time", set("g", "consumer.session.timeout.ms", "46000"), 0)
+	wantError(t, "less than group.consumer.min.session.timeout.ms", set("g", "consumer.session.timeout.ms", "44999"), kafkaproto.InvalidConfig)
+	wantError(t, "more than group.share.max.heartbeat.interval.ms", set("g", "share.heartbeat.interval.ms", "15001"), kafkaproto.InvalidConfig)
 
 	d := kmsg.NewPtrDescribeConfigsRequest()
 	r := kmsg.NewDescribeConfigsRequestResource()
@@ -300,7 +349,7 @@ func TestGroupSettings(t *testing.T) {
 	if got := list(32).ConfigResources; len(got) != 1 || got[0].Name != "g" || got[0].Type != 32 {
 		t.Errorf("groups: %+v", got)
 	}
-	if got := list().ConfigResources; len(got) != 3 {
+	if got := list().ConfigResources; len(got) != 4 { // with the loggers of the node
 		t.Errorf("all: %+v", got)
 	}
 	wantError(t, "an unknown kind", list(77).ErrorCode, kafkaproto.UnsupportedVersion)

@@ -16,7 +16,7 @@ type Row struct {
 	Key kafkaproto.Key
 	// Min and Max are the versions that are served: 0 <= Min <= Max.
 	Min, Max int16
-	// AdvertisedMin is what ApiVersions says instead of Min where the two differ; see 00_produce.go for the one reason.
+	// AdvertisedMin is what ApiVersions says instead of Min where the two differ; see 00_produce.go and 17_sasl_handshake.go for the reasons.
 	AdvertisedMin int16
 	// Overlaps tells that a request may start before the ones ahead of it on its connection are answered.
 	Overlaps bool
@@ -33,6 +33,8 @@ type Request struct {
 	Session *conn.Session
 	// FrameSize is the length of the buffer that the body's byte slices alias.
 	FrameSize int
+	// Close is for the handler to set: the connection ends after the answer.
+	Close bool
 }
 
 // Caller is who sent the request.
@@ -85,6 +87,7 @@ func Table() []Row {
 		syncGroupRow,
 		describeGroupsRow,
 		listGroupsRow,
+		saslHandshakeRow,
 		apiVersionsRow,
 		createTopicsRow,
 		deleteTopicsRow,
@@ -96,9 +99,13 @@ func Table() []Row {
 		endTxnRow,
 		writeTxnMarkersRow,
 		txnOffsetCommitRow,
+		describeACLsRow,
+		createACLsRow,
+		deleteACLsRow,
 		describeConfigsRow,
 		alterConfigsRow,
 		describeLogDirsRow,
+		saslAuthenticateRow,
 		createPartitionsRow,
 		deleteGroupsRow,
 		electLeadersRow,
@@ -106,6 +113,8 @@ func Table() []Row {
 		alterPartitionReassignmentsRow,
 		listPartitionReassignmentsRow,
 		offsetDeleteRow,
+		describeUserScramCredentialsRow,
+		alterUserScramCredentialsRow,
 		describeQuorumRow,
 		updateFeaturesRow,
 		describeClusterRow,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"runtime/debug"
@@ -13,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/quorlog/quorlog/internal/trace"
 	"github.com/quorlog/quorlog/kafkaproto"
 )
 
@@ -128,6 +130,7 @@ func (c *connection) stopReading() {
 
 // dispatch starts a request. A panic while its bytes are decoded costs this connection only.
 func (c *connection) dispatch(r *request) {
+	c.trace(r)
 	defer func() {
 		if p := recover(); p != nil {
 			c.server.counts.panics.Add(1)
@@ -136,12 +139,29 @@ func (c *connection) dispatch(r *request) {
 			r.call = failed{fmt.Errorf("%w: %v", errPanic, p)}
 		}
 	}()
-	r.call = c.server.options.Dispatcher.Dispatch(c.ctx, c.session, r.header, r.body)
+	r.call = c.server.options.Dispatcher.Dispatch(r.ctx, c.session, r.header, r.body)
 	if r.call == nil {
 		r.call = failed{errNoCall}
 	}
 	r.body = nil // the call has what it needs of it
 }
+
+// trace begins the request's span, from its arrival on: the waiting for those ahead of it is a part of it.
+func (c *connection) trace(r *request) {
+	tracer := c.server.options.Tracer
+	if tracer == nil {
+		r.ctx, r.end = c.ctx, untraced
+		return
+	}
+	r.ctx, r.end = trace.Start(trace.With(c.ctx, tracer), trace.Span{
+		Name: "kafka." + r.header.Key.String(), Request: true, Began: r.arrived, Attributes: []slog.Attr{
+			slog.Int("kafka.api.version", int(r.header.Version)), slog.Int("kafka.request.size", r.size), slog.String("messaging.client.id", r.header.ClientID),
+			slog.String("kafka.listener", c.session.Listener()), slog.String("network.peer.address", c.session.Remote().String()),
+		},
+	})
+}
+
+func untraced(error) {}
 
 var (
 	errPanic  = errors.New("panic while dispatching")
@@ -154,8 +174,16 @@ type failed struct{ err error }
 // Finish returns the error.
 func (f failed) Finish(context.Context) (Reply, error) { return Reply{}, f.err }
 
+// at tells how far the connection has come.
+func (c *connection) at() Phase {
+	if c.phase == nil {
+		return Open
+	}
+	return c.phase(c.session)
+}
+
 // gated tells whether the connection has yet to authenticate.
-func (c *connection) gated() bool { return c.phase != nil && c.phase(c.session) == Gated }
+func (c *connection) gated() bool { return c.at() == Gated }
 
 // allowedGated tells which keys a connection may send before it has authenticated.
 func allowedGated(key kafkaproto.Key) bool {

@@ -41,7 +41,7 @@ const (
 	defaultMaxGatedFrame    = 16 << 10  // an ApiVersions or SASL message has at most a few KiB
 	defaultMaxInFlight      = 16        // Java clients send 5 at once, which is the most that idempotence allows
 	defaultMaxInFlightBytes = 32 << 20
-	defaultMaxRequestMemory = 512 << 20
+	defaultMaxRequestMemory = 256 << 20
 	defaultMaxConnections   = 10_000 // about 120 MiB when idle
 	defaultMaxPerIP         = 2_000  // many clients may stand behind one address translator
 	defaultAcceptRate       = 1_000

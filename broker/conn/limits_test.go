@@ -166,14 +166,9 @@ func TestSlowReader(t *testing.T) {
 }
 
 func TestGate(t *testing.T) {
-	var open atomic.Bool
-	phase := func(*Session) Phase {
-		if open.Load() {
-			return Open
-		}
-		return Gated
-	}
-	h := onTCP(t, dispatcher(echo), Options{Phase: phase})
+	var phase atomic.Uint32
+	phase.Store(uint32(Gated))
+	h := onTCP(t, dispatcher(echo), Options{Phase: func(*Session) Phase { return Phase(phase.Load()) }})
 	c := h.dial(t)
 	for i, key := range []kafkaproto.Key{kafkaproto.KeyApiVersions, kafkaproto.KeySASLHandshake, kafkaproto.KeySASLAuthenticate} {
 		c.send(key, int32(i), "allowed")
@@ -192,10 +187,72 @@ func TestGate(t *testing.T) {
 	c = h.dial(t)
 	c.send(kafkaproto.KeySASLAuthenticate, 1, "secret")
 	c.expect(1, "secret")
-	open.Store(true)
+	phase.Store(uint32(Open))
 	c.send(metadata, 2, strings.Repeat("x", 1<<20))
 	c.expect(2, strings.Repeat("x", 1<<20))
+
+	// A login that has expired: only another one is served.
+	phase.Store(uint32(Expired))
+	c.send(kafkaproto.KeySASLHandshake, 3, "again")
+	c.expect(3, "again")
+	c.send(metadata, 4, "forbidden")
+	c.expectClosed()
 }
+
+// TestGateAnswersInTurn: what a client that is let in has sent behind its last message counts as sent after the login, as in
+// Kafka, and one that is not let in never has two requests under way.
+func TestGateAnswersInTurn(t *testing.T) {
+	var in, underWay atomic.Int32
+	d := dispatcher(func(_ context.Context, _ *Session, h kafkaproto.RequestHeader, body []byte) Call {
+		if underWay.Add(1) > 1 {
+			t.Error("two requests at once before the login")
+		}
+		return finishing(func() (Reply, error) {
+			underWay.Add(-1)
+			if h.Key == kafkaproto.KeySASLAuthenticate {
+				in.Store(1)
+			}
+			return Reply{Body: kafkaproto.Bytes(body)}, nil
+		})
+	})
+	h := onTCP(t, d, Options{Phase: func(*Session) Phase {
+		if in.Load() == 1 {
+			return Open
+		}
+		return Gated
+	}})
+	c := h.dial(t)
+	var all []byte
+	for i, key := range []kafkaproto.Key{kafkaproto.KeyApiVersions, kafkaproto.KeySASLHandshake, kafkaproto.KeySASLAuthenticate, metadata} {
+		all = append(all, frame(key, int32(i), "x")...)
+	}
+	c.raw(all)
+	for i := range int32(4) {
+		c.expect(i, "x")
+	}
+}
+
+// TestRefusalIsReadBeforeTheEnd: the answer after which a connection is closed arrives, though a connection to which nothing
+// was served ends with a reset.
+func TestRefusalIsReadBeforeTheEnd(t *testing.T) {
+	d := dispatcher(func(_ context.Context, _ *Session, _ kafkaproto.RequestHeader, body []byte) Call {
+		return finishing(func() (Reply, error) { return Reply{Body: kafkaproto.Bytes(body), Close: true}, nil })
+	})
+	h := onTCP(t, d, Options{Phase: func(*Session) Phase { return Gated }})
+	for range 20 {
+		c := h.dial(t)
+		c.send(kafkaproto.KeySASLAuthenticate, 1, "wrong")
+		c.expect(1, "wrong")
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+			t.Fatalf("the connection ends with %v", err)
+		}
+	}
+}
+
+// finishing is a call whose answer is made when its turn has come.
+type finishing func() (Reply, error)
+
+func (f finishing) Finish(context.Context) (Reply, error) { return f() }
 
 // The time to authenticate is not prolonged by sending requests that are allowed.
 func TestAuthenticateInTime(t *testing.T) {
@@ -219,6 +276,20 @@ func TestAuthenticateInTime(t *testing.T) {
 		}
 		wantDuration(t, "closed", time.Since(start), defaultAuthenticate)
 	})
+	// Nor by sending one slowly.
+	whole := frame(kafkaproto.KeySASLAuthenticate, 1, strings.Repeat("x", 10<<10))
+	for _, sent := range []int{1, 4, 5, 100, 5 << 10} {
+		synctest.Test(t, func(t *testing.T) {
+			h := onPipe(t, dispatcher(echo), Options{Phase: func(*Session) Phase { return Gated }})
+			defer h.Close()
+			start := time.Now()
+			c := h.dial(t)
+			<-time.After(2 * time.Second)
+			c.raw(whole[:sent])
+			c.expectClosed()
+			wantDuration(t, fmt.Sprintf("closed behind %d bytes", sent), time.Since(start), defaultAuthenticate)
+		})
+	}
 }
 
 func TestGarbage(t *testing.T) {

@@ -30,6 +30,9 @@ const (
 type requestMemory struct {
 	all   *semaphore.Weighted
 	large *semaphore.Weighted // taken before all
+	limit int64
+	held  atomic.Int64 // of all
+	waits atomic.Int64 // requests that had to wait, so far
 
 	mu struct {
 		sync.Mutex
@@ -47,7 +50,7 @@ type arrival struct {
 }
 
 func newRequestMemory(total, maxFrame int64) *requestMemory {
-	m := &requestMemory{all: semaphore.NewWeighted(total), large: semaphore.NewWeighted(max(total/2, maxFrame))}
+	m := &requestMemory{all: semaphore.NewWeighted(total), large: semaphore.NewWeighted(max(total/2, maxFrame)), limit: total}
 	m.mu.arriving = make(map[*connection]struct{})
 	return m
 }
@@ -66,6 +69,7 @@ func (m *requestMemory) take(c *connection, n int64) error {
 		}
 		return err
 	}
+	m.held.Add(n)
 	c.arrival.since = time.Now()
 	c.arrival.bytes.Store(0)
 	m.mu.Lock()
@@ -84,6 +88,7 @@ func (m *requestMemory) arrived(c *connection) {
 
 // give returns the memory of a request.
 func (m *requestMemory) give(n int64) {
+	m.held.Add(-n)
 	m.all.Release(n)
 	if n > largeFrame {
 		m.large.Release(n)
@@ -95,6 +100,7 @@ func (m *requestMemory) wait(ctx context.Context, s *semaphore.Weighted, n int64
 	if s.TryAcquire(n) {
 		return nil
 	}
+	m.waits.Add(1)
 	m.shortage(1)
 	defer m.shortage(-1)
 	return s.Acquire(ctx, n)

@@ -41,6 +41,9 @@ func TestSlowRequestsGiveWay(t *testing.T) {
 		if !h.memory.all.TryAcquire(8<<20) || !h.memory.large.TryAcquire(8<<20) {
 			t.Error("memory has leaked")
 		}
+		if got := h.Stats(); got.Memory != 0 || got.MemoryLimit != 8<<20 || got.MemoryWaits < 1 {
+			t.Errorf("memory %d of %d, %d waits", got.Memory, got.MemoryLimit, got.MemoryWaits)
+		}
 		if !strings.Contains(h.log.String(), "memory is short") {
 			t.Errorf("log: %s", h.log)
 		}

@@ -43,8 +43,9 @@ type output struct {
 	timeout time.Duration
 	counts  *counters
 
-	unsettled bool // nothing was answered yet: see abrupt
-	substance bool // an answer counts
+	linger    lingerer // nil if there is nothing to say about the connection's end
+	unsettled bool     // nothing was answered yet: see abrupt
+	substance bool     // an answer counts
 
 	buf    *[]byte
 	cut    int
@@ -55,23 +56,27 @@ type output struct {
 
 func (o *output) init(nc net.Conn, timeout time.Duration, counts *counters) {
 	o.net, o.tcp, o.timeout, o.counts = nc, plainTCP(nc), timeout, counts
-	if o.unsettled = o.tcp != nil; o.unsettled {
-		abrupt(o.tcp)
+	o.linger, o.unsettled = nc.(lingerer)
+	if o.unsettled {
+		abrupt(o.linger)
 	}
 }
+
+// lingerer is a TCP connection, or one above it, such as of TLS.
+type lingerer interface{ SetLinger(seconds int) error }
 
 // abrupt makes a connection end with a reset, whoever ends it: this program, or the kernel when it is killed. So a connection
 // ends until its first answer, but for those about versions and passwords: an orderly end before that tells many clients that
 // they were refused, for want of TLS or for a wrong password, and they give up; franz-go fails what it was to send. A reset makes
 // them try again, here or at another node.
-func abrupt(tcp *net.TCPConn) {
-	_ = tcp.SetLinger(0) // fails only if the connection is closed
+func abrupt(nc lingerer) {
+	_ = nc.SetLinger(0) // fails only if the connection is closed
 }
 
 // Reset closes a connection that comes too early.
 func Reset(nc net.Conn) {
-	if tcp := plainTCP(nc); tcp != nil {
-		abrupt(tcp)
+	if l, ok := nc.(lingerer); ok {
+		abrupt(l)
 	}
 	_ = nc.Close()
 }
@@ -80,7 +85,7 @@ func Reset(nc net.Conn) {
 func (o *output) settle() {
 	if o.unsettled {
 		o.unsettled = false
-		_ = o.tcp.SetLinger(-1) // fails only if the connection is closed
+		_ = o.linger.SetLinger(-1) // fails only if the connection is closed
 	}
 }
 

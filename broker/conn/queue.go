@@ -1,7 +1,9 @@
 package conn
 
 import (
+	"context"
 	"sync"
+	"time"
 
 	"github.com/quorlog/quorlog/kafkaproto"
 )
@@ -10,11 +12,14 @@ import (
 type request struct {
 	header   kafkaproto.RequestHeader
 	body     []byte
+	arrived  time.Time
 	size     int  // bytes of the frame
 	counted  bool // size was taken from the server's request memory
 	overlaps bool
 	started  bool // call is there
 	call     Call
+	ctx      context.Context // of the call
+	end      func(error)     // is told its outcome
 }
 
 // queue holds the unanswered requests of a connection. The reader adds at the end, the writer takes from the head.

@@ -46,13 +46,14 @@ func (c *connection) request(frame []byte) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !allowedGated(h.Key) && c.gated() {
+	if !allowedGated(h.Key) && c.at() != Open {
 		return nil, fmt.Errorf("%s before authentication", h.Key)
 	}
 	c.server.counts.requests[h.Key].Add(1)
 	return &request{
 		header:   h,
 		body:     body,
+		arrived:  time.Now(),
 		size:     len(frame),
 		overlaps: c.server.options.Dispatcher.Overlaps(h.Key),
 	}, nil
@@ -66,7 +67,7 @@ func (c *connection) frame() (frame []byte, counted bool, err error) {
 	limits := &c.server.limits
 	// The length comes at once with the first byte, or the peer is slow.
 	if c.in.Buffered() < 4 {
-		if err := c.deadline(limits.Partial); err != nil {
+		if err := c.deadline(c.partial()); err != nil {
 			return nil, false, err
 		}
 	}
@@ -75,7 +76,11 @@ func (c *connection) frame() (frame []byte, counted bool, err error) {
 		return nil, false, err
 	}
 	most := limits.MaxFrame
-	if c.gated() {
+	// What a client may send next, the answer before it decides.
+	if c.at() != Open && !c.queue.waitRoom(0, 1, 0) {
+		return nil, false, errNoAnswer
+	}
+	if c.at() != Open {
 		most = limits.MaxGatedFrame
 	}
 	n, err := kafkaproto.FrameLength([4]byte(prefix), most)
@@ -106,7 +111,7 @@ func (c *connection) body(n int) (frame []byte, counted bool, err error) {
 			return errNoAnswer
 		}
 		counted = true
-		return c.deadline(c.server.limits.Partial)
+		return c.deadline(c.partial())
 	}
 	defer func() {
 		if counted {
@@ -116,7 +121,7 @@ func (c *connection) body(n int) (frame []byte, counted bool, err error) {
 	if n > exemptFrame && n <= first {
 		err = take(n)
 	} else if c.in.Buffered() < n {
-		err = c.deadline(c.server.limits.Partial)
+		err = c.deadline(c.partial())
 	}
 	if err != nil {
 		return nil, counted, err
@@ -176,8 +181,16 @@ func (c *connection) patience() time.Duration {
 	if c.fresh {
 		d = min(d, limits.FirstByte)
 	}
+	return c.inTime(d)
+}
+
+// partial returns how long to wait for the next step of a frame that has begun.
+func (c *connection) partial() time.Duration { return c.inTime(c.server.limits.Partial) }
+
+// inTime is d, or what a connection that has to authenticate has left for that.
+func (c *connection) inTime(d time.Duration) time.Duration {
 	if c.gated() {
-		d = min(d, limits.Authenticate-time.Since(c.opened))
+		d = min(d, c.server.limits.Authenticate-time.Since(c.opened))
 	}
 	return max(d, time.Millisecond)
 }
@@ -215,7 +228,7 @@ type pacedReader struct {
 // Read reads from the connection.
 func (p *pacedReader) Read(b []byte) (int, error) {
 	if p.left <= 0 {
-		if err := p.c.deadline(p.c.server.limits.Partial); err != nil {
+		if err := p.c.deadline(p.c.partial()); err != nil {
 			return 0, err
 		}
 		p.left = paceStep

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/quorlog/quorlog/internal/trace"
 )
 
 // DefaultListener is the listener's name where none is given.
@@ -19,8 +21,11 @@ type Phase uint8
 const (
 	// Open connections may send what they like.
 	Open Phase = iota
-	// Gated ones have to authenticate: until then only small frames of ApiVersions, SaslHandshake and SaslAuthenticate.
+	// Gated ones have to authenticate: until then only small frames of ApiVersions, SaslHandshake and SaslAuthenticate, one at
+	// a time, and not for long.
 	Gated
+	// Expired ones have to authenticate again before they send anything else, and may take their time (KIP-368).
+	Expired
 )
 
 // Options of a Server.
@@ -30,6 +35,8 @@ type Options struct {
 	Limits     Limits
 	// Listener is the name of the listener that Serve serves; DefaultListener where it is empty.
 	Listener string
+	// Tracer is told of each request; nil for none.
+	Tracer trace.Tracer
 	// Phase tells how far a connection of that listener has come; it is asked before each frame. nil means Open.
 	Phase func(*Session) Phase
 }
@@ -39,6 +46,8 @@ type Listener struct {
 	Net   net.Listener
 	Name  string
 	Phase func(*Session) Phase // nil means Open
+	// Principal names those who show a certificate; nil where none is asked for, or where they authenticate otherwise.
+	Principal PrincipalOf
 }
 
 // Server serves connections. Its limits hold for all listeners together.
@@ -59,7 +68,7 @@ type Server struct {
 	mu struct {
 		sync.Mutex
 		stopped     bool
-		listeners   map[net.Listener]struct{}
+		listeners   map[net.Listener]string // their names
 		connections map[*connection]struct{}
 	}
 }
@@ -82,7 +91,7 @@ func NewServer(o Options) *Server {
 	}
 	s.admit.init(limits)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	s.mu.listeners = make(map[net.Listener]struct{})
+	s.mu.listeners = make(map[net.Listener]string)
 	s.mu.connections = make(map[*connection]struct{})
 	return s
 }
@@ -95,7 +104,7 @@ func (s *Server) Serve(l net.Listener) error {
 
 // ServeListener is Serve for a listener with its own name and phases.
 func (s *Server) ServeListener(l Listener) error {
-	if !s.track(l.Net) {
+	if !s.track(l) {
 		return l.Net.Close()
 	}
 	defer s.untrack(l.Net)
@@ -130,13 +139,13 @@ func temporary(err error) bool {
 }
 
 // track notes a listener so that it gets closed; false if the server has stopped.
-func (s *Server) track(l net.Listener) bool {
+func (s *Server) track(l Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.mu.stopped {
 		return false
 	}
-	s.mu.listeners[l] = struct{}{}
+	s.mu.listeners[l.Net] = l.Name
 	return true
 }
 
@@ -156,6 +165,14 @@ func (s *Server) accept(l Listener, nc net.Conn) {
 		return
 	}
 	c := newConnection(s, l, nc)
+	if err := l.identify(c.session, nc); err != nil {
+		s.counts.refused.Add(1)
+		s.log.warn("connection refused", "reason", err, "remote", remote, "listener", l.Name)
+		s.admit.leave(remote.Addr())
+		c.cancel()
+		_ = nc.Close()
+		return
+	}
 	s.mu.Lock()
 	stopped := s.mu.stopped
 	if !stopped {
@@ -238,9 +255,11 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() {
 	all := s.stop()
 	s.cancel()
+	var closing sync.WaitGroup
 	for _, c := range all {
-		_ = c.net.Close()
+		closing.Go(func() { _ = c.net.Close() }) // at once: TLS says goodbye, for which one that reads nothing takes seconds
 	}
+	closing.Wait()
 	s.readers.Wait()
 }
 

@@ -7,9 +7,6 @@ import (
 	"github.com/quorlog/quorlog/broker"
 )
 
-// Anonymous is the principal of a connection that did not authenticate.
-const Anonymous = "User:ANONYMOUS"
-
 // Session is what the handlers may know of a connection, and keep for it. It lives as long as the connection. All methods
 // may be called at any time from any goroutine.
 type Session struct {
@@ -20,7 +17,7 @@ type Session struct {
 
 	mu struct {
 		sync.Mutex
-		principal string
+		principal broker.Principal
 		software  string
 		state     any
 	}
@@ -38,7 +35,7 @@ type SessionInfo struct {
 // socket, such as tests of handlers.
 func NewSession(info SessionInfo) *Session {
 	s := &Session{id: info.ID, listener: info.Listener, local: info.Local, remote: info.Remote}
-	s.mu.principal = Anonymous
+	s.mu.principal = broker.Anonymous
 	return s
 }
 
@@ -67,8 +64,8 @@ func (s *Session) Caller(clientID string) broker.Caller {
 	}
 }
 
-// SetPrincipal records who the peer has proven to be, as "type:name".
-func (s *Session) SetPrincipal(principal string) {
+// SetPrincipal records who the peer has proven to be.
+func (s *Session) SetPrincipal(principal broker.Principal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.mu.principal = principal
@@ -88,6 +85,16 @@ func (s *Session) SetSoftware(name, version string) {
 func (s *Session) State() any {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.mu.state
+}
+
+// StateOr returns what is kept, and what make returns, which is kept from then on, if nothing is.
+func (s *Session) StateOr(make func() any) any {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.mu.state == nil {
+		s.mu.state = make()
+	}
 	return s.mu.state
 }
 

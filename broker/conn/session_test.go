@@ -14,7 +14,7 @@ func TestSession(t *testing.T) {
 	if s.ID() != 7 || s.Listener() != "INTERNAL" || s.Local() != local || s.Remote() != remote {
 		t.Errorf("%+v", s)
 	}
-	want := broker.Caller{Principal: Anonymous, ClientID: "app", Host: remote.Addr(), Listener: "INTERNAL"}
+	want := broker.Caller{Principal: broker.Anonymous, ClientID: "app", Host: remote.Addr(), Listener: "INTERNAL"}
 	if got := s.Caller("app"); got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}

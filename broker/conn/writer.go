@@ -41,6 +41,9 @@ func (c *connection) answerAll() error {
 		}
 		if err := c.answer(r); err != nil {
 			_ = c.out.flush() // the answers before it are the client's; err is the reason either way
+			if errors.Is(err, errCloseAsked) {
+				c.out.settle() // the last answer tells why the connection ends: a reset could overtake it
+			}
 			return err
 		}
 	}
@@ -56,10 +59,13 @@ func (c *connection) startWaiting() {
 
 // answer finishes the request at the head of the queue.
 func (c *connection) answer(r *request) error {
-	reply, err := r.call.Finish(c.ctx)
+	reply, err := r.call.Finish(r.ctx)
+	r.end(err)
 	c.queue.pop()
 	c.giveBack(r.size, r.counted)
-	c.answered.Store(time.Now().UnixNano())
+	now := time.Now()
+	c.answered.Store(now.UnixNano())
+	c.server.counts.took[r.header.Key].Observe(now.Sub(r.arrived))
 	if err != nil {
 		reply.Body.Release()
 		return fmt.Errorf("%s version %d: %w", r.header.Key, r.header.Version, err)
@@ -80,7 +86,9 @@ func (c *connection) answer(r *request) error {
 func (c *connection) abandon() {
 	for r := c.queue.head(true); r != nil; r = c.queue.head(true) {
 		if r.started {
-			if reply, err := r.call.Finish(c.ctx); err == nil {
+			reply, err := r.call.Finish(r.ctx)
+			r.end(err)
+			if err == nil {
 				reply.Body.Release()
 			}
 		}

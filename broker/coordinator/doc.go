@@ -10,6 +10,7 @@
 //	Kind, Loader   what the runtime must know of a coordinator      kind.go
 //	Log, Cluster   what it needs from the rest of the node          deps.go; package replicated has them
 //	Find           which node coordinates a key                     find.go
+//	CompilePattern regular expressions of clients                   pattern.go
 //
 // A machine is pure: no clock, goroutine, channel or I/O. It asks for writes by an effect and hears of their end by an
 // event, so that its whole behaviour can be told in scripts. Events of one machine come one at a time.

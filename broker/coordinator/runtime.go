@@ -105,9 +105,21 @@ func (r *Runtime[M, E, F]) View(partition int32, key string, fn func(m M, known 
 // broker.ErrCoordinatorLoading some are missing.
 func (r *Runtime[M, E, F]) Each(fn func(key string, m M)) (err error) {
 	for _, sh := range r.all() {
-		err = errors.Join(err, sh.each(fn))
+		if sh.each(fn) == loading {
+			err = broker.ErrCoordinatorLoading
+		}
 	}
 	return err
+}
+
+// Whole is Each, and tells of which partitions fn has seen all machines.
+func (r *Runtime[M, E, F]) Whole(fn func(key string, m M)) (partitions []int32) {
+	for _, sh := range r.all() {
+		if sh.each(fn) == ready {
+			partitions = append(partitions, sh.partition)
+		}
+	}
+	return partitions
 }
 
 // Tell gives an event to a machine that is still where it was; it reports whether it is.

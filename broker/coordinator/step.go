@@ -69,16 +69,14 @@ func (sh *shard[M, E, F]) view(key string, fn func(m M, known bool)) error {
 	return nil
 }
 
-func (sh *shard[M, E, F]) each(fn func(key string, m M)) error {
+// each shows all machines, and tells how far the shard was by then.
+func (sh *shard[M, E, F]) each(fn func(key string, m M)) phase {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	for key, e := range sh.mu.machines {
 		fn(key, e.machine)
 	}
-	if sh.mu.phase == loading {
-		return broker.ErrCoordinatorLoading
-	}
-	return nil
+	return sh.mu.phase
 }
 
 // tell gives an event to a machine, if it is there.

@@ -33,6 +33,7 @@ type fakePartition struct {
 	reads    int
 	handed   int
 	released int
+	served   []int // bytes, of each Fetch
 }
 
 func newFake(sizes ...int) *fakePartition {
@@ -108,6 +109,12 @@ func (p *fakePartition) Watch(w chan<- struct{}) func() {
 		defer p.mu.Unlock()
 		delete(p.watchers, w)
 	}
+}
+
+func (p *fakePartition) Served(bytes int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.served = append(p.served, bytes)
 }
 
 func (p *fakePartition) Leader() replication.Leader {

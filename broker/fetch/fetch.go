@@ -36,6 +36,8 @@ type Partition interface {
 	Watch(w chan<- struct{}) (cancel func())
 	// Leader tells who leads the partition.
 	Leader() replication.Leader
+	// Served counts what was sent of the partition, in bytes, or the error that was told.
+	Served(bytes int, err error)
 	History
 }
 
@@ -122,9 +124,14 @@ type Request struct {
 	MinBytes      int
 	MaxBytes      int
 	ReadCommitted bool
+	// Denied tells which partitions the caller may not read; nil: it may read all. It is asked at each look at a partition, since
+	// rights may change while a request waits.
+	Denied func(Key) bool
 	// Rack is the consumer's; empty if it does not say. With one it may read from followers too, and is sent to one that is
 	// near (KIP-392).
-	Rack       string
+	Rack string
+	// AnyReplica has this node answer from its own replica, even if it does not lead, and send nobody elsewhere.
+	AnyReplica bool
 	Partitions []Params
 	Forgotten  []Key
 }

@@ -20,6 +20,7 @@ func (s *Service) Fetch(ctx context.Context, r *Request) (*Response, error) {
 		(&Response{Results: g.results}).Release()
 		return nil, err
 	}
+	g.count()
 	all := g.results
 	id, results, err := s.sessions.settle(v, r, params, all, s.now())
 	if err != nil {

@@ -3,10 +3,13 @@ package fetch
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
@@ -36,8 +39,16 @@ func waiting(minBytes int, ps ...Params) *Request {
 	return &Request{SessionEpoch: FinalEpoch, MaxWait: time.Second, MinBytes: minBytes, MaxBytes: 1 << 20, Partitions: ps}
 }
 
+// without is a request of somebody who may not read some partitions.
+func without(denied func(Key) bool, r *Request) *Request {
+	r.Denied = denied
+	return r
+}
+
 func TestPoll(t *testing.T) {
 	p, q := newFake(), newFake()
+	var lost atomic.Bool
+	everything, second := func(Key) bool { return true }, func(k Key) bool { return k.Partition == 1 }
 	for name, tc := range map[string]struct {
 		sizes  []int
 		r      *Request
@@ -75,6 +86,13 @@ func TestPoll(t *testing.T) {
 		"unknown topic beside another": {
 			r: waiting(1, want("nope", 0, 0), want("t", 0, 0)), took: time.Second, err: replication.ErrUnknownPartition,
 		},
+		"denied alone":          {r: without(everything, waiting(1, want("t", 0, 0))), err: broker.ErrTopicDenied},
+		"denied beside another": {r: without(second, waiting(1, want("t", 0, 0), want("t", 1, 0))), took: time.Second, err: broker.ErrTopicDenied},
+		"a right taken away": {r: without(func(Key) bool { return lost.Load() }, waiting(1, want("t", 0, 0))), during: func() {
+			pass(100 * time.Millisecond)
+			lost.Store(true)
+			p.append(10)
+		}, took: 100 * time.Millisecond, err: broker.ErrTopicDenied},
 		"hosted elsewhere": {r: waiting(1, want(elsewhere, 0, 0), want("t", 0, 0)), err: replication.ErrNotLeader},
 		"min bytes above the limit": {sizes: []int{10}, r: &Request{
 			SessionEpoch: FinalEpoch, MaxWait: time.Second, MinBytes: 1 << 30, MaxBytes: 10, Partitions: []Params{want("t", 0, 0)},
@@ -222,6 +240,9 @@ func TestFetchResults(t *testing.T) {
 	}
 	if r := fetch(func(r *Request) { r.Partitions[0].CurrentEpoch = 4 }); !errors.Is(r.Err, replication.ErrUnknownLeaderEpoch) {
 		t.Errorf("new epoch: %v", r.Err)
+	}
+	if want := []int{10, 30, 0, 0}; !slices.Equal(p.served, want) {
+		t.Errorf("served %v bytes, want %v", p.served, want)
 	}
 	if r := fetch(func(r *Request) { r.FromReplica = true }); !errors.Is(r.Err, ErrNotReplica) || r.HighWatermark != -1 {
 		t.Errorf("replica: %v", r.Err)

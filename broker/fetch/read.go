@@ -3,6 +3,7 @@ package fetch
 import (
 	"errors"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -22,6 +23,8 @@ var (
 type reading struct {
 	readCommitted bool
 	rack          string
+	denied        func(Key) bool // may be nil
+	anyReplica    bool
 	routes        Routes // may be nil
 	byID          bool
 	limit         int // bytes of records that the answer may hold
@@ -39,6 +42,8 @@ func (s *Service) newReading(r *Request, params []Params, limit int) *reading {
 	return &reading{
 		readCommitted: r.ReadCommitted,
 		rack:          r.Rack,
+		denied:        r.Denied,
+		anyReplica:    r.AnyReplica || r.Rack != "",
 		routes:        s.routes,
 		byID:          r.UsesTopicIDs,
 		limit:         limit,
@@ -55,11 +60,14 @@ func (g *reading) refuse(err error) {
 	}
 }
 
-// readAll finds and reads all partitions. An unknown partition is no reason for haste: a client that asks for one beside
+// readAll finds and reads all partitions. One that is unknown or denied is no reason for haste: a client that asks for it beside
 // others would otherwise never wait.
 func (g *reading) readAll(ps Partitions) {
 	for i := range g.params {
 		p := &g.params[i]
+		if g.refused(i) {
+			continue
+		}
 		src, err := g.find(ps, p.Key)
 		if err != nil {
 			g.results[i] = failure(p.Key, err)
@@ -75,6 +83,19 @@ func (g *reading) readAll(ps Partitions) {
 		g.sources[i] = src
 		g.read(i)
 	}
+}
+
+// refused tells whether the caller may not read a partition, and answers that; what was read of it before is let go.
+func (g *reading) refused(i int) bool {
+	res, key := &g.results[i], g.params[i].Key
+	if g.denied == nil || !g.denied(key) {
+		return false
+	}
+	g.total -= res.Size()
+	res.release()
+	*res = failure(key, broker.ErrTopicDenied)
+	g.sources[i] = nil
+	return true
 }
 
 func (g *reading) find(ps Partitions, k Key) (Partition, error) {
@@ -100,7 +121,7 @@ func (g *reading) read(i int) {
 		Offset:           p.Offset,
 		MaxBytes:         room,
 		AtLeastOne:       g.total == 0 && preferred == replication.NoNode,
-		AnyReplica:       g.rack != "",
+		AnyReplica:       g.anyReplica,
 		ReadCommitted:    g.readCommitted,
 		CurrentEpoch:     p.CurrentEpoch,
 		LastFetchedEpoch: p.LastEpoch,
@@ -131,6 +152,15 @@ func (g *reading) read(i int) {
 	}
 	g.urgent = g.urgent || got.Diverging != nil || preferred != replication.NoNode
 	g.total += res.Size()
+}
+
+// count tells the partitions what was read of them.
+func (g *reading) count() {
+	for i, p := range g.sources {
+		if p != nil {
+			p.Served(g.results[i].Size(), g.results[i].Err)
+		}
+	}
 }
 
 // leader is who leads the partition, as far as this node knows.
@@ -173,7 +203,11 @@ func (g *reading) stale(i int) bool {
 // refresh reads again what has moved.
 func (g *reading) refresh() {
 	for i := range g.sources {
-		if g.sources[i] != nil && g.stale(i) {
+		switch {
+		case g.sources[i] == nil:
+		case g.refused(i): // by now
+			g.urgent = true
+		case g.stale(i):
 			g.read(i)
 		}
 	}

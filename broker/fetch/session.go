@@ -45,7 +45,8 @@ func newCache(slots int) *cache {
 // session is one client's view of the partitions that it fetches.
 type session struct {
 	id      int32
-	byID    bool // partitions are named by topic id
+	owner   broker.Principal // nobody else may go on with it, or end it: it names topics
+	byID    bool             // partitions are named by topic id
 	created time.Time
 
 	// Guarded by cache.mu.
@@ -110,7 +111,7 @@ const (
 func (c *cache) begin(r *Request, now time.Time) (visit, []Params, error) {
 	if r.SessionEpoch == InitialEpoch || r.SessionEpoch == FinalEpoch {
 		if r.SessionID != 0 {
-			c.remove(r.SessionID)
+			c.remove(r.SessionID, r.Caller.Principal)
 		}
 		if r.SessionEpoch == FinalEpoch {
 			return visit{kind: sessionless}, r.Partitions, nil
@@ -124,7 +125,7 @@ func (c *cache) resume(r *Request, now time.Time) (visit, []Params, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.mu.sessions[r.SessionID]
-	if s == nil {
+	if s == nil || s.owner != r.Caller.Principal {
 		return visit{}, nil, broker.ErrFetchSessionNotFound
 	}
 	if s.byID != r.UsesTopicIDs {
@@ -207,7 +208,7 @@ func (s *session) addLocked(p *Params, highWatermark, logStart batch.Offset) {
 func (c *cache) settle(v visit, r *Request, params []Params, results []Result, now time.Time) (int32, []Result, error) {
 	switch v.kind {
 	case full:
-		return c.create(r.UsesTopicIDs, params, results, now), results, nil
+		return c.create(r, params, results, now), results, nil
 	case incremental:
 		kept, err := v.session.settle(v, results)
 		if err != nil {
@@ -273,7 +274,7 @@ func (e *entry) tell(r *Result) bool {
 }
 
 // create makes a session, if there is room for it, and returns its id, else 0.
-func (c *cache) create(byID bool, params []Params, results []Result, now time.Time) int32 {
+func (c *cache) create(r *Request, params []Params, results []Result, now time.Time) int32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.mu.partitions+len(params) > maxCachedPartitions {
@@ -282,7 +283,7 @@ func (c *cache) create(byID bool, params []Params, results []Result, now time.Ti
 	if len(c.mu.sessions) >= c.slots && !c.evictLocked(len(params), now) {
 		return 0
 	}
-	s := &session{id: c.freeIDLocked(), byID: byID, created: now, used: now}
+	s := &session{id: c.freeIDLocked(), owner: r.Caller.Principal, byID: r.UsesTopicIDs, created: now, used: now}
 	s.mu.epoch = nextEpoch(InitialEpoch)
 	s.mu.order = make([]*entry, 0, len(params))
 	s.mu.index = make(map[Key]*entry, len(params))
@@ -332,10 +333,10 @@ func (c *cache) evictLocked(size int, now time.Time) bool {
 	return true
 }
 
-func (c *cache) remove(id int32) {
+func (c *cache) remove(id int32, by broker.Principal) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if s := c.mu.sessions[id]; s != nil {
+	if s := c.mu.sessions[id]; s != nil && s.owner == by {
 		c.removeLocked(s)
 	}
 }

@@ -45,6 +45,24 @@ func names(r *Response) string {
 	return s
 }
 
+// TestSessionsAreNobodyElses: who guesses a session's number gets nothing of it, and can't end it.
+func TestSessionsAreNobodyElses(t *testing.T) {
+	p := newFake(10)
+	s := service(one("t", p), 10, clock())
+	mine, theirs := broker.Caller{Principal: "User:alice"}, broker.Caller{Principal: "User:eve"}
+	r := do(t, s, Request{Caller: mine, SessionEpoch: InitialEpoch, Partitions: []Params{want("t", 0, 0)}})
+	p.append(10)
+	if got := do(t, s, Request{Caller: theirs, SessionID: r.SessionID, SessionEpoch: 1}); !errors.Is(got.Err, broker.ErrFetchSessionNotFound) || len(got.Results) > 0 {
+		t.Errorf("%v, %q", got.Err, names(got))
+	}
+	for _, epoch := range []int32{InitialEpoch, FinalEpoch} {
+		do(t, s, Request{Caller: theirs, SessionID: r.SessionID, SessionEpoch: epoch})
+	}
+	if got := do(t, s, Request{Caller: mine, SessionID: r.SessionID, SessionEpoch: 1}); got.Err != nil || names(got) != "t-0 " {
+		t.Errorf("%v, %q", got.Err, names(got))
+	}
+}
+
 func TestFullFetchMakesASession(t *testing.T) {
 	p := newFake(10, 10)
 	s := service(one("t", p), 10, clock())

@@ -34,7 +34,7 @@ func BenchmarkLoad(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(l.frames)))
 	for b.Loop() {
-		loading := newLoader(&limits)
+		loading := newLoader(&limits, limits.times)
 		if n, err := coordinator.Replay(loading, l.frames); err != nil || n != records || len(loading.groups) != groups {
 			b.Fatal(err, n, len(loading.groups))
 		}

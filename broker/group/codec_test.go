@@ -156,10 +156,10 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Fatalf("%d members from %d bytes", len(r.Metadata.Members), len(value))
 		}
 		limits := DefaultLimits()
-		l := newLoader(&limits)
+		l := newLoader(&limits, limits.times)
 		l.apply(&r)
 		for id, g := range l.groups {
-			m := g.machine(id, scriptStart, &limits)
+			m := g.machine(id, scriptStart, l)
 			checkMachine(t, m)
 			m.Step(scriptStart, Tick{})
 			m.Describe()

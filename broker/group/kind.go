@@ -11,13 +11,14 @@ import (
 type kind struct {
 	limits *Limits
 	topics Topics
+	times  func(group string, share bool) Times
 }
 
 // New is a group of which nothing is known.
 func (k kind) New(id string) *Machine { return NewMachine(id, k.limits) }
 
 // NewLoader begins the replay of a partition.
-func (k kind) NewLoader() coordinator.Loader[*Machine] { return newLoader(k.limits) }
+func (k kind) NewLoader() coordinator.Loader[*Machine] { return newLoader(k.limits, k.times) }
 
 // Tick lets timers fire.
 func (k kind) Tick() Event { return Tick{View{Topics: k.topics}} }
@@ -75,12 +76,13 @@ type loaded struct {
 // loader replays records; of each key the newest wins.
 type loader struct {
 	limits *Limits
+	times  func(group string, share bool) Times
 	groups map[string]*loaded
 	open   map[int64]map[string]struct{} // producer id -> groups in its transaction
 }
 
-func newLoader(limits *Limits) *loader {
-	return &loader{limits: limits, groups: map[string]*loaded{}, open: map[int64]map[string]struct{}{}}
+func newLoader(limits *Limits, times func(group string, share bool) Times) *loader {
+	return &loader{limits: limits, times: times, groups: map[string]*loaded{}, open: map[int64]map[string]struct{}{}}
 }
 
 // Record replays one record.
@@ -112,20 +114,20 @@ func (l *loader) Marker(m coordinator.Marker) {
 func (l *loader) Machines(now time.Time) map[string]*Machine {
 	out := make(map[string]*Machine, len(l.groups))
 	for id, g := range l.groups {
-		out[id] = g.machine(id, now, l.limits)
+		out[id] = g.machine(id, now, l)
 	}
 	return out
 }
 
-func (g *loaded) machine(id string, now time.Time, limits *Limits) *Machine {
-	m := NewMachine(id, limits)
+func (g *loaded) machine(id string, now time.Time, with *loader) *Machine {
+	m := NewMachine(id, with.limits)
 	m.offsets, m.place = g.offsets, g.place
 	if g.txns != nil {
 		m.txns = g.txns
 	}
 	for _, l := range []*modernLog{g.consumer, g.share} {
 		if l != nil && l.group != nil {
-			m.restoreMembers(now, l)
+			m.restoreMembers(now, l, with.times(id, l.share))
 			return m
 		}
 	}

@@ -62,12 +62,39 @@ func (p *Migration) set(name string) error {
 	return fmt.Errorf("group.consumer.migration.policy: %q is none of %s, %s, %s, %s", name, MigrateBoth, MigrateUp, MigrateDown, MigrateNone)
 }
 
+// Times are those of the members of a group whose partitions the coordinator assigns.
+type Times struct {
+	Session   time.Duration // how long a member may be silent
+	Heartbeat time.Duration // how often it is told to be heard of
+}
+
 // MemberLimits are those of groups whose partitions the coordinator assigns.
 type MemberLimits struct {
-	Session   time.Duration // group.consumer.session.timeout.ms, group.share.session.timeout.ms
-	Heartbeat time.Duration // group.consumer.heartbeat.interval.ms, group.share.heartbeat.interval.ms
-	MaxSize   int           // group.consumer.max.size, group.share.max.size, in members
-	Assignors string        // group.consumer.assignors, by commas; the first is the one of groups whose members do not care
+	Times            // group.consumer.session.timeout.ms and heartbeat.interval.ms, and the same of group.share
+	Least     Times  // group.consumer.min.session.timeout.ms and so on: the least that a group may set for itself
+	Most      Times  // the most
+	MaxSize   int    // group.consumer.max.size, group.share.max.size, in members
+	Assignors string // group.consumer.assignors, by commas; the first is the one of groups whose members do not care
+}
+
+// check holds the times against each other, as Kafka does when it starts. prefix begins the names of the settings.
+func (l *MemberLimits) check(prefix string) error {
+	for _, c := range []struct {
+		name             string
+		least, own, most time.Duration
+	}{
+		{"session.timeout.ms", l.Least.Session, l.Session, l.Most.Session},
+		{"heartbeat.interval.ms", l.Least.Heartbeat, l.Heartbeat, l.Most.Heartbeat},
+	} {
+		if c.own < c.least || c.own > c.most {
+			return fmt.Errorf("%s%s: %d is not between %smin.%s, which is %d, and %smax.%s, which is %d", prefix, c.name, c.own.Milliseconds(),
+				prefix, c.name, c.least.Milliseconds(), prefix, c.name, c.most.Milliseconds())
+		}
+	}
+	if l.Session <= l.Heartbeat {
+		return fmt.Errorf("%ssession.timeout.ms must be longer than %sheartbeat.interval.ms", prefix, prefix)
+	}
+	return nil
 }
 
 func (l *Limits) member(share bool) *MemberLimits {
@@ -77,9 +104,10 @@ func (l *Limits) member(share bool) *MemberLimits {
 	return &l.Consumer
 }
 
-func (l *Limits) session(share bool) time.Duration   { return l.member(share).Session }
-func (l *Limits) heartbeat(share bool) time.Duration { return l.member(share).Heartbeat }
-func (l *Limits) size(share bool) int                { return l.member(share).MaxSize }
+func (l *Limits) size(share bool) int { return l.member(share).MaxSize }
+
+// times are what holds for a group that has set nothing itself.
+func (l *Limits) times(_ string, share bool) Times { return l.member(share).Times }
 
 func (l *Limits) preferredAssignor() string {
 	first, _, _ := strings.Cut(l.Consumer.Assignors, ",")
@@ -118,10 +146,15 @@ func DefaultLimits() Limits {
 		MaxOffsetsPerGroup:    1_000_000,
 		MaxRegexBytes:         4096,
 		MaxRegexes:            100,
-		Consumer:              MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 10_000, Assignors: AssignorUniform + "," + AssignorRange},
-		Share:                 MemberLimits{Session: 45 * time.Second, Heartbeat: 5 * time.Second, MaxSize: 200},
+		Consumer:              defaultMembers(10_000, AssignorUniform+","+AssignorRange),
+		Share:                 defaultMembers(200, ""),
 		Migration:             MigrateBoth,
 	}
+}
+
+func defaultMembers(size int, assignors string) MemberLimits {
+	least := Times{Session: 45 * time.Second, Heartbeat: 5 * time.Second}
+	return MemberLimits{Times: least, Least: least, Most: Times{Session: time.Minute, Heartbeat: 15 * time.Second}, MaxSize: size, Assignors: assignors}
 }
 
 // runtime is the part that bounds the coordinator's runtime.
@@ -133,19 +166,23 @@ func (l *Limits) runtime() coordinator.Limits {
 // passed over.
 func LimitsOf(settings map[string]string) (Limits, error) {
 	l := DefaultLimits()
-	durations := map[string]struct {
+	type duration struct {
 		to   *time.Duration
 		unit time.Duration
-	}{
-		"group.min.session.timeout.ms":         {&l.MinSessionTimeout, time.Millisecond},
-		"group.max.session.timeout.ms":         {&l.MaxSessionTimeout, time.Millisecond},
-		"group.initial.rebalance.delay.ms":     {&l.InitialRebalanceDelay, time.Millisecond},
-		"group.consumer.session.timeout.ms":    {&l.Consumer.Session, time.Millisecond},
-		"group.consumer.heartbeat.interval.ms": {&l.Consumer.Heartbeat, time.Millisecond},
-		"group.share.session.timeout.ms":       {&l.Share.Session, time.Millisecond},
-		"group.share.heartbeat.interval.ms":    {&l.Share.Heartbeat, time.Millisecond},
-		"offsets.retention.minutes":            {&l.OffsetsRetention, time.Minute},
-		"offsets.retention.check.interval.ms":  {&l.RetentionCheck, time.Millisecond},
+	}
+	durations := map[string]duration{
+		"group.min.session.timeout.ms":        {&l.MinSessionTimeout, time.Millisecond},
+		"group.max.session.timeout.ms":        {&l.MaxSessionTimeout, time.Millisecond},
+		"group.initial.rebalance.delay.ms":    {&l.InitialRebalanceDelay, time.Millisecond},
+		"offsets.retention.minutes":           {&l.OffsetsRetention, time.Minute},
+		"offsets.retention.check.interval.ms": {&l.RetentionCheck, time.Millisecond},
+	}
+	members := map[string]*MemberLimits{"group.consumer.": &l.Consumer, "group.share.": &l.Share}
+	for prefix, m := range members {
+		for bound, t := range map[string]*Times{"": &m.Times, "min.": &m.Least, "max.": &m.Most} {
+			durations[prefix+bound+"session.timeout.ms"] = duration{&t.Session, time.Millisecond}
+			durations[prefix+bound+"heartbeat.interval.ms"] = duration{&t.Heartbeat, time.Millisecond}
+		}
 	}
 	numbers := map[string]struct {
 		to   *int
@@ -184,6 +221,11 @@ func LimitsOf(settings map[string]string) (Limits, error) {
 			*d.to = time.Duration(n) * d.unit
 		} else {
 			*number.to = min(int(n), number.most)
+		}
+	}
+	for prefix, m := range members {
+		if err := m.check(prefix); err != nil {
+			return Limits{}, err
 		}
 	}
 	return l, nil

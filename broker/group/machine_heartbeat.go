@@ -14,6 +14,7 @@ type MemberHeartbeat struct {
 	Call    CallID
 	Request MemberRequest
 	Share   bool
+	Times   Times // that hold for the group
 	// Resolved are the topics that regular expressions of the group match, of those that are new or were resolved for an older
 	// version.
 	Resolved map[string][]string
@@ -60,7 +61,7 @@ func (m *Machine) memberHeartbeat(now time.Time, e MemberHeartbeat) {
 	before := s.assigned
 	m.bring(now, s, &e, &records)
 	response := s.response(r, g.share, !before.equal(s.assigned))
-	response.Interval = m.limits.heartbeat(g.share)
+	response.Interval = e.Times.Heartbeat
 	m.answer(ReplyMember{Call: e.Call, Response: response}, records)
 }
 
@@ -74,7 +75,7 @@ func (m *Machine) bring(now time.Time, s *modernMember, e *MemberHeartbeat, reco
 	if g.reconcile(now, s, ownedSet(&e.Request)) {
 		*records = append(*records, g.currentRecord(m.id, s))
 	}
-	s.alive(now, m.limits, g.share)
+	s.alive(now, e.Times)
 	m.watch(s)
 }
 
@@ -221,7 +222,7 @@ func (g *modern) takeOver(old, s *modernMember, group string, records *[]Record)
 // computed.
 func (m *Machine) refresh(now time.Time, e *MemberHeartbeat, changed bool, records *[]Record) bool {
 	g := m.modern
-	changed = g.resolved(now, e.Resolved, m.id, records) || changed
+	changed = g.resolved(now, e, m.id, records) || changed
 	if changed || g.version != e.Version {
 		g.version = e.Version
 		if hash := g.hashOf(e.Topics); hash != g.hash {
@@ -235,11 +236,12 @@ func (m *Machine) refresh(now time.Time, e *MemberHeartbeat, changed bool, recor
 	return g.groupEpoch > g.assignmentEpoch
 }
 
-// resolved takes over the topics that regular expressions match, and tells whether any differ.
-func (g *modern) resolved(now time.Time, resolved map[string][]string, group string, records *[]Record) (changed bool) {
-	for _, regex := range slices.Sorted(maps.Keys(resolved)) {
-		topics, old := resolved[regex], g.regexes[regex]
-		if !g.uses(regex) || old != nil && slices.Equal(old.topics, topics) {
+// resolved takes over the topics that regular expressions match, and tells whether any differ. What is known for the version is
+// not looked up again for another member, who may see others: the group would be rebalanced to and fro.
+func (g *modern) resolved(now time.Time, e *MemberHeartbeat, group string, records *[]Record) (changed bool) {
+	for _, regex := range slices.Sorted(maps.Keys(e.Resolved)) {
+		topics, old := e.Resolved[regex], g.regexes[regex]
+		if !g.uses(regex) || old != nil && (g.version == e.Version || slices.Equal(old.topics, topics)) {
 			continue
 		}
 		g.regexes[regex] = &resolvedRegex{topics: topics, at: now}

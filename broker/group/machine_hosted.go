@@ -227,7 +227,7 @@ func (h host) sync(now time.Time, e Sync) {
 		return
 	}
 	s.classic.syncBy = time.Time{}
-	s.alive(now, m.limits, false)
+	s.alive(now, m.limits.Consumer.Times)
 	m.watch(s)
 	sub, _ := readSubscription(protocol.Metadata)
 	m.answer(ReplySync{Call: e.Call, Response: SyncResponse{
@@ -243,7 +243,7 @@ func (h host) heartbeat(now time.Time, e Heartbeat) {
 		m.reply(e.Call, err)
 		return
 	}
-	s.alive(now, m.limits, false)
+	s.alive(now, m.limits.Consumer.Times)
 	m.watch(s)
 	var records []Record
 	if len(g.regexes) == 0 && g.version != e.Version {

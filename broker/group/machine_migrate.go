@@ -41,7 +41,7 @@ func (m *membership) upgraded(now time.Time, topics Topics) (*modern, error) {
 			return refuse("a subscription is not one of a consumer")
 		}
 		s := c.modern(g.groupEpoch, &sub)
-		s.alive(now, m.limits, false)
+		s.alive(now, m.limits.Consumer.Times)
 		claims[s] = byID(topics, sub.owned)
 		for _, p := range byID(topics, named) {
 			if _, held := g.owners[p]; held {

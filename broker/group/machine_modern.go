@@ -121,9 +121,9 @@ func (a *alarm) watch(s *modernMember) {
 	}
 }
 
-// alive restarts the member's session.
-func (s *modernMember) alive(now time.Time, limits *Limits, share bool) {
-	d := limits.session(share)
+// alive restarts the member's session. One of the classic protocol has brought its own time-out.
+func (s *modernMember) alive(now time.Time, t Times) {
+	d := t.Session
 	if s.classic != nil {
 		d = s.classic.session
 	}

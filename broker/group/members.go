@@ -3,7 +3,6 @@ package group
 import (
 	"context"
 	"fmt"
-	"regexp"
 	"slices"
 
 	"github.com/quorlog/quorlog/broker"
@@ -56,8 +55,9 @@ func (s *Service) memberHeartbeat(ctx context.Context, r MemberRequest, share bo
 	if err != nil {
 		return MemberResponse{Err: err}
 	}
+	times := s.times(r.Group, share)
 	e, err := s.do(ctx, r.Group, func(c CallID) Event {
-		return MemberHeartbeat{Call: c, Request: r, Share: share, View: now, Resolved: resolved}
+		return MemberHeartbeat{Call: c, Request: r, Share: share, Times: times, View: now, Resolved: resolved}
 	})
 	if err != nil {
 		return MemberResponse{Err: err}
@@ -108,13 +108,11 @@ func (l *Limits) checkConsumer(r *MemberRequest) error {
 }
 
 // resolve matches topics with the regular expressions of the request and, if the topics changed since, of its group. It is
-// done here, in the request's own goroutine, and not under the lock.
+// done here, in the request's own goroutine, and not under the lock. As in Kafka an expression has the same topics for all members
+// that use it: those that the member may see whose heartbeat asks first.
 func (s *Service) resolve(r *MemberRequest, version uint64) (map[string][]string, error) {
 	var all []string
 	if r.Regex != nil && *r.Regex != "" {
-		if len(*r.Regex) > s.limits.MaxRegexBytes {
-			return nil, fmt.Errorf("%w: %d bytes, at most %d are allowed", broker.ErrInvalidRegularExpression, len(*r.Regex), s.limits.MaxRegexBytes)
-		}
 		all = append(all, *r.Regex)
 	}
 	// Without a coordinator there is nothing to be asked; the heartbeat will say so.
@@ -129,13 +127,13 @@ func (s *Service) resolve(r *MemberRequest, version uint64) (map[string][]string
 	names := s.cluster.TopicNames()
 	out := make(map[string][]string, len(all))
 	for _, text := range all {
-		re, err := regexp.Compile("^(?:" + text + ")$")
+		re, err := coordinator.CompilePattern(text, s.limits.MaxRegexBytes)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", broker.ErrInvalidRegularExpression, err)
 		}
 		matched := []string{}
 		for _, name := range names {
-			if re.MatchString(name) {
+			if re.MatchString(name) && (r.MaySee == nil || r.MaySee(name)) {
 				matched = append(matched, name)
 			}
 		}

@@ -47,7 +47,7 @@ type crowd struct {
 func newCrowd(t *testing.T, seed uint64) *crowd {
 	w := &crowd{t: t, rnd: rand.New(rand.NewPCG(seed, 1)), limits: DefaultLimits(), now: scriptStart, topics: topicMap{}, version: 1}
 	w.machine = NewMachine("g", &w.limits)
-	w.loader = newLoader(&w.limits)
+	w.loader = newLoader(&w.limits, w.limits.times)
 	w.again = w.reload
 	for i := range 6 {
 		c := &client{id: fmt.Sprint("m", i), using: partitionSet{}, topics: []string{"t"}}
@@ -120,7 +120,7 @@ func (w *crowd) heartbeat(c *client, share bool) {
 		r.Rebalance = -1
 	}
 	w.calls++
-	got := w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, View: w.view()})
+	got := w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, Times: w.limits.times("g", share), View: w.view()})
 	w.told = append(w.told, fmt.Sprintf("%s %d owns %s: %s", c.id, r.Epoch, partitionsProse(r.Owned), memberProse(&got)))
 	switch {
 	case errors.Is(got.Err, broker.ErrUnreleasedInstanceID):
@@ -174,7 +174,7 @@ func (w *crowd) random(share bool) {
 		if share {
 			r.Instance = ""
 		}
-		w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, View: w.view()})
+		w.step(MemberHeartbeat{Call: w.calls, Request: r, Share: share, Times: w.limits.times("g", share), View: w.view()})
 		c.joined, c.epoch, c.using, c.wants = false, EpochJoin, partitionSet{}, nil
 		if c.instance != "" {
 			c.id += "x" // another process of the instance

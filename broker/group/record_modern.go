@@ -190,7 +190,7 @@ func (l *modernLog) bury(e *Entry) {
 }
 
 // restore makes the group. Sessions start anew: the time without a coordinator is not the members' fault.
-func (l *modernLog) restore(now time.Time, limits *Limits) *modern {
+func (l *modernLog) restore(now time.Time, t Times) *modern {
 	g := newModern(l.share)
 	g.groupEpoch, g.hash, g.assignmentEpoch = l.group.Epoch, l.group.Hash, l.assignmentEpoch
 	for id, v := range l.members {
@@ -203,13 +203,13 @@ func (l *modernLog) restore(now time.Time, limits *Limits) *modern {
 		if v.Classic != nil {
 			s.classic = &classicSide{session: v.Classic.Session, protocols: v.Classic.Protocols}
 		}
-		s.alive(now, limits, l.share)
+		s.alive(now, t)
 		if s.state == stateUnrevoked {
 			s.revokeBy = now.Add(s.rebalance)
 		}
 		g.adopt(s)
-		if t, ok := l.targets[id]; ok {
-			g.target[id] = setOf(t)
+		if target, ok := l.targets[id]; ok {
+			g.target[id] = setOf(target)
 		}
 	}
 	for regex, v := range l.regexes {
@@ -223,9 +223,9 @@ func (l *modernLog) blank() bool {
 	return l == nil || l.group == nil && l.assignmentEpoch == 0 && len(l.members)+len(l.targets)+len(l.currents)+len(l.regexes) == 0
 }
 
-// restoreMembers takes over a stored group.
-func (m *Machine) restoreMembers(now time.Time, l *modernLog) {
-	m.modern = l.restore(now, m.limits)
+// restoreMembers takes over a stored group, whose members have the times t.
+func (m *Machine) restoreMembers(now time.Time, l *modernLog, t Times) {
+	m.modern = l.restore(now, t)
 	m.stateSince = now
 	for _, s := range m.modern.members {
 		m.watch(s)

@@ -78,7 +78,7 @@ func (s *script) member(pos []string, named map[string]string, share bool) {
 	if share {
 		kind = "sharer"
 	}
-	e := MemberHeartbeat{Call: s.call(kind + " " + pos[0]), Request: r, Share: share, View: s.view()}
+	e := MemberHeartbeat{Call: s.call(kind + " " + pos[0]), Request: r, Share: share, Times: s.memberTimes("g", share), View: s.view()}
 	e.Resolved = s.resolve(&r)
 	s.step(e)
 }
@@ -138,6 +138,9 @@ func memberProse(r *MemberResponse) string {
 		return r.Err.Error()
 	}
 	out := fmt.Sprintf("epoch %d", r.Epoch)
+	if usual := DefaultLimits().Consumer.Heartbeat; r.Interval != 0 && r.Interval != usual {
+		out += fmt.Sprintf(", heartbeats every %v", r.Interval)
+	}
 	if r.HasAssignment {
 		out += ", you have " + partitionsProse(r.Assigned)
 	}

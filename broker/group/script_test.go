@@ -78,8 +78,16 @@ type script struct {
 	state   State
 	topics  topicMap
 	version uint64
+	times   Times   // that the group has set itself; zero: as the limits say
 	log     *loaded // what was written
 	out     strings.Builder
+}
+
+func (s *script) memberTimes(group string, share bool) Times {
+	if s.times != (Times{}) {
+		return s.times
+	}
+	return s.limits.times(group, share)
 }
 
 var scriptStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -118,6 +126,8 @@ func (s *script) run(words []string) {
 	switch words[0] {
 	case "limits":
 		s.setLimits(named)
+	case "times":
+		s.times = Times{Session: duration(named["session"]), Heartbeat: duration(named["heartbeat"])}
 	case "hold":
 		s.held = true
 	case "join":
@@ -402,7 +412,7 @@ func (s *script) advance(v string) {
 func (s *script) reload() {
 	g := loaded{offsets: s.machine.offsets, txns: s.machine.txns, place: s.machine.place}
 	g.consumer, g.share, g.metadata = s.log.consumer, s.log.share, s.log.metadata
-	s.machine = g.machine("g", s.now, &s.limits)
+	s.machine = g.machine("g", s.now, newLoader(&s.limits, s.memberTimes))
 	s.writes = nil
 	s.step(Tick{s.view()})
 }

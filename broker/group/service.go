@@ -18,7 +18,10 @@ type Options struct {
 	Logs    coordinator.Logs // needed
 	Cluster Cluster          // needed
 	Limits  Limits           // the zero value stands for DefaultLimits
-	Logger  *slog.Logger
+	// Times are what holds for the members of a consumer or a share group, which may have set its own; nil: those of Limits. It is
+	// asked for at each heartbeat, under locks, and must not block.
+	Times  func(group string, share bool) Times
+	Logger *slog.Logger
 }
 
 // Service is the group coordinator of a node. It has the groups of those partitions of __consumer_offsets that the node
@@ -27,6 +30,7 @@ type Service struct {
 	runtime *coordinator.Runtime[*Machine, Event, Effect]
 	cluster lookup
 	limits  Limits
+	times   func(group string, share bool) Times
 	logger  *slog.Logger
 	topics  changes
 }
@@ -53,10 +57,13 @@ func New(o Options) (*Service, error) {
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
-	s := &Service{cluster: lookup{o.Cluster}, limits: o.Limits, logger: o.Logger}
+	s := &Service{cluster: lookup{o.Cluster}, limits: o.Limits, times: o.Times, logger: o.Logger}
+	if s.times == nil {
+		s.times = s.limits.times
+	}
 	var err error
 	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
-		Topic: broker.OffsetsTopic, Logs: o.Logs, Kind: kind{&s.limits, s.cluster}, Limits: s.limits.runtime(),
+		Topic: broker.OffsetsTopic, Logs: o.Logs, Kind: kind{&s.limits, s.cluster, s.times}, Limits: s.limits.runtime(),
 		Sweep: Sweep{}, SweepEvery: s.limits.RetentionCheck, Logger: o.Logger,
 	})
 	return s, err

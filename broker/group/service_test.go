@@ -439,6 +439,17 @@ func TestLimitsOf(t *testing.T) {
 	if _, err := LimitsOf(map[string]string{"group.max.size": "many"}); err == nil {
 		t.Error("a word is taken for a number")
 	}
+	for name, value := range map[string]string{
+		"group.consumer.session.timeout.ms": "44999", "group.consumer.heartbeat.interval.ms": "15001", "group.share.max.session.timeout.ms": "44000",
+	} {
+		if _, err := LimitsOf(map[string]string{name: value}); err == nil {
+			t.Errorf("%s=%s is taken", name, value)
+		}
+	}
+	equal := map[string]string{"group.share.min.session.timeout.ms": "1", "group.share.session.timeout.ms": "5000"}
+	if _, err := LimitsOf(equal); err == nil {
+		t.Error("a session that is no longer than an interval is taken")
+	}
 }
 
 func TestOptionsAreNeeded(t *testing.T) {

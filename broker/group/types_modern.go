@@ -22,6 +22,8 @@ type MemberRequest struct {
 	Assignor   *string
 	Owned      []TopicPartition // what it has; nil: it does not say
 	classic    *classicSide     // of a JoinGroup; nil: of a member that speaks the consumer protocol
+	// MaySee tells whether the member may know of a topic, if a regular expression matches it; nil: of all.
+	MaySee func(topic string) bool
 }
 
 func (r *MemberRequest) bytes() int {

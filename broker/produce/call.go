@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/trace"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
 )
@@ -14,7 +15,9 @@ import (
 type Call struct {
 	service  *Service
 	request  Request
+	began    time.Time
 	deadline time.Time
+	hintBy   time.Time
 	refused  error // why no batch of the request is accepted; nil if batches are looked at one by one
 	slots    []slot
 	few      [1]slot // the slots of a request to one partition, as most are
@@ -35,7 +38,8 @@ type slot struct {
 
 // Begin begins a request in c. Batches follow with Add, in the request's order, from the same goroutine.
 func (s *Service) Begin(c *Call, r Request) {
-	*c = Call{service: s, request: r, deadline: s.now().Add(clampWait(r.Timeout))}
+	began, limit := s.now(), clampWait(r.Timeout)
+	*c = Call{service: s, request: r, began: began, deadline: began.Add(limit), hintBy: began.Add(min(limit, hintPatience))}
 	if c.slots = c.few[:0]; r.Batches > len(c.few) {
 		c.slots = make([]slot, 0, r.Batches)
 	}
@@ -70,6 +74,9 @@ func (c *Call) enqueue(b Batch, v verified) slot {
 	if c.refused != nil {
 		return slot{err: c.refused}
 	}
+	if b.Refused != nil {
+		return slot{err: b.Refused}
+	}
 	p, err := c.lookup(b)
 	if err != nil {
 		return slot{part: p, err: err}
@@ -79,9 +86,10 @@ func (c *Call) enqueue(b Batch, v verified) slot {
 		err = v.err
 	}
 	if err != nil {
+		p.Refused(err)
 		return slot{part: p, err: err}
 	}
-	validated.Client, validated.Verified = true, v.token
+	validated.Client, validated.Verified, validated.Epoch = true, v.token, v.epoch
 	return slot{part: p, pending: p.Append(validated)}
 }
 
@@ -132,6 +140,8 @@ func (c *Call) AnswerWanted() bool { return c.request.Acks != AcksNone }
 // the request's timeout, or until the context ends: then what is not known yet is replication.ErrUnknownOutcome, because
 // the batch may well be committed later.
 func (c *Call) Wait(ctx context.Context, dst []Outcome) []Outcome {
+	_, end := trace.Start(ctx, trace.Span{Name: "raft.apply", Began: c.began})
+	defer func() { end(nil) }()
 	timer := c.service.timers.Get().(*time.Timer)
 	timer.Reset(c.deadline.Sub(c.service.now()))
 	defer func() {
@@ -144,9 +154,44 @@ func (c *Call) Wait(ctx context.Context, dst []Outcome) []Outcome {
 		if s.pending != nil && !expired {
 			expired = !wait(ctx, s.pending, timer.C)
 		}
-		dst = append(dst, s.outcome(c.service.leaders))
+		dst = append(dst, c.outcome(ctx, s))
 	}
 	return dst
+}
+
+const (
+	// hintPatience is how long after a request began its answer waits to hear who leads instead. A leadership that is handed over
+	// has arrived within some milliseconds; a client that is not told where must ask around, which takes it much longer.
+	hintPatience = 250 * time.Millisecond
+	// hintPoll is how often it looks.
+	hintPoll = 2 * time.Millisecond
+)
+
+// outcome is that of a slot that was waited for. If the leadership is on its way to another node, it waits for it to arrive.
+func (c *Call) outcome(ctx context.Context, s *slot) Outcome {
+	o := s.outcome(c.service.leaders)
+	if !s.homeless(&o) || !c.AnswerWanted() {
+		return o
+	}
+	ctx, cancel := context.WithDeadline(ctx, c.hintBy)
+	defer cancel()
+	tick := time.NewTicker(hintPoll)
+	defer tick.Stop()
+	for s.homeless(&o) {
+		select {
+		case <-tick.C:
+			o = s.outcome(c.service.leaders)
+		case <-ctx.Done():
+			o.Leader = noLeader
+			return o
+		}
+	}
+	return o
+}
+
+// homeless reports whether a batch was refused by a replica that does not lead, or not for long, and nobody else is known to.
+func (s *slot) homeless(o *Outcome) bool {
+	return errors.Is(o.Err, replication.ErrNotLeader) && s.part != nil && (o.Leader.Node == replication.NoNode || s.part.Leading())
 }
 
 // wait reports whether the append was answered in time.

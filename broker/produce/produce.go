@@ -113,6 +113,8 @@ type Batch struct {
 	Partition int32
 	// Records must hold exactly one RecordBatch of magic 2. The service owns it from now on and changes it in place.
 	Records []byte
+	// Refused is why the batch is not accepted, whatever it is; nil: it is looked at. The caller may not write there.
+	Refused error
 }
 
 // Outcome is the answer for one batch.

@@ -48,6 +48,7 @@ type Transactions interface {
 // verified is what was found out about a batch before it is enqueued.
 type verified struct {
 	token *partition.Verification
+	epoch batch.Epoch // in which the partition was led here: of another leadership nothing is known
 	err   error
 }
 
@@ -64,6 +65,9 @@ func (c *Call) Verify(ctx context.Context, batches []Batch) {
 	t := Transaction{TransactionalID: *c.request.TransactionalID, Add: c.request.Protocol == ProtocolV2, ProducerID: batch.NoProducerID}
 	var asked []int
 	for i := range batches {
+		if batches[i].Refused != nil {
+			continue
+		}
 		h, err := batch.ParseHeader(batches[i].Records)
 		if err != nil || !h.IsTransactional() || h.IsControl() || !h.HasProducer() {
 			continue // what is wrong with it is told by Add
@@ -76,9 +80,14 @@ func (c *Call) Verify(ctx context.Context, batches []Batch) {
 			continue
 		}
 		p, err := c.lookup(batches[i])
-		if err != nil || !p.Leading() {
+		if err == nil && !p.Leading() {
+			err = replication.ErrNotLeader
+		}
+		if err != nil { // a leadership that is gained until the batch is added must not take it unverified
+			c.verified[i].err = err
 			continue
 		}
+		c.verified[i].epoch = p.Leader().Epoch
 		if c.verified[i].token = partition.Verify(p, h); c.verified[i].token != nil {
 			asked = append(asked, i)
 			t.Partitions = append(t.Partitions, TopicPartition{p.Topic(), p.ID().Partition})

@@ -3,7 +3,9 @@ package share
 import (
 	"context"
 	"errors"
+	"fmt"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -24,7 +26,7 @@ func (s *Service) Acknowledge(ctx context.Context, r *AckRequest) (*AckResponse,
 		out.Err = err
 		return out, ctx.Err()
 	}
-	acks := s.acknowledge(ctx, &r.Member, r.Partitions)
+	acks := s.acknowledge(&r.Member, r.Partitions, nil)
 	if v.ended {
 		s.release(r.Group, r.ID, v.partitions)
 	}
@@ -34,6 +36,9 @@ func (s *Service) Acknowledge(ctx context.Context, r *AckRequest) (*AckResponse,
 			res.Leader = s.o.Logs.LeaderOf(a.TopicPartition)
 		}
 		out.Results = append(out.Results, res)
+	}
+	if v.ended {
+		s.left(r.Group)
 	}
 	return out, ctx.Err()
 }
@@ -52,8 +57,9 @@ func (a *acknowledged) wait(ctx context.Context) error {
 	return told(a.stored(ctx))
 }
 
-// acknowledge applies acknowledgements to all partitions that have some.
-func (s *Service) acknowledge(ctx context.Context, m *Member, partitions []Wanted) []acknowledged {
+// acknowledge applies acknowledgements to all partitions that have some. Of one that is being loaded nobody has acquired anything:
+// locks end when a share-partition is given up.
+func (s *Service) acknowledge(m *Member, partitions []Wanted, denied func(replication.TopicID) bool) []acknowledged {
 	var out []acknowledged
 	settings := s.o.Settings(m.Group).Settings
 	for i := range partitions {
@@ -62,10 +68,18 @@ func (s *Service) acknowledge(ctx context.Context, m *Member, partitions []Wante
 			continue
 		}
 		a := acknowledged{TopicPartition: w.TopicPartition}
-		a.stored, a.err = s.use(ctx, Key{m.Group, w.Topic, w.Partition}, func(_ *tracked, p *Partition) error {
+		if denied != nil && denied(w.Topic) {
+			a.err = broker.ErrTopicDenied
+			out = append(out, a)
+			continue
+		}
+		a.stored, a.err = s.use(Key{m.Group, w.Topic, w.Partition}, func(_ *tracked, p *Partition) error {
 			p.Configure(settings)
 			return p.Acknowledge(s.now(), m.ID, w.Acks)
 		})
+		if errors.Is(a.err, errLoading) {
+			a.err = fmt.Errorf("%w: %w", ErrInvalidRecordState, a.err)
+		}
 		out = append(out, a)
 	}
 	return out

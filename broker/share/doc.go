@@ -15,6 +15,7 @@
 // lives on the connection that it began on; when it ends, its long poll does, and what its member was not told goes to others.
 //
 // Goroutines, only while there is something to do: per share-partition tracked.run, which loads the state, and tracked.write, which
-// stores it; per lost connection Service.disconnected. Service.Close waits for them. Locks, in the order in which they may be taken: sessions.mu alone; Service.mu, tracked.mu, Service.life; none is
-// held during I/O, but for reading a partition's watermarks from memory. Every maximum is in limits.go.
+// stores it; per lost connection Service.disconnected. Service.Close waits for them. Locks, in the order in which they may be taken:
+// sessions.mu alone; Service.mu, tracked.mu, Service.life; none is held during I/O, but for reading a partition's watermarks from
+// memory. Every maximum is in limits.go.
 package share

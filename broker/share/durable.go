@@ -12,8 +12,20 @@ type Durable struct {
 	Version int32
 	// StateEpoch grows when somebody sets the start anew; a leader that does not know of it is fenced.
 	StateEpoch int32
-	Start      batch.Offset
-	Runs       []Run // without members and locks
+	// LeaderEpoch is that of the leader that read or wrote it last, as the store tells it; who writes need not say it here.
+	LeaderEpoch batch.Epoch `json:",omitempty"`
+	Start       batch.Offset
+	Runs        []Run // without members and locks
+}
+
+// Finished counts the offsets from the start on that nobody gets any more: Kafka's delivery complete count (KIP-1226).
+func (d *Durable) Finished() (n int64) {
+	for i := range d.Runs {
+		if r := &d.Runs[i]; r.State.finished() {
+			n += r.Len()
+		}
+	}
+	return n
 }
 
 // Durable is the state to store. A delivery under way does not count: it ends when the leader does, and perhaps the member

@@ -25,6 +25,7 @@ type fakeLog struct {
 	watchers map[chan<- struct{}]int
 	reading  func() // called by each Read
 	open     int    // records that were not released
+	served   atomic.Int64
 }
 
 // fakeRecords are batches in memory.
@@ -151,6 +152,9 @@ func (l *fakeLog) OffsetForTimestamp(ts time.Time, epoch batch.Epoch) (batch.Off
 	return 2, nil
 }
 
+// Served counts what is sent.
+func (l *fakeLog) Served(bytes int, _ error) { l.served.Add(int64(bytes)) }
+
 func (l *fakeLog) Watch(w chan<- struct{}) (cancel func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -181,9 +185,10 @@ type fakeStore struct {
 	mu     sync.Mutex
 	states map[Key]Durable
 	leader map[Key]batch.Epoch
-	fail   error         // of the next write
-	gate   chan struct{} // if not nil, a write takes one token
-	deaf   atomic.Bool   // reads wait until their context ends
+	fail   error                 // of the next write
+	gate   chan struct{}         // if not nil, a write takes one token
+	deaf   atomic.Bool           // reads wait until their context ends
+	slow   map[Key]chan struct{} // reads of these wait until it is closed
 	writes int
 }
 
@@ -195,6 +200,13 @@ func (s *fakeStore) Read(ctx context.Context, k Key, leader batch.Epoch) (*Durab
 	if s.deaf.Load() {
 		<-ctx.Done()
 		return nil, ctx.Err()
+	}
+	if gate := s.slow[k]; gate != nil {
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,19 +262,22 @@ func (s *fakeStore) get(k Key) Durable {
 	return s.states[k]
 }
 
-// fakeNode finds one partition, the first of topic 1.
-type fakeNode struct{ log *fakeLog }
+// fakeNode finds two partitions, those of topic 1.
+type fakeNode struct{ log, other *fakeLog }
 
 var (
-	theTopic = replication.TopicID{1}
-	thePart  = TopicPartition{Topic: theTopic}
-	theKey   = Key{Group: "g", Topic: theTopic}
+	theTopic  = replication.TopicID{1}
+	thePart   = TopicPartition{Topic: theTopic}
+	theKey    = Key{Group: "g", Topic: theTopic}
+	otherPart = TopicPartition{Topic: theTopic, Partition: 1}
 )
 
 func (n fakeNode) Find(tp TopicPartition) (Log, error) {
 	switch {
 	case tp.Topic != theTopic:
 		return nil, replication.ErrUnknownTopicID
+	case tp == otherPart:
+		return n.other, nil
 	case tp.Partition != 0:
 		return nil, replication.ErrUnknownPartition
 	}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -25,7 +26,7 @@ func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, e
 		return out, ctx.Err()
 	}
 	f := &fetching{service: s, request: r, settings: s.o.Settings(r.Group), at: map[TopicPartition]int{}}
-	acks := s.acknowledge(ctx, &r.Member, r.Partitions)
+	acks := s.acknowledge(&r.Member, r.Partitions, r.Denied)
 	if v.ended {
 		s.release(r.Group, r.ID, v.partitions)
 	} else if !r.Renew {
@@ -36,6 +37,9 @@ func (s *Service) Fetch(ctx context.Context, r *FetchRequest) (*FetchResponse, e
 	}
 	for _, tp := range v.fresh {
 		f.result(tp)
+	}
+	if v.ended {
+		s.left(r.Group)
 	}
 	err = ctx.Err()
 	if !v.ended && (err != nil || ended(v.over)) {
@@ -72,6 +76,7 @@ func (s *Service) begin(ctx context.Context, m *Member, add []Wanted, forget []T
 	v, err := s.sessions.open(ctx, m, add, forget, fetch, s.now())
 	for _, gone := range v.evicted {
 		s.release(gone.group, gone.id, gone.partitions)
+		s.left(gone.group)
 	}
 	if v.first {
 		s.forget(m.Group)
@@ -91,16 +96,18 @@ func (s *Service) takeBack(k Key, fn func(*Partition)) {
 	s.mu.Lock()
 	t := s.mu.tracked[k]
 	s.mu.Unlock()
-	if t == nil || !t.loaded() {
-		return
+	if t != nil {
+		// An error means that nothing is held here.
+		_, _ = t.use(func(p *Partition) error { fn(p); return nil })
 	}
-	// An error means that nothing is held here any more.
-	_, _ = t.use(s.ctx, func(p *Partition) error { fn(p); return nil })
 }
 
 // disconnected ends a session whose connection has gone: nobody will acknowledge what its member holds.
 func (s *Service) disconnected(who member, x *session) {
-	s.start(func() { s.release(who.group, who.id, s.sessions.drop(who, x)) })
+	s.start(func() {
+		s.release(who.group, who.id, s.sessions.drop(who, x))
+		s.left(who.group)
+	})
 }
 
 // fetching is one ShareFetch.
@@ -113,6 +120,7 @@ type fetching struct {
 	records  int
 	bytes    int
 	urgent   bool // there is an error to tell
+	denied   int  // of the last look's partitions
 }
 
 func (f *fetching) result(tp TopicPartition) *FetchResult {
@@ -127,35 +135,27 @@ func (f *fetching) result(tp TopicPartition) *FetchResult {
 
 var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
 
-// loadGrace is how long beyond its wait a ShareFetch waits for share-partitions that are being loaded. Clients give an answer up
-// when it is five seconds late.
+// loadGrace is how long beyond its wait a ShareFetch that has nothing to tell waits for share-partitions that are being loaded.
+// Clients give an answer up when it is five seconds late.
 const loadGrace = 2 * time.Second
 
 // poll acquires until there is something to tell, or the session has ended. It is the only place where a ShareFetch waits for
-// records.
+// records. What is being loaded is waited for like records: it never holds up what is there.
 func (f *fetching) poll(ctx context.Context, v *visit) {
-	patience, done := context.WithTimeout(ctx, f.request.MaxWait+loadGrace)
-	defer done()
 	wake := make(chan struct{}, 1)
 	cancel := func() {}
 	defer func() { cancel() }()
-	expired := time.NewTimer(f.request.MaxWait)
+	expired, patience := time.NewTimer(f.request.MaxWait), time.NewTimer(f.request.MaxWait+loadGrace)
 	defer expired.Stop()
+	defer patience.Stop()
 	locks := time.NewTimer(time.Hour)
 	defer locks.Stop()
-	for {
-		if f.request.MaxWait > 0 {
-			// Before the look, or what happens behind it is missed; each time, because share-partitions are loaded anew.
-			cancel()
-			cancel = f.watch(v.partitions, wake)
-		}
-		next := time.Hour
-		for _, tp := range v.partitions {
-			if deadline := f.acquire(patience, tp); !deadline.IsZero() {
-				next = min(next, max(deadline.Sub(f.service.now()), time.Millisecond))
-			}
-		}
-		if f.records > 0 || f.urgent || f.request.MaxWait <= 0 || len(v.partitions) == 0 {
+	for late := f.request.MaxWait <= 0; ; {
+		// Before the look, or what happens behind it is missed; each time, because share-partitions are loaded anew.
+		cancel()
+		cancel = f.watch(v.partitions, wake)
+		next, loading := f.look(v.partitions)
+		if f.records > 0 || f.urgent || f.denied == len(v.partitions) || late && !loading {
 			return
 		}
 		locks.Reset(next)
@@ -163,6 +163,8 @@ func (f *fetching) poll(ctx context.Context, v *visit) {
 		case <-wake:
 		case <-locks.C:
 		case <-expired.C:
+			late = true
+		case <-patience.C:
 			return
 		case <-v.over:
 			return
@@ -170,6 +172,18 @@ func (f *fetching) poll(ctx context.Context, v *visit) {
 			return
 		}
 	}
+}
+
+// look acquires what there is. It returns how long the locks of others last at least, and whether a share-partition is being loaded.
+func (f *fetching) look(partitions []TopicPartition) (next time.Duration, loading bool) {
+	next, f.denied = time.Hour, 0
+	for _, tp := range partitions {
+		deadline, unready := f.acquire(tp)
+		if loading = loading || unready; !deadline.IsZero() {
+			next = min(next, max(deadline.Sub(f.service.now()), time.Millisecond))
+		}
+	}
+	return next, loading
 }
 
 // giveBack returns what was acquired for a member that will not be told, or whose session has ended meanwhile: else it would be
@@ -206,25 +220,30 @@ func (f *fetching) key(tp TopicPartition) Key { return Key{f.request.Group, tp.T
 // rereads bounds how often a fetch reads again what another one has acquired in between.
 const rereads = 4
 
-// acquire looks at one partition, until ctx ends. It returns when the next lock there ends.
-func (f *fetching) acquire(ctx context.Context, tp TopicPartition) (deadline time.Time) {
+// acquire looks at one partition. It returns when the next lock there ends, or that the share-partition is being loaded.
+func (f *fetching) acquire(tp TopicPartition) (deadline time.Time, loading bool) {
+	if f.request.Denied != nil && f.request.Denied(tp.Topic) {
+		// No reason for haste: a client that asks for it beside others, and goes on to, would never wait.
+		f.result(tp).Err = broker.ErrTopicDenied
+		f.denied++
+		return time.Time{}, false
+	}
 	for range rereads {
 		if f.records >= f.request.MaxRecords || f.bytes >= f.limit() {
-			return time.Time{}
+			return time.Time{}, false
 		}
-		again, deadline, err := f.acquireOnce(ctx, tp)
-		if ctx.Err() != nil {
-			return time.Time{} // still loading: for the next fetch
-		}
-		if err != nil {
+		again, deadline, err := f.acquireOnce(tp)
+		switch {
+		case errors.Is(err, errLoading):
+			return time.Time{}, true
+		case err != nil:
 			f.fail(tp, err)
-			return time.Time{}
-		}
-		if !again {
-			return deadline
+			return time.Time{}, false
+		case !again:
+			return deadline, false
 		}
 	}
-	return f.service.now()
+	return f.service.now(), false
 }
 
 func (f *fetching) limit() int { return min(f.request.MaxBytes, f.service.o.MaxBytes) }
@@ -239,11 +258,11 @@ func (f *fetching) fail(tp TopicPartition, err error) {
 
 // acquireOnce reads where there is something available, and acquires it. again tells that it read in vain, because somebody
 // else was faster or nothing there is for consumers.
-func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bool, deadline time.Time, err error) {
+func (f *fetching) acquireOnce(tp TopicPartition) (again bool, deadline time.Time, err error) {
 	var from batch.Offset
 	var room bool
 	var at *tracked
-	_, err = f.service.use(ctx, f.key(tp), func(t *tracked, p *Partition) error {
+	_, err = f.service.use(f.key(tp), func(t *tracked, p *Partition) error {
 		o, err := t.log.Offsets(t.epoch)
 		if err != nil {
 			return err
@@ -269,7 +288,7 @@ func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bo
 		return false, deadline, err
 	}
 	var got []Run
-	_, err = f.service.use(ctx, f.key(tp), func(t *tracked, p *Partition) error {
+	_, err = f.service.use(f.key(tp), func(t *tracked, p *Partition) error {
 		if t == at { // else the partition was loaded anew since: what was read is of no use
 			want := Want{Member: f.request.ID, Records: f.request.MaxRecords - f.records, Exact: f.request.Exact}
 			got = p.Acquire(f.service.now(), from, offered, want)
@@ -282,6 +301,7 @@ func (f *fetching) acquireOnce(ctx context.Context, tp TopicPartition) (again bo
 		return true, deadline, err
 	}
 	f.add(tp, chunk.Records, offered, got)
+	at.log.Served(chunk.Records.Len(), nil)
 	return false, deadline, err
 }
 

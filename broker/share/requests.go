@@ -59,6 +59,9 @@ type FetchRequest struct {
 	Renew      bool // acknowledgements may renew locks; nothing is fetched (KIP-1222)
 	Partitions []Wanted
 	Forgotten  []TopicPartition
+	// Denied tells which topics the member may not read; nil: it may read all. It is asked at each look at a partition, since rights
+	// can be given, and taken away, while the session lives and during a long poll. Nothing is acknowledged there either.
+	Denied func(replication.TopicID) bool
 }
 
 // FetchResult is the answer for one partition.
@@ -152,6 +155,8 @@ type Log interface {
 	Offsets(epoch batch.Epoch) (partition.Offsets, error)
 	// OffsetForTimestamp is that of the first record that is not older; -1 if there is none.
 	OffsetForTimestamp(ts time.Time, epoch batch.Epoch) (batch.Offset, error)
+	// Served counts what was sent of the partition, in bytes.
+	Served(bytes int, err error)
 	// Watch sends on w, without blocking, whenever the watermark, the log start or the leadership moves.
 	Watch(w chan<- struct{}) (cancel func())
 	Leader() replication.Leader

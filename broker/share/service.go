@@ -28,6 +28,7 @@ var ErrOptions = errors.New("share: Logs, Store and Settings are needed")
 // goroutines.
 type Service struct {
 	o        Options
+	most     int // maxTracked, but for tests
 	sessions *sessions
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
@@ -40,7 +41,8 @@ type Service struct {
 
 	mu struct {
 		sync.Mutex
-		tracked map[Key]*tracked
+		tracked map[Key]*tracked // maxTracked at most
+		shed    time.Time        // when room was last made
 	}
 }
 
@@ -58,7 +60,7 @@ func New(o Options) (*Service, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{o: o}
+	s := &Service{o: o, most: maxTracked}
 	s.sessions = newSessions(o.Sessions, s.disconnected)
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.mu.tracked = map[Key]*tracked{}
@@ -104,15 +106,38 @@ func (s *Service) find(k Key) (*tracked, error) {
 		}
 		delete(s.mu.tracked, k)
 	}
-	if len(s.mu.tracked) >= maxTracked {
+	if len(s.mu.tracked) >= s.most && !s.shedLocked() {
 		return nil, replication.ErrOverloaded
 	}
-	t := &tracked{service: s, key: k, epoch: leader.Epoch, log: l, ready: make(chan struct{})}
+	t := &tracked{service: s, key: k, epoch: leader.Epoch, log: l}
 	if !s.start(t.run) {
 		return nil, replication.ErrNotLeader
 	}
 	s.mu.tracked[k] = t
 	return t, nil
+}
+
+// shedLocked makes room, if it can: what is idle is read again when somebody wants it, and what another node leads is of no use. It
+// looks at all, so it does that once a second at most.
+func (s *Service) shedLocked() bool {
+	now := s.now()
+	if now.Sub(s.mu.shed) < time.Second {
+		return false
+	}
+	s.mu.shed = now
+	for k, t := range s.mu.tracked {
+		if !t.fresh() || t.dropIfIdle() {
+			delete(s.mu.tracked, k)
+		}
+	}
+	return len(s.mu.tracked) < s.most
+}
+
+// left forgets a group whose last session on this node has ended.
+func (s *Service) left(group string) {
+	if !s.sessions.has(group) {
+		s.forget(group)
+	}
 }
 
 // forget drops what is idle of a group that has no session here, so that it is read anew when the group is back: somebody may
@@ -130,14 +155,15 @@ func (s *Service) forget(group string) {
 // attempts bounds how often a request looks up a share-partition that is being dropped.
 const attempts = 3
 
-// use calls fn with a share-partition; see tracked.use. One that was dropped in between is looked up again.
-func (s *Service) use(ctx context.Context, k Key, fn func(*tracked, *Partition) error) (stored func(context.Context) error, err error) {
+// use calls fn with a share-partition; see tracked.use. One that was dropped in between is looked up again. errLoading: it is not
+// there yet.
+func (s *Service) use(k Key, fn func(*tracked, *Partition) error) (stored func(context.Context) error, err error) {
 	for range attempts {
 		var t *tracked
 		if t, err = s.find(k); err != nil {
 			return nil, err
 		}
-		stored, err = t.use(ctx, func(p *Partition) error { return fn(t, p) })
+		stored, err = t.use(func(p *Partition) error { return fn(t, p) })
 		if !errors.Is(err, errReload) {
 			break
 		}

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -18,6 +19,7 @@ import (
 type world struct {
 	t        *testing.T
 	log      *fakeLog
+	other    *fakeLog // of otherPart
 	store    *fakeStore
 	settings GroupSettings
 	s        *Service
@@ -26,21 +28,23 @@ type world struct {
 
 func run(t *testing.T, fn func(t *testing.T, w *world)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, log: newFakeLog(), store: newFakeStore(), epochs: map[string]int32{}}
+		w := &world{t: t, log: newFakeLog(), other: newFakeLog(), store: newFakeStore(), epochs: map[string]int32{}}
 		w.settings = GroupSettings{Settings: DefaultSettings(), Reset: Reset{Earliest: true}}
 		var err error
 		w.s, err = New(Options{
-			Logs: fakeNode{w.log}, Store: w.store, Settings: func(string) GroupSettings { return w.settings }, Sessions: 3,
+			Logs: fakeNode{w.log, w.other}, Store: w.store, Settings: func(string) GroupSettings { return w.settings }, Sessions: 3,
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer w.s.Close()
 		fn(t, w)
-		w.log.mu.Lock()
-		defer w.log.mu.Unlock()
-		if w.log.open != 0 {
-			t.Errorf("%d reads were not released", w.log.open)
+		for _, l := range []*fakeLog{w.log, w.other} {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.open != 0 {
+				t.Errorf("%d reads were not released", l.open)
+			}
 		}
 	})
 }
@@ -138,6 +142,9 @@ func TestDeliverAndAcknowledge(t *testing.T) {
 		if sent, _ := rest.Records.AppendTo(nil); !bytes.Equal(sent, w.log.frames[1]) {
 			t.Errorf("%d bytes, not the second batch", len(sent))
 		}
+		if got, want := w.log.served.Load(), int64(len(w.log.frames[0])+len(w.log.frames[1])); got != want {
+			t.Errorf("%d bytes count as served, want %d", got, want)
+		}
 		if err := w.ack("a", 0, 4, Accept); err != nil {
 			t.Fatal(err)
 		}
@@ -218,6 +225,52 @@ func TestLongPoll(t *testing.T) {
 		w.want(<-got)
 		if d := time.Since(begin); d != 90*time.Second {
 			t.Errorf("the poll ended after %v", d)
+		}
+	})
+}
+
+// What is denied is part of the session: it is told, at once if there is nothing else, and asked about again at each look.
+func TestDenied(t *testing.T) {
+	run(t, func(t *testing.T, w *world) {
+		denied := false
+		fetch := func(wait time.Duration, during func()) (*FetchResult, time.Duration) {
+			r, begin := w.request("a"), time.Now()
+			r.MaxWait, r.Denied = wait, func(replication.TopicID) bool { return denied }
+			got := make(chan *FetchResponse, 1)
+			go func() { got <- w.do(r) }()
+			if synctest.Wait(); during != nil {
+				during()
+			}
+			out := <-got
+			if len(out.Results) != 1 {
+				t.Fatalf("%+v", out)
+			}
+			return &out.Results[0], time.Since(begin)
+		}
+		refused := func(res *FetchResult, took time.Duration) {
+			t.Helper()
+			if !errors.Is(res.Err, broker.ErrTopicDenied) || len(res.Acquired) > 0 || took != 0 {
+				t.Errorf("%+v after %v", res, took)
+			}
+		}
+		w.log.produce(t, 1, batch.BuildOptions{})
+		denied = true
+		refused(fetch(time.Minute, nil))
+		denied = false
+		res, _ := fetch(0, nil)
+		w.want(res.Acquired, 0, 0)
+		refused(fetch(time.Minute, func() {
+			denied = true
+			w.log.produce(t, 1, batch.BuildOptions{})
+		}))
+		r := w.request("a")
+		r.Denied = func(replication.TopicID) bool { return true }
+		r.Partitions = []Wanted{{thePart, []Ack{{First: 0, Last: 0, Types: []AckType{Accept}}}}}
+		if out := w.do(r); len(out.Results) != 1 || !errors.Is(out.Results[0].AckErr, broker.ErrTopicDenied) {
+			t.Errorf("%+v", out)
+		}
+		if err := w.ack("a", 0, 0, Accept); err != nil {
+			t.Errorf("acknowledged though denied: %v", err)
 		}
 	})
 }

@@ -134,6 +134,18 @@ func (s *sessions) createLocked(ctx context.Context, who member, now time.Time) 
 	return x, v, nil
 }
 
+// has tells whether a member of the group has a session.
+func (s *sessions) has(group string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for m := range s.mu.byMember {
+		if m.group == group {
+			return true
+		}
+	}
+	return false
+}
+
 func (s *sessions) removeLocked(who member, x *session) {
 	delete(s.mu.byMember, who)
 	s.mu.partitions -= len(x.partitions)

@@ -17,6 +17,9 @@ const storePatience = 15 * time.Second
 // errReload ends a share-partition that has to begin anew. Whoever meets it looks the share-partition up again.
 var errReload = errors.New("the share-partition is read again")
 
+// errLoading tells that the state is being read. Who watches is woken at the end of that.
+var errLoading = errors.New("the share-partition is being loaded")
+
 // tracked is a share-partition in one leadership of its partition.
 //
 // Durable operation "change a share-partition":
@@ -31,12 +34,11 @@ type tracked struct {
 	epoch   batch.Epoch
 	log     Log
 
-	ready chan struct{} // closed once p is there, or dead is set
-
 	mu struct {
 		sync.Mutex
-		p          *Partition
-		dead       error // no more to be used
+		p          *Partition // nil: it is being loaded
+		dead       error      // no more to be used
+		told       bool       // whoever waited knows that it is dead: another one may take its place
 		stored     uint64
 		version    int32 // of the durable state
 		stateEpoch int32
@@ -50,15 +52,16 @@ type tracked struct {
 func (t *tracked) run() {
 	ctx, cancel := context.WithTimeout(t.service.ctx, storePatience)
 	defer cancel()
-	defer close(t.ready)
 	p, d, err := t.load(ctx)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
+		t.mu.told = len(t.mu.watchers) == 0
 		t.endLocked(err)
 		return
 	}
 	t.mu.p, t.mu.version, t.mu.stateEpoch = p, d.Version, d.StateEpoch
+	t.wakeLocked()
 }
 
 func (t *tracked) load(ctx context.Context) (*Partition, *Durable, error) {
@@ -102,19 +105,16 @@ func (t *tracked) begin(r Reset) (batch.Offset, error) {
 	return o.HighWatermark, nil
 }
 
-// use calls fn with the share-partition, once it is loaded. fn's changes are stored; stored waits for that.
-func (t *tracked) use(ctx context.Context, fn func(*Partition) error) (stored func(context.Context) error, err error) {
-	if !t.loaded() { // acknowledgements are heard though the client has gone meanwhile
-		select {
-		case <-t.ready:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
+// use calls fn with the share-partition; errLoading if it is not there yet. fn's changes are stored; stored waits for that.
+func (t *tracked) use(fn func(*Partition) error) (stored func(context.Context) error, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.mu.dead != nil {
+	switch {
+	case t.mu.dead != nil:
+		t.mu.told = true
 		return nil, t.mu.dead
+	case t.mu.p == nil:
+		return nil, errLoading
 	}
 	p := t.mu.p
 	before, hadRoom := p.Next()
@@ -131,15 +131,6 @@ func (t *tracked) use(ctx context.Context, fn func(*Partition) error) (stored fu
 		}
 	}
 	return func(ctx context.Context) error { return t.await(ctx, version) }, err
-}
-
-func (t *tracked) loaded() bool {
-	select {
-	case <-t.ready:
-		return true
-	default:
-		return false
-	}
 }
 
 // await waits until a version of the Partition is stored.
@@ -199,30 +190,27 @@ func (t *tracked) endLocked(err error) {
 	}
 }
 
-// dropIfIdle ends the share-partition unless somebody has acquired records, or a write is under way.
+// dropIfIdle ends the share-partition unless somebody has acquired records, or it is being read or written.
 func (t *tracked) dropIfIdle() bool {
-	if !t.loaded() {
-		return false
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.mu.dead == nil && (t.mu.writing || t.mu.p.HasAcquired()) {
+	if t.mu.dead == nil && (t.mu.p == nil || t.mu.writing || t.mu.p.HasAcquired()) {
 		return false
 	}
 	t.endLocked(errReload)
 	return true
 }
 
-// fresh reports whether the share-partition may still be used.
+// fresh reports whether the share-partition may still be used, or somebody has yet to be told why not.
 func (t *tracked) fresh() bool {
 	t.mu.Lock()
-	dead := t.mu.dead != nil
+	dead := t.mu.dead != nil && t.mu.told
 	t.mu.Unlock()
 	l := t.log.Leader()
 	return !dead && t.log.Leading() && l.Epoch == t.epoch
 }
 
-// watch sends on w, without blocking, whenever records become available again.
+// watch sends on w, without blocking, when the share-partition is loaded, and whenever records become available again.
 func (t *tracked) watch(w chan<- struct{}) (cancel func()) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -253,14 +253,17 @@ func (s *Service) List(r ListRequest) ([]Listing, error) {
 	var out []Listing
 	now := time.Now()
 	err := s.runtime.Each(func(id string, m *Machine) {
-		if r.passes(now, id, &m.at) {
+		if r.passes(now, &m.at) {
 			out = append(out, Listing{ID: id, ProducerID: m.at.ProducerID, State: m.at.State})
 		}
 	})
+	if r.Match != nil { // not under the locks: it may take its time
+		out = slices.DeleteFunc(out, func(l Listing) bool { return !r.Match(l.ID) })
+	}
 	return out, err
 }
 
-func (r *ListRequest) passes(now time.Time, id string, m *Metadata) bool {
+func (r *ListRequest) passes(now time.Time, m *Metadata) bool {
 	switch {
 	case m.ProducerID == None:
 		return false // it is being written for the first time
@@ -271,5 +274,5 @@ func (r *ListRequest) passes(now time.Time, id string, m *Metadata) bool {
 	case r.Running >= 0 && (m.State != Ongoing && !m.State.prepared() || now.Sub(m.Started) <= r.Running):
 		return false
 	}
-	return r.Match == nil || r.Match(id)
+	return true
 }

@@ -193,6 +193,11 @@ func Iterate(frame []byte, fn func(Record) error) error {
 	return iterate(frame, MaxDecompressed, fn)
 }
 
+// IterateUpTo is Iterate with a bound of its own on what the records may decompress to, in bytes: ErrTooLarge above it.
+func IterateUpTo(frame []byte, limit int64, fn func(Record) error) error {
+	return iterate(frame, min(limit, MaxDecompressed), fn)
+}
+
 func iterate(frame []byte, limit int64, fn func(Record) error) error {
 	h, err := parseFrame(frame)
 	if err != nil || h.IsInternal() {

@@ -3,6 +3,8 @@ package vfs
 import (
 	"sync"
 	"time"
+
+	"github.com/quorlog/quorlog/internal/latency"
 )
 
 // DefaultHangLimit is long after any healthy disk has answered.
@@ -21,6 +23,8 @@ type Watchdog struct {
 	wrapFS
 	tick   time.Duration
 	onHang func(op, path string, since time.Time)
+	syncs  latency.Histogram
+	writes latency.Histogram
 
 	mu struct {
 		sync.Mutex
@@ -60,6 +64,22 @@ func (w *Watchdog) Guard(op Op, path string, do func() error) error {
 	f := w.start(op, path)
 	defer w.end(f)
 	return do()
+}
+
+// Took tells how long calls took: those that make data durable (fsync of files and directories, and what Guard watches), and
+// writes.
+func (w *Watchdog) Took() (syncs, writes latency.Snapshot) {
+	return w.syncs.Snapshot(), w.writes.Snapshot()
+}
+
+// Hanging tells what has been under way for longer than the limit, if anything has.
+func (w *Watchdog) Hanging() (what string, hangs bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := w.mu.flights.next; f != &w.mu.flights && f.reported {
+		return f.op.String() + " of " + f.path, true
+	}
+	return "", false
 }
 
 // Stop ends the watchdog: calls go through unwatched from then on.
@@ -109,6 +129,12 @@ func (w *Watchdog) start(op Op, path string) *flight {
 }
 
 func (w *Watchdog) end(f *flight) {
+	switch f.op {
+	case OpSync, OpSyncDir:
+		w.syncs.Observe(time.Since(f.since))
+	case OpWrite:
+		w.writes.Observe(time.Since(f.since))
+	}
 	w.mu.Lock()
 	f.prev.next, f.next.prev = f.next, f.prev
 	w.mu.Unlock()

@@ -3,6 +3,7 @@ package vfs
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,10 +32,22 @@ func TestWatchdogSeesAHungCall(t *testing.T) {
 		time.Sleep(limit / 3)
 		go func() { done <- fsys.Rename("a", "b") }()
 		go func() { done <- fsys.Guard(OpSync, "votes", func() error { <-release; return nil }) }()
+		if what, hangs := fsys.Hanging(); hangs {
+			t.Errorf("%s hangs, after a third of the limit", what)
+		}
 		time.Sleep(4 * limit)
+		if what, hangs := fsys.Hanging(); !hangs || !strings.HasPrefix(what, "sync of ") {
+			t.Errorf("%q, %v", what, hangs)
+		}
 		close(release)
 		for range 3 {
 			must(t, <-done)
+		}
+		if what, hangs := fsys.Hanging(); hangs {
+			t.Errorf("%s hangs, after its end", what)
+		}
+		if syncs, writes := fsys.Took(); syncs.Count != 3 || syncs.Sum < 8*limit || writes.Count != 1 || writes.Sum != 0 {
+			t.Errorf("syncs %+v, writes %+v", syncs, writes)
 		}
 		slices.Sort(reports)
 		if got, want := fmt.Sprint(reports), "[rename b sync a sync votes]"; got != want {

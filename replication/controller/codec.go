@@ -14,9 +14,10 @@ import (
 
 // metadataLevel is the level of commands and snapshots that this program writes, and the highest that it can read. Level 1 is
 // that of single nodes, before there were incarnations in the metadata group and reassignments. Since level 3 a reassignment
-// remembers where it began (levelOrigin).
+// remembers where it began (levelOrigin). Level 4 has users and rules of access control, and the
+// addresses of all of a node's listeners.
 const (
-	metadataLevel = 3
+	metadataLevel = 4
 	levelOrigin   = 3
 )
 

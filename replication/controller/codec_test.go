@@ -66,7 +66,27 @@ func samples() []*metapb.Command {
 		}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: &metapb.Node{Id: 3, Host: "h", Port: 1}}}}),
 		at(&metapb.Command{Kind: &metapb.Command_UnregisterNode{UnregisterNode: &metapb.UnregisterNode{Node: 3}}}),
+		at(&metapb.Command{Kind: &metapb.Command_ChangeAcls{ChangeAcls: &metapb.ChangeACLs{MaxRules: 10, Add: fromACLs([]ACL{
+			{2, "orders", PrefixedPattern, "User:alice", "10.0.0.1", 3, Allow}, {4, "kafka-cluster", LiteralPattern, "User:*", "*", 2, Deny},
+		})}}}),
+		at(&metapb.Command{Kind: &metapb.Command_ChangeAcls{ChangeAcls: &metapb.ChangeACLs{Remove: fromACLs([]ACL{
+			{4, "kafka-cluster", LiteralPattern, "User:*", "*", 2, Deny},
+		})}}}),
+		at(&metapb.Command{Kind: &metapb.Command_AlterUsers{AlterUsers: &metapb.AlterUsers{
+			First: true, Secret: bytes.Repeat([]byte{9}, usersSecretSize),
+			Changes: []*metapb.CredentialChange{
+				{User: "alice", Mechanism: metapb.Mechanism_MECHANISM_SCRAM_SHA_256, Credential: sampleCredential(32)},
+				{User: "alice", Mechanism: metapb.Mechanism_MECHANISM_SCRAM_SHA_512, Credential: sampleCredential(64)},
+				{User: "bob", Mechanism: metapb.Mechanism_MECHANISM_SCRAM_SHA_256},
+			},
+		}}}),
 		at(&metapb.Command{Kind: &metapb.Command_DeleteTopics{DeleteTopics: &metapb.DeleteTopics{Ids: [][]byte{id[:]}}}}),
+	}
+}
+
+func sampleCredential(size int) *metapb.Credential {
+	return &metapb.Credential{
+		Salt: []byte("salt"), Iterations: MinIterations, StoredKey: bytes.Repeat([]byte{1}, size), ServerKey: bytes.Repeat([]byte{2}, size),
 	}
 }
 
@@ -113,7 +133,7 @@ func TestGoldenBytes(t *testing.T) {
 // TestGoldenIsReadable reads what is on file, not what this version writes: of this level, and of those before; the first
 // only single nodes had.
 func TestGoldenIsReadable(t *testing.T) {
-	for _, file := range []string{"testdata/golden.hex", "testdata/golden-level2.hex", "testdata/golden-level1.hex"} {
+	for _, file := range []string{"testdata/golden.hex", "testdata/golden-level3.hex", "testdata/golden-level2.hex", "testdata/golden-level1.hex"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -115,7 +115,7 @@ func (c *Controller) checkChange(im *Image, r Resource, cmd *metapb.Command, now
 	if result := c.check(im, cmd); result.Err != nil {
 		return result.Err
 	}
-	if r.Type != TopicResource {
+	if r.Type == BrokerResource {
 		return nil
 	}
 	changes, then := cmd.GetChangeConfigs(), map[string]string{}
@@ -127,7 +127,28 @@ func (c *Controller) checkChange(im *Image, r Resource, cmd *metapb.Command, now
 			then[change.GetName()] = change.GetValue()
 		}
 	}
+	if r.Type == GroupResource {
+		return im.checkGroupConfig(now, then)
+	}
 	if _, err := (config.Layers{Topic: then}).TopicConfig(); err != nil {
+		return invalidConfig(err)
+	}
+	return nil
+}
+
+// checkGroupConfig checks what a group would have set for itself, and that not too many groups have.
+func (im *Image) checkGroupConfig(now, then map[string]string) error {
+	if len(now) == 0 && len(then) > 0 && len(im.GroupConfig) >= maxOwnGroups {
+		return failf(replication.ErrPolicyViolation, "%d groups have settings of their own", maxOwnGroups)
+	}
+	for name, value := range then {
+		if len(value) > maxGroupValue {
+			return failf(replication.ErrInvalidConfig, "the value of %s has more than %d bytes", name, maxGroupValue)
+		}
+	}
+	l := im.Layers()
+	l.Group = then
+	if err := l.CheckGroup(); err != nil {
 		return invalidConfig(err)
 	}
 	return nil

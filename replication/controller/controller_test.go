@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -192,8 +193,34 @@ func TestLimits(t *testing.T) {
 		[]ConfigOp{{Name: "consumer.session.timeout.ms", Value: "5"}}, false); !errors.Is(err, replication.ErrInvalidRequest) {
 		t.Error(err)
 	}
+	if err := c.AlterConfigs(t.Context(), Resource{GroupResource, "g"},
+		[]ConfigOp{{Name: "consumer.session.timeout.ms", Value: "50000" + strings.Repeat(" ", maxGroupValue)}}, false); !errors.Is(err, replication.ErrInvalidConfig) {
+		t.Error(err)
+	}
 	if g.index != before {
 		t.Error("something was written")
+	}
+}
+
+// A group's settings are in every node's memory: there is a bound on how many groups have some. Those that do may change theirs.
+func TestGroupsWithSettings(t *testing.T) {
+	c, _ := newTestController(t, nil)
+	register(t, c, 1)
+	if err := c.AlterConfigs(t.Context(), Resource{GroupResource, "g"},
+		[]ConfigOp{{Name: "consumer.session.timeout.ms", Value: "44999"}}, false); !errors.Is(err, replication.ErrInvalidConfig) {
+		t.Errorf("less than the nodes allow: %v", err)
+	}
+	own := map[string]string{"consumer.session.timeout.ms": "50000"}
+	im := *c.Image()
+	im.GroupConfig = map[string]map[string]string{}
+	for i := range maxOwnGroups {
+		im.GroupConfig[strconv.Itoa(i)] = own
+	}
+	if err := im.checkGroupConfig(nil, own); !errors.Is(err, replication.ErrPolicyViolation) {
+		t.Errorf("one group too many: %v", err)
+	}
+	if err := im.checkGroupConfig(own, own); err != nil {
+		t.Errorf("one that is there: %v", err)
 	}
 }
 

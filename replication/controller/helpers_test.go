@@ -145,5 +145,8 @@ func checkImage(im *Image) error {
 			bad("group %s has an empty set of settings", group)
 		}
 	}
+	if rules := im.ACLs.rules(); im.ACLs != nil && len(rules) == 0 || !slices.IsSortedFunc(rules, compareACLs) || len(slices.Compact(slices.Clone(rules))) != len(rules) {
+		bad("the rules of access control are empty, unsorted or twice: %v", rules)
+	}
 	return errors.Join(errs...)
 }

@@ -29,11 +29,17 @@ type Image struct {
 	NextProducerID int64
 	// Features are the finalized feature levels (KIP-584).
 	Features map[string]int32
+	// ACLs are the rules of access control; nil if there are none.
+	ACLs *ACLs
 	// FoundedNodes is how many nodes the cluster was founded for, 0 for one. Until as many are registered, nobody may take the
 	// few that are there for all.
 	FoundedNodes int
 	// Departed are the counters of nodes that were unregistered.
 	Departed map[replication.NodeID]Departed
+	// Users are those that prove themselves by a password, by name. UsersSecret is empty until there are any, and kept for ever:
+	// see package broker/auth for what it is for. It never leaves the nodes.
+	Users       map[string]*User
+	UsersSecret []byte
 
 	partitions int // of all topics
 	local      *local
@@ -63,13 +69,21 @@ func (r Registration) MetaReplica(id replication.NodeID) replication.ReplicaID {
 // Departed is what is kept of a node that was unregistered: incarnations are never used again.
 type Departed struct{ NextIncarnation, NextMeta replication.Incarnation }
 
-// DrainSetting is the dynamic setting of a broker that takes it out of service: "true" moves leaderships away from it, and no
-// new replicas to it.
+// DrainSetting is the dynamic setting of a broker that takes it out of service: leaderships move away from it, and no new
+// replicas to it, unless it is "false".
 const DrainSetting = "quorlog.drain"
+
+// drainUntilRestart is the value of DrainSetting that the node takes back itself when it starts.
+const drainUntilRestart = "until-restart"
 
 // Draining tells whether a node is to give up its leaderships.
 func (im *Image) Draining(id replication.NodeID) bool {
-	return im.NodeConfig[id][DrainSetting] == "true"
+	return config.Layers{Broker: im.NodeConfig[id], BrokerDefault: im.BrokerConfig}.Get(config.Broker, DrainSetting) != "false"
+}
+
+// DrainingUntilRestart tells whether it is to do so only until it starts again.
+func (im *Image) DrainingUntilRestart(id replication.NodeID) bool {
+	return im.NodeConfig[id][DrainSetting] == drainUntilRestart
 }
 
 // DirectoryID identifies a data directory.
@@ -98,6 +112,7 @@ func emptyImage(l *local) *Image {
 		Topics: map[string]*Topic{}, ByID: map[replication.TopicID]*Topic{},
 		BrokerConfig: map[string]string{}, NodeConfig: map[replication.NodeID]map[string]string{},
 		GroupConfig: map[string]map[string]string{}, Features: map[string]int32{}, Departed: map[replication.NodeID]Departed{},
+		Users: map[string]*User{},
 		local: l,
 	}
 }

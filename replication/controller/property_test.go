@@ -74,7 +74,11 @@ func changes(t *rapid.T) []*metapb.ConfigChange {
 func (g *commandGen) command(t *rapid.T) *metapb.Command {
 	c := &metapb.Command{Level: rapid.Uint32Range(1, metadataLevel).Draw(t, "level"), Rules: rapid.SampledFrom([]uint32{rulesVersion, rulesVersion, rulesVersion + 1}).Draw(t, "rules"), TimeMs: 7}
 	most := rapid.Int64Range(5, 50).Draw(t, "most")
-	switch rapid.IntRange(0, 14).Draw(t, "kind") {
+	switch rapid.IntRange(0, 16).Draw(t, "kind") {
+	case 16:
+		c.Kind = &metapb.Command_ChangeAcls{ChangeAcls: &metapb.ChangeACLs{Add: acls(t), Remove: acls(t), MaxRules: rapid.Int32Range(0, 5).Draw(t, "rules at most")}}
+	case 15:
+		c.Kind = &metapb.Command_AlterUsers{AlterUsers: users(t)}
 	case 0:
 		c.Kind = &metapb.Command_SetClusterId{SetClusterId: &metapb.SetClusterID{ClusterId: name(t)}}
 	case 1, 2:
@@ -107,6 +111,32 @@ func (g *commandGen) command(t *rapid.T) *metapb.Command {
 		}
 	}
 	return c
+}
+
+// acls draws rules, good and bad ones.
+func acls(t *rapid.T) []*metapb.ACL {
+	one := rapid.Custom(func(t *rapid.T) *metapb.ACL {
+		return &metapb.ACL{
+			ResourceType: rapid.Int32Range(1, 5).Draw(t, "resource type"), Name: name(t), PatternType: rapid.Int32Range(3, 5).Draw(t, "pattern"),
+			Principal: rapid.SampledFrom([]string{"User:alice", "User:*", "bob"}).Draw(t, "principal"), Host: rapid.SampledFrom([]string{"*", ""}).Draw(t, "host"),
+			Operation: rapid.SampledFrom([]int32{2, 3, 259}).Draw(t, "operation"), Permission: rapid.Int32Range(2, 4).Draw(t, "permission"),
+		}
+	})
+	return rapid.SliceOfN(one, 0, 3).Draw(t, "rules")
+}
+
+// users draws changes of users, good and bad ones.
+func users(t *rapid.T) *metapb.AlterUsers {
+	out := &metapb.AlterUsers{First: rapid.Bool().Draw(t, "first"), Secret: make([]byte, rapid.SampledFrom([]int{usersSecretSize, usersSecretSize, 0, 1}).Draw(t, "secret"))}
+	for range rapid.IntRange(0, 3).Draw(t, "credentials") {
+		change := &metapb.CredentialChange{User: rapid.SampledFrom([]string{"alice", "bob", "", "e\x00"}).Draw(t, "user"), Mechanism: metapb.Mechanism(rapid.Int32Range(0, 3).Draw(t, "mechanism"))}
+		if rapid.Bool().Draw(t, "sets") {
+			change.Credential = sampleCredential(rapid.SampledFrom([]int{32, 64, 0}).Draw(t, "size"))
+			change.Credential.Iterations = rapid.SampledFrom([]int32{MinIterations, MaxIterations, 1}).Draw(t, "iterations")
+		}
+		out.Changes = append(out.Changes, change)
+	}
+	return out
 }
 
 // clusterCommand draws what only clusters of several nodes do.

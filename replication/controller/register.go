@@ -41,7 +41,7 @@ func (c *Controller) Register(ctx context.Context, q RegisterRequest) (Registere
 		im := c.Image()
 		r, known := im.Registrations[q.Node.ID]
 		lost := known && q.Directory != r.Directory && q.Directory != (DirectoryID{}) && r.Directory != (DirectoryID{})
-		if known && !lost && im.Nodes[q.Node.ID] == q.Node && r.Version == q.Version && (q.Directory == r.Directory || q.Directory == DirectoryID{}) {
+		if known && !lost && im.Nodes[q.Node.ID].Equal(q.Node) && r.Version == q.Version && (q.Directory == r.Directory || q.Directory == DirectoryID{}) {
 			out = Registered{Meta: r.MetaReplica(q.Node.ID), ClusterID: im.ClusterID}
 			return nil
 		}
@@ -69,7 +69,8 @@ func (c *Controller) Register(ctx context.Context, q RegisterRequest) (Registere
 }
 
 func registerCommand(q RegisterRequest) *metapb.Command {
-	node := &metapb.Node{Id: int32(q.Node.ID), Host: q.Node.Host, Port: q.Node.Port, Rack: q.Node.Rack, Version: q.Version}
+	node := &metapb.Node{Id: int32(q.Node.ID), Host: q.Node.Host, Port: q.Node.Port, Rack: q.Node.Rack, Version: q.Version,
+		Endpoints: toEndpoints(q.Node.Endpoints)}
 	if q.Directory != (DirectoryID{}) {
 		node.Directory = q.Directory[:]
 	}

@@ -34,6 +34,10 @@ const (
 	maxValue = 64 << 10
 	// maxGroupName is the longest group id that a setting may be for, in bytes.
 	maxGroupName = 4 << 10
+	// maxGroupValue is the longest value of a group's setting, in bytes: they are numbers and single words.
+	maxGroupValue = 128
+	// maxOwnGroups bounds the groups that have settings of their own: every node has them in memory.
+	maxOwnGroups = 10_000
 	// maxHost is the longest host name or rack, in bytes: longer host names do not exist.
 	maxHost = 255
 	// maxProducerIDs is the most ids that one command may take.
@@ -194,10 +198,34 @@ func checkNode(n *metapb.Node) error {
 		return failf(replication.ErrInvalidRequest, "a rack has at most %d bytes", maxHost)
 	case len(n.GetVersion()) > maxVersion:
 		return failf(replication.ErrInvalidRequest, "a version has at most %d bytes", maxVersion)
+	case len(n.GetEndpoints()) > maxEndpoints:
+		return failf(replication.ErrInvalidRequest, "a node has at most %d listeners", maxEndpoints)
 	case len(n.GetDirectory()) != 0 && len(n.GetDirectory()) != len(DirectoryID{}):
 		return failf(replication.ErrInvalidRequest, "a directory id has %d bytes", len(DirectoryID{}))
 	}
+	for _, e := range n.GetEndpoints() {
+		if e.GetListener() == "" || len(e.GetListener()) > maxHost || e.GetHost() == "" || len(e.GetHost()) > maxHost || e.GetPort() < 1 || e.GetPort() > 65535 {
+			return failf(replication.ErrInvalidRequest, "%q at %q:%d is no listener", e.GetListener(), e.GetHost(), e.GetPort())
+		}
+	}
 	return nil
+}
+
+// maxEndpoints bounds the listeners of a node.
+const maxEndpoints = 16
+
+func toEndpoints(list []replication.Endpoint) (out []*metapb.Endpoint) {
+	for _, e := range list {
+		out = append(out, &metapb.Endpoint{Listener: e.Listener, Host: e.Host, Port: e.Port})
+	}
+	return out
+}
+
+func fromEndpoints(list []*metapb.Endpoint) (out []replication.Endpoint) {
+	for _, e := range list {
+		out = append(out, replication.Endpoint{Listener: e.GetListener(), Host: e.GetHost(), Port: e.GetPort()})
+	}
+	return out
 }
 
 func checkChanges(c *metapb.ChangeConfigs) error {
@@ -259,10 +287,14 @@ func checkContent(c *metapb.Command) error {
 		return checkPlacements(k.CreatePartitions.GetAdded())
 	case *metapb.Command_ChangeConfigs:
 		return checkChanges(k.ChangeConfigs)
+	case *metapb.Command_ChangeAcls:
+		return checkACLs(k.ChangeAcls)
 	case *metapb.Command_AllocateProducerIds:
 		if n := k.AllocateProducerIds.GetCount(); n < 1 || n > maxProducerIDs {
 			return failf(replication.ErrInvalidRequest, "a block of %d producer ids", n)
 		}
+	case *metapb.Command_AlterUsers:
+		return checkUsers(k.AlterUsers)
 	case *metapb.Command_SetFeature:
 		if f := k.SetFeature; f.GetName() == "" || len(f.GetName()) > maxHost || f.GetLevel() < 0 {
 			return failf(replication.ErrInvalidRequest, "feature %q at level %d", f.GetName(), f.GetLevel())

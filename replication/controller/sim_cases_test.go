@@ -192,7 +192,7 @@ func TestSimDrainAndReplace(t *testing.T) {
 		if err := leader.ctl.AlterConfigs(t.Context(), Resource{BrokerResource, fmt.Sprint(leader.id)}, []ConfigOp{{Name: "num.partitions", Value: "3"}}, false); err != nil {
 			t.Fatal(err)
 		}
-		leader.ctl.router.around.stopping = func(id replication.NodeID) bool { return id == leader.id }
+		leader.stopping.Store(true)
 		leader.ctl.Reconcile()
 		c.until("another one leads", func() bool { return c.leader() != nil && c.leader() != leader })
 		if err := c.leader().ctl.UnregisterNode(t.Context(), leader.id); !errors.Is(err, ErrNodeInUse) {
@@ -208,6 +208,7 @@ func TestSimDrainAndReplace(t *testing.T) {
 			t.Error("its settings are left")
 		}
 		leader.wipe()
+		leader.stopping.Store(false)
 		if err := leader.start(t.Context()); err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,9 +53,10 @@ type member struct {
 	rack      string
 	meta      *replication.ReplicaID // what its disk says; nil on an empty disk
 
-	machine *Machine
-	group   *raftgroup.MetaGroup
-	ctl     *Controller
+	machine  *Machine
+	group    *raftgroup.MetaGroup
+	ctl      *Controller
+	stopping atomic.Bool // it gives its leaderships away
 }
 
 // calls carries calls between nodes, and is cut like the network.
@@ -181,6 +183,7 @@ func (m *member) start(ctx context.Context) error {
 	m.ctl = New(Options{
 		Machine: m.machine, Group: m.group, Directory: m.directory, Members: m.group, Forward: line{m.c.calls, m.id},
 		Live:      func() []replication.NodeID { return m.c.calls.live(m.id) },
+		Stopping:  func(id replication.NodeID) bool { return id == m.id && m.stopping.Load() },
 		AppliedOn: m.appliedOn, OldAlive: m.oldAlive,
 	})
 	m.c.calls.mu.Lock()

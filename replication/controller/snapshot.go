@@ -18,7 +18,7 @@ func encodeImage(im *Image) ([]byte, error) {
 	for _, id := range slices.Sorted(maps.Keys(im.Nodes)) {
 		n, r := im.Nodes[id], im.Registrations[id]
 		node := &metapb.Node{
-			Id: int32(id), Host: n.Host, Port: n.Port, Rack: n.Rack,
+			Id: int32(id), Host: n.Host, Port: n.Port, Rack: n.Rack, Endpoints: toEndpoints(n.Endpoints),
 			Epoch: r.Epoch, NextIncarnation: uint32(r.NextIncarnation), RegisteredMs: r.RegisteredMillis,
 			MetaIncarnation: uint32(r.Meta), NextMeta: uint32(r.NextMeta), Version: r.Version,
 		}
@@ -43,6 +43,8 @@ func encodeImage(im *Image) ([]byte, error) {
 		d := im.Departed[id]
 		out.Departed = append(out.Departed, &metapb.Departed{Node: int32(id), NextIncarnation: uint32(d.NextIncarnation), NextMeta: uint32(d.NextMeta)})
 	}
+	out.Users, out.UsersSecret = encodeUsers(im.Users), im.UsersSecret
+	out.Acls = fromACLs(im.ACLs.rules())
 	return seal(out)
 }
 
@@ -88,7 +90,7 @@ func decodeImage(data []byte, l *local) (*Image, error) {
 	im.BrokerConfig = fromSettings(in.GetBrokerConfig())
 	for _, n := range in.GetNodes() {
 		id := replication.NodeID(n.GetId())
-		im.Nodes[id] = replication.Node{ID: id, Host: n.GetHost(), Port: n.GetPort(), Rack: n.GetRack()}
+		im.Nodes[id] = replication.Node{ID: id, Host: n.GetHost(), Port: n.GetPort(), Rack: n.GetRack(), Endpoints: fromEndpoints(n.GetEndpoints())}
 		r := Registration{
 			Epoch: n.GetEpoch(), NextIncarnation: replication.Incarnation(n.GetNextIncarnation()), RegisteredMillis: n.GetRegisteredMs(),
 			Meta: replication.Incarnation(n.GetMetaIncarnation()), NextMeta: replication.Incarnation(n.GetNextMeta()), Version: n.GetVersion(),
@@ -114,6 +116,10 @@ func decodeImage(data []byte, l *local) (*Image, error) {
 	for _, d := range in.GetDeparted() {
 		im.Departed[replication.NodeID(d.GetNode())] = Departed{replication.Incarnation(d.GetNextIncarnation()), replication.Incarnation(d.GetNextMeta())}
 	}
+	if err := im.restoreUsers(in); err != nil {
+		return nil, err
+	}
+	im.ACLs = newACLs(slices.Compact(sortedACLs(in.GetAcls())))
 	return im, nil
 }
 

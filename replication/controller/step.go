@@ -64,6 +64,10 @@ func step(im *Image, index uint64, c *metapb.Command) (*Image, *Result) {
 		s.finishReassignment(k.FinishReassignment)
 	case *metapb.Command_RenewReplica:
 		s.renewReplica(k.RenewReplica)
+	case *metapb.Command_ChangeAcls:
+		s.changeACLs(k.ChangeAcls)
+	case *metapb.Command_AlterUsers:
+		s.alterUsers(k.AlterUsers)
 	default:
 		s.result.Err = ErrTooNew
 	}

@@ -19,7 +19,7 @@ func (s *stepper) setClusterID(c *metapb.SetClusterID) {
 
 func (s *stepper) registerNode(c *metapb.RegisterNode) {
 	n := c.GetNode()
-	node := replication.Node{ID: replication.NodeID(n.GetId()), Host: n.GetHost(), Port: n.GetPort(), Rack: n.GetRack()}
+	node := replication.Node{ID: replication.NodeID(n.GetId()), Host: n.GetHost(), Port: n.GetPort(), Rack: n.GetRack(), Endpoints: fromEndpoints(n.GetEndpoints())}
 	r, known := s.draft.next.Registrations[node.ID]
 	var dir DirectoryID
 	copy(dir[:], n.GetDirectory())

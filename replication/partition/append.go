@@ -67,6 +67,7 @@ func (p *Partition) Append(b Batch) *Pending {
 	pd.verified, pd.client, pd.marker = b.Verified, b.Client, b.marker
 	if err := p.enqueue(pd, &b); err != nil {
 		p.flights.turnAway(&pd.header)
+		p.traffic.appended(&pd.header, false, err)
 		pd.finish(Appended{}, err)
 	}
 	return pd
@@ -95,6 +96,9 @@ func (p *Partition) enqueue(pd *Pending, b *Batch) error {
 	sent, err := p.admit(pd)
 	if err != nil || sent {
 		p.release(pd)
+		if err == nil {
+			p.traffic.appended(&pd.header, false, nil)
+		}
 		return err
 	}
 	// The epoch in which the batch was checked. The log compares it with the term in which it is stored.
@@ -207,6 +211,7 @@ func (p *Partition) complete() {
 			again.Duplicate = err == nil
 			d.finish(again, err)
 		}
+		p.traffic.appended(&pd.header, stored, err)
 		pd.finish(answer, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,7 +25,8 @@ const (
 // ErrNoHeir: no other replica can take the leadership over.
 var ErrNoHeir = errors.New("partition: no other replica is in sync")
 
-// TransferLeadership hands the leadership to another node; it returns when that is known to have it, or why it has not.
+// TransferLeadership hands the leadership to another node. It returns nil when another one leads, which after a failed election may
+// be a third, or why none does.
 func (p *Partition) TransferLeadership(ctx context.Context, to replication.NodeID) error {
 	if err := p.offlineErr(); err != nil {
 		return err
@@ -42,7 +44,7 @@ func (p *Partition) TransferLeadership(ctx context.Context, to replication.NodeI
 
 func (p mover) transfer(ctx context.Context, to replication.ReplicaID) error {
 	done := make(chan error, 1)
-	go func() { done <- p.group.TransferLeadership(to) }() // ends within an election timeout
+	go func() { done <- p.group.TransferLeadership(to) }() // ends within a few election timeouts
 	select {
 	case err := <-done:
 		return err
@@ -76,9 +78,10 @@ func (p mover) handOver(ctx context.Context, may func(replication.NodeID) bool) 
 }
 
 // HandOver gives away every leadership of this node that another one may have, and returns when none is left, or when ctx
-// ends. A partition without another replica in sync keeps its leader.
-func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) bool) {
+// ends, how many went. A partition without another replica in sync keeps its leader.
+func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) bool) (handed int) {
 	var g errgroup.Group
+	var count atomic.Int64
 	g.SetLimit(handOverParallel)
 	for _, part := range m.All() {
 		p := mover{part}
@@ -100,10 +103,14 @@ func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) boo
 				case <-time.After(handOverPause):
 				}
 			}
+			if !p.Leading() {
+				count.Add(1)
+			}
 			return nil
 		})
 	}
 	_ = g.Wait() // no error is returned
+	return int(count.Load())
 }
 
 // Balance hands leaderships to the preferred replicas of their partitions, where these are in sync and may lead, at most limit

@@ -50,6 +50,7 @@ type Manager struct {
 	mu       struct {
 		sync.RWMutex
 		partitions map[replication.PartitionID]*Partition
+		census     census
 		closed     bool
 	}
 }
@@ -58,7 +59,7 @@ type Manager struct {
 func NewManager(o Options) (*Manager, error) {
 	o = o.withDefaults()
 	m := &Manager{o: o, tail: log.NewTailBudget(o.TailBytes), queue: semaphore.NewWeighted(o.NodeQueueBytes)}
-	m.mu.partitions = make(map[replication.PartitionID]*Partition)
+	m.mu.partitions, m.mu.census.traffic = make(map[replication.PartitionID]*Partition), make(map[string]*traffic)
 	if err := vfs.MkdirDurable(o.FS, m.root()); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
@@ -182,12 +183,19 @@ func (m *Manager) Ensure(ctx context.Context, id replication.PartitionID, topic 
 
 // retire closes a replica whose successor on this node is about to begin.
 func (m *Manager) retire(p *Partition) {
-	m.mu.Lock()
-	delete(m.mu.partitions, p.id)
-	m.mu.Unlock()
+	leave(p)
 	if err := p.close(); err != nil {
 		m.o.Logger.Warn("closing a replica that begins again", "partition", p.id.String(), "err", err)
 	}
+}
+
+// leave makes a partition one that can't be found any more.
+func leave(p *Partition) {
+	done := p.Stats().Log // not under the lock: the group has locks of its own
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	delete(p.m.mu.partitions, p.id)
+	p.m.mu.census.leave(p, done)
 }
 
 func (m *Manager) isClosed() bool {
@@ -202,6 +210,7 @@ func (m *Manager) register(p *Partition) bool {
 	if m.mu.closed {
 		return false
 	}
+	m.mu.census.enter(p)
 	m.mu.partitions[p.id] = p
 	return true
 }
@@ -231,12 +240,9 @@ func (m *Manager) Delete(ctx context.Context, id replication.PartitionID) error 
 	lock := m.lockFor(id)
 	lock.Lock()
 	defer lock.Unlock()
-	m.mu.Lock()
-	p := m.mu.partitions[id]
-	delete(m.mu.partitions, id)
-	m.mu.Unlock()
 	var err error
-	if p != nil {
+	if p, open := m.Get(id); open {
+		leave(p)
 		if err = p.close(); err != nil {
 			m.o.Logger.Warn("closing a partition that is deleted", "partition", id.String(), "err", err)
 		}

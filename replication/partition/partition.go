@@ -21,6 +21,7 @@ import (
 
 // Partition is this node's replica of a partition. It may be used by any number of goroutines.
 type Partition struct {
+	counted
 	m      *Manager
 	id     replication.PartitionID
 	topic  string

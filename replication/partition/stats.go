@@ -10,6 +10,24 @@ type Stats struct {
 	Entries int64 // entries that they stored
 }
 
+// Position is where a replica stands.
+type Position struct {
+	Offsets
+	Unapplied int // entries of the log that are not yet known to be committed
+}
+
+// PositionOf tells where a replica stands, whether it leads or not; false where it is offline.
+func PositionOf(p *Partition) (Position, bool) {
+	if p.log == nil || p.offlineErr() != nil {
+		return Position{}, false
+	}
+	applied := p.log.AppliedIndex() // first: the other one may grow meanwhile, but not shrink below it
+	return Position{p.log.Offsets(), int(max(applied, p.log.LastIndex()) - applied)}, true
+}
+
+// TailOf tells how many bytes of the newest entries the logs of a manager's node keep in memory, and how many they may.
+func TailOf(m *Manager) (used, limit int64) { return m.tail.Used(), m.tail.Limit() }
+
 // Stats returns the counts so far; zero for a partition that is offline.
 func (p *Partition) Stats() Stats {
 	if p.log == nil || p.group == nil {

@@ -133,7 +133,7 @@ type instance struct {
 	calm     calm            // with Options.Patrol
 	news     news            // for Options.Herald
 	closing  atomic.Bool     // set under Group.mu; no more proposals
-	handing  atomic.Bool     // the leadership is being handed over; proposals are refused
+	intake   intake          // shut while the leadership is being handed over
 	open     sync.WaitGroup  // proposals without an answer, and announcements
 	life     context.Context // ends when the instance is stopped
 	end      context.CancelFunc

@@ -68,6 +68,7 @@ type MetaGroup struct {
 	node   atomic.Pointer[raft.Raft] // the same, for requests that come while it is made
 	store  *metaStore
 	wire   *metaWire
+	intake intake // shut while the leadership is being handed over
 	leads  atomic.Bool
 	ended  chan struct{}
 	close  sync.Once
@@ -109,11 +110,17 @@ func newMeta(o MetaOptions) (*MetaGroup, error) {
 	}
 	g := &MetaGroup{o: o, logger: o.Logger.With("group", MetaGroupName), ended: make(chan struct{})}
 	g.mu.changed = make(chan struct{})
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(o.Dir, metaDirPerm); err != nil {
 		return nil, fmt.Errorf("metadata: %w", err)
+	}
+	if err := os.Chmod(o.Dir, metaDirPerm); err != nil { // it may be older than this rule
+		g.logger.Warn("others on this machine may be able to read the metadata, which recognises users' passwords", "error", err)
 	}
 	return g, nil
 }
+
+// metaDirPerm is nobody's but the owner's: who reads what recognises a password can try passwords until one fits.
+const metaDirPerm = 0o700
 
 func (g *MetaGroup) newWire() *metaWire {
 	return &metaWire{group: g, requests: make(chan raft.RPC, queueLength), peers: isr{peers: map[raft.ServerID]*peer{}}}
@@ -276,8 +283,12 @@ func (g *MetaGroup) Propose(ctx context.Context, command []byte) (any, error) {
 		return nil, errStopped
 	default:
 	}
+	if !g.intake.enter() {
+		return nil, errTransferring
+	}
 	done := make(chan result, 1)
 	go func() {
+		defer g.intake.leave()
 		f := g.raft.Apply(command, 0)
 		if err := f.Error(); err != nil {
 			done <- result{err: outcome(err)}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -90,6 +91,29 @@ func openMeta(t *testing.T, o MetaOptions) *MetaGroup {
 		t.Fatal(err)
 	}
 	return g
+}
+
+// TestMetadataIsPrivate: who else is on the machine can't read what recognises the users' passwords.
+func TestMetadataIsPrivate(t *testing.T) {
+	for name, before := range map[string]os.FileMode{"new": 0, "made by an older version": 0o755} {
+		dir := filepath.Join(t.TempDir(), "metadata")
+		if before != 0 {
+			if err := os.Mkdir(dir, before); err != nil {
+				t.Fatal(err)
+			}
+		}
+		g := openMeta(t, MetaOptions{Dir: dir, Self: replication.ReplicaID{Node: 1}, Machine: &register{}, Found: true})
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: mode %v", name, info.Mode())
+		}
+	}
 }
 
 func TestMetaGroupOfOne(t *testing.T) {

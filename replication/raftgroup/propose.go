@@ -28,7 +28,7 @@ func (g *Group) Propose(frame []byte) Proposal {
 		g.mu.RUnlock()
 		return Proposal{err: errStopped}
 	}
-	if in.handing.Load() {
+	if !in.intake.enter() {
 		g.mu.RUnlock()
 		return Proposal{err: errTransferring}
 	}
@@ -44,6 +44,7 @@ func (p Proposal) Wait() (refused *log.Refusal, err error) {
 		return nil, p.err
 	}
 	defer p.in.open.Done()
+	defer p.in.intake.leave()
 	if err := p.future.Error(); err != nil {
 		return nil, outcome(err)
 	}

@@ -52,6 +52,13 @@ func (p *Peers) accepted(nc net.Conn) {
 		p.quiet.log("no key", "peer refused", "remote", remote, "error", "this node has no cluster key")
 		return
 	}
+	if p.o.Certified != nil {
+		if _, ok := p.o.Certified(nc); !ok { // a client may not even try keys
+			p.stats.refused.Add(1)
+			p.quiet.log("no certificate", "peer refused", "remote", remote, "error", errNoCert)
+			return
+		}
+	}
 	r := bufio.NewReaderSize(nc, readBuffer)
 	done := p.greeting.enter(nc)
 	err := nc.SetDeadline(time.Now().Add(handshakeTime))

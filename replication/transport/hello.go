@@ -51,6 +51,8 @@ var (
 	errOurs      = errors.New("it has this node's id")
 	errDirectory = errors.New("a node with this id and another data directory is connected")
 	errCrowded   = errors.New("too many connections are being made")
+	errNoCert    = errors.New("it has no certificate of a node")
+	errCert      = errors.New("it has the certificate of another node")
 )
 
 // hello is what a side says about itself.
@@ -164,7 +166,7 @@ func (p *Peers) greet(nc net.Conn, r *bufio.Reader, l lane, wanted replication.N
 	if !hmac.Equal(proof, prove(p.key, "accepted", said, heard)) {
 		return theirs.info, fmt.Errorf("%w: %w", ErrRefused, errKey)
 	}
-	if err := p.judge(mine, theirs, false); err != nil {
+	if err := errors.Join(p.judge(mine, theirs, false), p.o.certified(nc, theirs.info.Node)); err != nil {
 		return theirs.info, fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return theirs.info, nc.SetDeadline(time.Time{})
@@ -207,7 +209,7 @@ func (p *Peers) receive(nc net.Conn, r *bufio.Reader) (PeerInfo, lane, error) {
 	}
 	err = errKey
 	if hmac.Equal(proof, prove(p.key, "dialled", heard, said)) {
-		err = p.judge(mine, theirs, true)
+		err = errors.Join(p.o.certified(nc, theirs.info.Node), p.judge(mine, theirs, true))
 	}
 	if err != nil {
 		return theirs.info, theirs.lane, errors.Join(err, refuse(nc, err))
@@ -223,6 +225,20 @@ func refuse(w io.Writer, why error) error {
 	b := binary.BigEndian.AppendUint16([]byte{1}, uint16(len(text)))
 	_, err := w.Write(append(b, text...))
 	return err
+}
+
+// certified holds the node that a peer says it is against its certificate.
+func (o *PeersOptions) certified(nc net.Conn, says replication.NodeID) error {
+	if o.Certified == nil {
+		return nil
+	}
+	switch is, ok := o.Certified(nc); {
+	case !ok:
+		return errNoCert
+	case is != says && is != replication.NoNode:
+		return fmt.Errorf("%w: of %d, and says that it is %d", errCert, is, says)
+	}
+	return nil
 }
 
 // judge decides about a peer that has proven the key.

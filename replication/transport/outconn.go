@@ -24,9 +24,13 @@ type pending struct {
 // outConn is a connection that this node dialled: it sends requests and hears answers.
 type outConn struct {
 	*stream
-	info     PeerInfo
-	ids      atomic.Uint64
-	channels atomic.Uint64 // given to pairs of replicas
+	info PeerInfo
+	ids  atomic.Uint64
+
+	naming struct {
+		sync.Mutex
+		next uint64 // channel
+	}
 
 	wait struct {
 		sync.Mutex
@@ -193,19 +197,30 @@ func (r *route) channel(c *outConn) (uint64, error) {
 	if named.conn == c {
 		return named.channel, nil
 	}
-	n := c.channels.Add(1) - 1
+	n, err := c.name(r)
+	if err != nil {
+		return 0, err
+	}
+	named.conn, named.channel = c, n
+	return n, nil
+}
+
+// name gives a route the next channel, and tells the other side, in the order of the channels.
+func (c *outConn) name(r *route) (channel uint64, err error) {
+	c.naming.Lock()
+	defer c.naming.Unlock()
+	n := c.naming.next
 	if n >= maxChannels {
 		err := fmt.Errorf("%w: %d channels on one connection", ErrUnreachable, n)
 		c.fail(err) // the next one begins at 0
 		return 0, err
 	}
-	head := appendBlob(appendBlob(appendBlob(appendNums(newHead(kindOpen), n), r.group), r.from), r.to)
-	f := frame{head: head}
+	f := frame{head: appendBlob(appendBlob(appendBlob(appendNums(newHead(kindOpen), n), r.group), r.from), r.to)}
 	f.seal()
 	if err := c.push(f); err != nil {
 		return 0, fmt.Errorf("%w: %w", ErrUnreachable, err)
 	}
-	named.conn, named.channel = c, n
+	c.naming.next++
 	return n, nil
 }
 

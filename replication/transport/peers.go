@@ -76,6 +76,9 @@ type PeersOptions struct {
 	OnPeer func(node replication.NodeID, up bool)
 	// Dial opens a connection; nil dials TCP.
 	Dial func(ctx context.Context, addr string) (net.Conn, error)
+	// Certified is the node whose certificate the other side of a connection has proven to have; NoNode if this connection needs
+	// none; false if it lacks one. Nil where none does. A certificate alone makes nobody a peer: the key must be proven, too.
+	Certified func(net.Conn) (replication.NodeID, bool)
 	// Tick is how long heartbeats to a peer are collected that should have left already; by default DefaultTick.
 	Tick time.Duration
 	// Beat is the time between a group's heartbeats, by default DefaultBeat. Two must fit into the leader's lease.

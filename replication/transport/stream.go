@@ -17,6 +17,8 @@ const (
 	framePatience = 30 * time.Second
 	// batchBytes is up to how much goes to the operating system at once.
 	batchBytes = 4 << 20
+	// writeBuffer is how much is gathered, in bytes, before TLS sees it: four of its records.
+	writeBuffer = 64 << 10
 	// batchFrames bounds the frames of one write.
 	batchFrames = 512
 	// maxControlQueue bounds what waits on a control connection, in bytes. A peer that takes none of it is gone.
@@ -57,7 +59,8 @@ type tcpConn interface{ TCP() *net.TCPConn }
 type stream struct {
 	p    *Peers
 	nc   net.Conn
-	out  io.Writer // nc, or the TCP connection beneath it
+	out  io.Writer     // the TCP connection, which takes many pieces at once, or buf
+	buf  *bufio.Writer // gathers pieces for TLS, which would make a record, and a system call, of each; nil for TCP
 	lane lane
 	in   frameReader
 	wake chan struct{} // has room for one: the queue is not empty
@@ -72,12 +75,26 @@ type stream struct {
 }
 
 func newStream(p *Peers, nc net.Conn, r *bufio.Reader, l lane) *stream {
-	s := &stream{p: p, nc: nc, out: nc, lane: l, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	if t, ok := nc.(tcpConn); ok && t.TCP() != nil {
-		s.out = t.TCP()
+	s := &stream{p: p, nc: nc, lane: l, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	if tcp := plainTCP(nc); tcp != nil {
+		s.out = tcp
+	} else {
+		s.buf = bufio.NewWriterSize(nc, writeBuffer)
+		s.out = s.buf
 	}
 	s.in = frameReader{r: r, limit: l.limit()}
 	return s
+}
+
+// plainTCP is the TCP connection that a connection's bytes go to unchanged; nil if there is none.
+func plainTCP(nc net.Conn) *net.TCPConn {
+	switch c := nc.(type) {
+	case *net.TCPConn:
+		return c
+	case tcpConn:
+		return c.TCP()
+	}
+	return nil
 }
 
 // push queues a frame.
@@ -241,6 +258,9 @@ func (s *stream) writeAll(pieces net.Buffers) error {
 		n = int64(m)
 	} else {
 		n, err = pieces.WriteTo(s.out)
+	}
+	if err == nil && s.buf != nil {
+		err = s.buf.Flush()
 	}
 	s.p.stats.sentBytes.Add(n)
 	return err

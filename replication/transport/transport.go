@@ -41,7 +41,7 @@
 //
 // # Locks
 //
-//	route.mu -> stream.mu
+//	route.mu -> outConn.naming -> stream.mu
 //	Peers.mu -> beats.mu
 //	flow.handing -> flow.mu
 //	flight.mu -> outConn.wait

@@ -78,9 +78,12 @@ func New(o Options) *Node {
 	return n
 }
 
-func (n *Node) registered(id replication.NodeID, _ string) (replication.Node, bool) {
+func (n *Node) registered(id replication.NodeID, listener string) (replication.Node, bool) {
 	node, ok := n.o.Controller.Image().Nodes[id]
-	return node, ok
+	if !ok {
+		return node, false
+	}
+	return node.At(listener)
 }
 
 // Leading is told which partitions of its topic this node leads. Every coordinator's service is.
@@ -96,7 +99,7 @@ func (n *Node) Forward(s Leading, c partition.LeaderChange) {
 	}
 }
 
-// Changes is told of topics that are no more, and that some came, went or grew.
+// Changes is told of topics that are no more, and that some came, went or grew, or may be seen by others than before.
 type Changes interface {
 	TopicsDeleted(names ...string)
 	TopicsChanged()
@@ -109,7 +112,7 @@ func ForwardChanges(s Changes, before, after *controller.Image) {
 		return
 	}
 	var gone []string
-	changed := len(before.Topics) != len(after.Topics)
+	changed := len(before.Topics) != len(after.Topics) || before.ACLs != after.ACLs
 	for name, t := range before.Topics {
 		now := after.Topics[name]
 		if now == nil || now.ID != t.ID {

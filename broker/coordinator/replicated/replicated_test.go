@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -133,5 +135,40 @@ func TestOnlyTheOffsetsTopicIsForwarded(t *testing.T) {
 		ForwardChanges(s, ctl.image, &controller.Image{})
 		ForwardChanges(s, nil, ctl.image)
 		s.Close()
+	}
+}
+
+// told counts what a service is told.
+type told struct {
+	changes int
+	deleted []string
+}
+
+func (c *told) TopicsDeleted(names ...string) { c.deleted = append(c.deleted, names...) }
+func (c *told) TopicsChanged()                { c.changes++ }
+
+// TestForwardChanges: groups hear of topics that come, go or grow, and that others may see them; of nothing else.
+func TestForwardChanges(t *testing.T) {
+	topic := func(id byte, partitions int) *controller.Topic {
+		return &controller.Topic{ID: replication.TopicID{id}, Partitions: make([]replication.Assignment, partitions)}
+	}
+	before := &controller.Image{Topics: map[string]*controller.Topic{"a": topic(1, 1), "b": topic(2, 1)}, ACLs: &controller.ACLs{}}
+	for name, c := range map[string]struct {
+		alter func(im *controller.Image)
+		want  told
+	}{
+		"nothing": {func(*controller.Image) {}, told{}},
+		"made":    {func(im *controller.Image) { im.Topics["c"] = topic(3, 1) }, told{changes: 1}},
+		"grown":   {func(im *controller.Image) { im.Topics["a"] = topic(1, 2) }, told{changes: 1}},
+		"deleted": {func(im *controller.Image) { delete(im.Topics, "a") }, told{changes: 1, deleted: []string{"a"}}},
+		"another": {func(im *controller.Image) { im.Topics["a"] = topic(4, 1) }, told{changes: 1, deleted: []string{"a"}}},
+		"rules":   {func(im *controller.Image) { im.ACLs = &controller.ACLs{} }, told{changes: 1}},
+	} {
+		after := &controller.Image{Topics: maps.Clone(before.Topics), ACLs: before.ACLs}
+		c.alter(after)
+		var got told
+		if ForwardChanges(&got, before, after); got.changes != c.want.changes || !slices.Equal(got.deleted, c.want.deleted) {
+			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		}
 	}
 }

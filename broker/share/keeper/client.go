@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
@@ -17,7 +19,7 @@ import (
 // The names of the calls between nodes.
 const (
 	CallName     = "share.keep" // a Request, to the keeper of its key
-	ListCallName = "share.list" // a group's id, to every node
+	ListCallName = "share.list" // a group's id, to all keepers
 )
 
 // Peers reaches other nodes, and this one. The answer is what Service.Handle there has returned.
@@ -38,24 +40,41 @@ const (
 // Ask asks the keeper until the answer is known. All requests may be executed twice: a Write is known by its
 // version, and for the others twice is once. The errors are those of the machine and broker.ErrCoordinatorNotAvailable, with the last
 // reason, when ctx ends.
-func (c *Client) Ask(ctx context.Context, q *Request) (*share.Durable, error) {
+func (c *Client) Ask(ctx context.Context, q *Request) (d *share.Durable, err error) {
+	final := again(ctx, func() bool {
+		d, err = c.once(ctx, q)
+		return err == nil || errors.Is(err, share.ErrFencedStateEpoch) || errors.Is(err, replication.ErrFencedLeaderEpoch) ||
+			errors.Is(err, replication.ErrInvalidRequest)
+	})
+	if !final {
+		return nil, unavailable(err)
+	}
+	return d, err
+}
+
+// again calls ask until it says that its answer is final, with pauses that grow; false if ctx ends before.
+func again(ctx context.Context, ask func() bool) bool {
 	pause := time.NewTimer(0)
 	defer pause.Stop()
-	last := broker.ErrCoordinatorNotAvailable
 	for wait := firstPause; ; wait = min(2*wait, longPause) {
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w: %w", broker.ErrCoordinatorNotAvailable, last)
+			return false
 		}
-		d, err := c.once(ctx, q)
-		if err == nil || errors.Is(err, share.ErrFencedStateEpoch) || errors.Is(err, replication.ErrFencedLeaderEpoch) ||
-			errors.Is(err, replication.ErrInvalidRequest) {
-			return d, err
+		if ask() {
+			return true
 		}
-		last = err
 		pause.Reset(wait)
 	}
+}
+
+// unavailable is why nobody could be asked; a nil last reason: there was no time.
+func unavailable(last error) error {
+	if last == nil {
+		last = errNoAnswer
+	}
+	return fmt.Errorf("%w: %w", broker.ErrCoordinatorNotAvailable, last)
 }
 
 func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
@@ -92,32 +111,62 @@ func (c *Client) Write(ctx context.Context, k share.Key, leader batch.Epoch, d *
 	return err
 }
 
-// List asks all nodes for the share-partitions of a group. broker.ErrCoordinatorNotAvailable: one did not answer.
-func (c *Client) List(ctx context.Context, group string, nodes []replication.NodeID) ([]Listed, error) {
-	if _, ok := c.Cluster.Topic(broker.ShareStateTopic); !ok {
+// List asks for the share-partitions of a group, until it has heard of all partitions of the topic. broker.ErrCoordinatorNotAvailable,
+// with the last reason, when ctx ends.
+func (c *Client) List(ctx context.Context, group string) (out []Listed, err error) {
+	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
+	if !ok {
 		return nil, nil // nobody ever had a state
 	}
-	var out []Listed
-	for _, node := range nodes {
+	if !again(ctx, func() bool {
+		out, err = c.listOnce(ctx, group, t.Partitions)
+		return err == nil
+	}) {
+		return nil, unavailable(err)
+	}
+	return out, nil
+}
+
+// listOnce asks each node that leads a partition of the topic. A partition that moves meanwhile may be told of twice, or not at all.
+func (c *Client) listOnce(ctx context.Context, group string, partitions int32) ([]Listed, error) {
+	nodes := map[replication.NodeID]bool{}
+	for p := range partitions {
+		node, ok := c.Cluster.Coordinator(p, "")
+		if !ok {
+			return nil, fmt.Errorf("%w: nobody leads partition %d", errNoAnswer, p)
+		}
+		nodes[node.ID] = true
+	}
+	told, found := map[int32]bool{}, map[share.Key]Listed{}
+	for node := range nodes {
 		body, err := c.Peers(ctx, node, ListCallName, []byte(group))
 		var a answer
 		if err == nil {
 			a, err = decodeAnswer(body)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: node %d: %w", broker.ErrCoordinatorNotAvailable, node, err)
+			return nil, fmt.Errorf("node %d: %w", node, err)
 		}
-		out = append(out, a.Listed...)
+		for _, p := range a.Partitions {
+			told[p] = true
+		}
+		for _, l := range a.Listed {
+			found[l.Key] = l
+		}
 	}
-	return out, nil
+	if len(told) < int(partitions) {
+		return nil, fmt.Errorf("%w: %d of %d partitions are known", errNoAnswer, len(told), partitions)
+	}
+	return slices.Collect(maps.Values(found)), nil
 }
 
 // answer is how the answer to a call travels.
 type answer struct {
-	State  *share.Durable `json:",omitempty"`
-	Listed []Listed       `json:",omitempty"`
-	Error  string         `json:",omitempty"`
-	Text   string         `json:",omitempty"`
+	State      *share.Durable `json:",omitempty"`
+	Listed     []Listed       `json:",omitempty"`
+	Partitions []int32        `json:",omitempty"` // of the topic, in which Listed is all that there is of the group
+	Error      string         `json:",omitempty"`
+	Text       string         `json:",omitempty"`
 }
 
 // wireErrors are the errors that keep their kind on the way to another node.
@@ -126,14 +175,17 @@ var wireErrors = map[string]error{
 	"invalid": replication.ErrInvalidRequest,
 }
 
-var errKeeper = errors.New("the keeper failed")
+var (
+	errKeeper   = errors.New("the keeper failed")
+	errNoAnswer = errors.New("no keeper has answered")
+)
 
 // Handle answers the calls.
 func (s *Service) Handle(ctx context.Context, name string, body []byte) ([]byte, error) {
 	var a answer
 	var err error
 	if name == ListCallName {
-		a.Listed, err = s.List(string(body))
+		a.Listed, a.Partitions = s.List(string(body))
 	} else {
 		var q Request
 		if err := json.Unmarshal(body, &q); err != nil {

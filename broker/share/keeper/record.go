@@ -18,9 +18,10 @@ import (
 //	value  int16 version = 0 | int32 snapshot epoch | int32 state epoch | int32 leader epoch | int64 start offset
 //	       | int64 created ms | int64 written ms | batches | tags
 //	       batches: uvarint number + 1, each int64 first | int64 last | int8 state | int16 deliveries | tags
-//	       tags: uvarint number, each uvarint tag | uvarint length | bytes; none is written, all are passed over
+//	       tags: uvarint number, each uvarint tag | uvarint length | bytes; all are passed over
 //
-// A record without a value is a tombstone. Kafka has a second kind, ShareUpdate (1), which is not written here.
+// The value's tag 0 is an int32, the number of finished offsets from the start on (KIP-1226, Kafka 4.2): it follows from the batches,
+// and is for those who read the topic. Times are in milliseconds since 1970. A record without a value is a tombstone. Kafka has a second kind, ShareUpdate (1), which is not written here.
 const (
 	snapshotKind    = 0
 	snapshotVersion = 0
@@ -40,7 +41,7 @@ type Stored struct {
 }
 
 func (s *Stored) durable() *share.Durable {
-	return &share.Durable{Version: s.Version, StateEpoch: s.StateEpoch, Start: s.Start, Runs: s.Runs}
+	return &share.Durable{Version: s.Version, StateEpoch: s.StateEpoch, LeaderEpoch: s.LeaderEpoch, Start: s.Start, Runs: s.Runs}
 }
 
 // Record is a state with its key; a nil State is a tombstone.
@@ -86,7 +87,16 @@ func (r *Record) encode() (key, value []byte) {
 		value = be.AppendUint16(value, uint16(run.Count))
 		value = append(value, 0)
 	}
-	return key, append(value, 0)
+	return key, appendCount(value, s)
+}
+
+// appendCount appends the tags: how many offsets are finished, if the group has begun.
+func appendCount(value []byte, s *Stored) []byte {
+	if s.Start == Unset {
+		return append(value, 0)
+	}
+	const tags, tag, size = 1, 0, 4
+	return binary.BigEndian.AppendUint32(append(value, tags, tag, size), uint32(min(s.durable().Finished(), math.MaxInt32)))
 }
 
 var errBadRecord = errors.New("a damaged record")

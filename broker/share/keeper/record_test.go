@@ -26,7 +26,7 @@ func TestGolden(t *testing.T) {
 	wantKey := "0000" + "000167" + "07000000000000000000000000000000" + "00000001"
 	wantValue := "0000" + "00000003" + "00000004" + "00000005" + "0000000000000006" + "0000000000000007" + "0000000000000008" + "03" +
 		"0000000000000009" + "000000000000000a" + "04" + "0002" + "00" +
-		"000000000000000b" + "000000000000000b" + "00" + "0001" + "00" + "00"
+		"000000000000000b" + "000000000000000b" + "00" + "0001" + "00" + "01" + "00" + "04" + "00000002"
 	if got := hex.EncodeToString(key); got != wantKey {
 		t.Errorf("key\n%s, expected\n%s", got, wantKey)
 	}
@@ -53,7 +53,8 @@ func TestRoundTrip(t *testing.T) {
 func TestForeignTags(t *testing.T) {
 	r := sample()
 	key, value := r.encode()
-	tagged := append(bytes.Clone(value[:len(value)-1]), 1, 0, 4, 1, 2, 3, 4)
+	const ours = 1 + 1 + 1 + 4 // one tag, its number, its size, the count
+	tagged := append(bytes.Clone(value[:len(value)-ours]), 2, 0, 4, 1, 2, 3, 4, 9, 1, 5)
 	if got, err := decode(key, tagged); err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("got %+v, %v", got, err)
 	}

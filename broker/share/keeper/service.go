@@ -71,21 +71,36 @@ func (s *Service) Answer(ctx context.Context, q *Request) (*share.Durable, error
 // MaxListed bounds the states that one node lists.
 const MaxListed = 20_000
 
-// Listed is a key with the part of its state that is told of it.
-type Listed struct {
-	Key   share.Key
-	Start batch.Offset
+// Position is what is told of a state.
+type Position struct {
+	Start       batch.Offset // Unset: the group has not begun
+	Finished    int64        // offsets from the start on that are finished
+	LeaderEpoch batch.Epoch  // of the leader that read or wrote the state last
 }
 
-// List tells of the share-partitions of a group that this node keeps, MaxListed at most. The errors are the coordinator's: with one
-// some are missing.
-func (s *Service) List(group string) (out []Listed, err error) {
-	err = s.runtime.Each(func(_ string, m *Machine) {
+// PositionOf is the position of a state; a nil one is of a key of which nothing is known.
+func PositionOf(d *share.Durable) Position {
+	if d == nil {
+		return Position{Start: Unset}
+	}
+	return Position{Start: d.Start, Finished: d.Finished(), LeaderEpoch: d.LeaderEpoch}
+}
+
+// Listed is a key with its position.
+type Listed struct {
+	Key share.Key
+	Position
+}
+
+// List tells of the share-partitions of a group that this node keeps, MaxListed at most, and of which partitions of the topic these
+// are all.
+func (s *Service) List(group string) (out []Listed, of []int32) {
+	of = s.runtime.Whole(func(_ string, m *Machine) {
 		if m.key.Group == group && m.stored != nil && len(out) < MaxListed {
-			out = append(out, Listed{Key: m.key, Start: m.stored.Start})
+			out = append(out, Listed{Key: m.key, Position: PositionOf(m.stored.durable())})
 		}
 	})
-	return out, err
+	return out, of
 }
 
 // kind tells the coordinators' runtime of keepers. It is a coordinator.Kind.

@@ -29,6 +29,55 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type Mechanism int32
+
+const (
+	Mechanism_MECHANISM_UNSPECIFIED   Mechanism = 0
+	Mechanism_MECHANISM_SCRAM_SHA_256 Mechanism = 1
+	Mechanism_MECHANISM_SCRAM_SHA_512 Mechanism = 2
+)
+
+// Enum value maps for Mechanism.
+var (
+	Mechanism_name = map[int32]string{
+		0: "MECHANISM_UNSPECIFIED",
+		1: "MECHANISM_SCRAM_SHA_256",
+		2: "MECHANISM_SCRAM_SHA_512",
+	}
+	Mechanism_value = map[string]int32{
+		"MECHANISM_UNSPECIFIED":   0,
+		"MECHANISM_SCRAM_SHA_256": 1,
+		"MECHANISM_SCRAM_SHA_512": 2,
+	}
+)
+
+func (x Mechanism) Enum() *Mechanism {
+	p := new(Mechanism)
+	*p = x
+	return p
+}
+
+func (x Mechanism) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Mechanism) Descriptor() protoreflect.EnumDescriptor {
+	return file_meta_proto_enumTypes[0].Descriptor()
+}
+
+func (Mechanism) Type() protoreflect.EnumType {
+	return &file_meta_proto_enumTypes[0]
+}
+
+func (x Mechanism) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Mechanism.Descriptor instead.
+func (Mechanism) EnumDescriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{0}
+}
+
 type ChangeConfigs_Kind int32
 
 const (
@@ -68,11 +117,11 @@ func (x ChangeConfigs_Kind) String() string {
 }
 
 func (ChangeConfigs_Kind) Descriptor() protoreflect.EnumDescriptor {
-	return file_meta_proto_enumTypes[0].Descriptor()
+	return file_meta_proto_enumTypes[1].Descriptor()
 }
 
 func (ChangeConfigs_Kind) Type() protoreflect.EnumType {
-	return &file_meta_proto_enumTypes[0]
+	return &file_meta_proto_enumTypes[1]
 }
 
 func (x ChangeConfigs_Kind) Number() protoreflect.EnumNumber {
@@ -108,6 +157,8 @@ type Command struct {
 	//	*Command_ReassignPartitions
 	//	*Command_FinishReassignment
 	//	*Command_RenewReplica
+	//	*Command_ChangeAcls
+	//	*Command_AlterUsers
 	Kind          isCommand_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -279,6 +330,24 @@ func (x *Command) GetRenewReplica() *RenewReplica {
 	return nil
 }
 
+func (x *Command) GetChangeAcls() *ChangeACLs {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_ChangeAcls); ok {
+			return x.ChangeAcls
+		}
+	}
+	return nil
+}
+
+func (x *Command) GetAlterUsers() *AlterUsers {
+	if x != nil {
+		if x, ok := x.Kind.(*Command_AlterUsers); ok {
+			return x.AlterUsers
+		}
+	}
+	return nil
+}
+
 type isCommand_Kind interface {
 	isCommand_Kind()
 }
@@ -331,6 +400,14 @@ type Command_RenewReplica struct {
 	RenewReplica *RenewReplica `protobuf:"bytes,27,opt,name=renew_replica,json=renewReplica,proto3,oneof"`
 }
 
+type Command_ChangeAcls struct {
+	ChangeAcls *ChangeACLs `protobuf:"bytes,29,opt,name=change_acls,json=changeAcls,proto3,oneof"`
+}
+
+type Command_AlterUsers struct {
+	AlterUsers *AlterUsers `protobuf:"bytes,28,opt,name=alter_users,json=alterUsers,proto3,oneof"`
+}
+
 func (*Command_SetClusterId) isCommand_Kind() {}
 
 func (*Command_RegisterNode) isCommand_Kind() {}
@@ -354,6 +431,10 @@ func (*Command_ReassignPartitions) isCommand_Kind() {}
 func (*Command_FinishReassignment) isCommand_Kind() {}
 
 func (*Command_RenewReplica) isCommand_Kind() {}
+
+func (*Command_ChangeAcls) isCommand_Kind() {}
+
+func (*Command_AlterUsers) isCommand_Kind() {}
 
 // SetClusterID names the cluster. Only the first one counts.
 type SetClusterID struct {
@@ -1339,6 +1420,459 @@ func (x *SetFeature) GetLevel() int32 {
 	return 0
 }
 
+// AlterUsers changes how users prove who they are (SCRAM, RFC 5802). Since level 4. A user with no credential is none.
+type AlterUsers struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Changes []*CredentialChange    `protobuf:"bytes,1,rep,name=changes,proto3" json:"changes,omitempty"`
+	// The command has no effect unless there never were users: several nodes begin a cluster with the same file of users.
+	First bool `protobuf:"varint,2,opt,name=first,proto3" json:"first,omitempty"`
+	// 16 bytes or more at random, of which those of the first command that has an effect are kept: see Image.users_secret.
+	Secret        []byte `protobuf:"bytes,3,opt,name=secret,proto3" json:"secret,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AlterUsers) Reset() {
+	*x = AlterUsers{}
+	mi := &file_meta_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AlterUsers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AlterUsers) ProtoMessage() {}
+
+func (x *AlterUsers) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AlterUsers.ProtoReflect.Descriptor instead.
+func (*AlterUsers) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *AlterUsers) GetChanges() []*CredentialChange {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *AlterUsers) GetFirst() bool {
+	if x != nil {
+		return x.First
+	}
+	return false
+}
+
+func (x *AlterUsers) GetSecret() []byte {
+	if x != nil {
+		return x.Secret
+	}
+	return nil
+}
+
+type CredentialChange struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	User  string                 `protobuf:"bytes,1,opt,name=user,proto3" json:"user,omitempty"`
+	// Absent: the user's credential for the mechanism is removed.
+	Credential    *Credential `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	Mechanism     Mechanism   `protobuf:"varint,3,opt,name=mechanism,proto3,enum=quorlog.meta.v1.Mechanism" json:"mechanism,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CredentialChange) Reset() {
+	*x = CredentialChange{}
+	mi := &file_meta_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CredentialChange) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CredentialChange) ProtoMessage() {}
+
+func (x *CredentialChange) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CredentialChange.ProtoReflect.Descriptor instead.
+func (*CredentialChange) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *CredentialChange) GetUser() string {
+	if x != nil {
+		return x.User
+	}
+	return ""
+}
+
+func (x *CredentialChange) GetCredential() *Credential {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
+func (x *CredentialChange) GetMechanism() Mechanism {
+	if x != nil {
+		return x.Mechanism
+	}
+	return Mechanism_MECHANISM_UNSPECIFIED
+}
+
+// Credential is what a server keeps of a password: enough to recognise who knows it, too little to log in with.
+type Credential struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Salt          []byte                 `protobuf:"bytes,1,opt,name=salt,proto3" json:"salt,omitempty"`
+	Iterations    int32                  `protobuf:"varint,2,opt,name=iterations,proto3" json:"iterations,omitempty"`
+	StoredKey     []byte                 `protobuf:"bytes,3,opt,name=stored_key,json=storedKey,proto3" json:"stored_key,omitempty"`
+	ServerKey     []byte                 `protobuf:"bytes,4,opt,name=server_key,json=serverKey,proto3" json:"server_key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Credential) Reset() {
+	*x = Credential{}
+	mi := &file_meta_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Credential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Credential) ProtoMessage() {}
+
+func (x *Credential) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Credential.ProtoReflect.Descriptor instead.
+func (*Credential) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *Credential) GetSalt() []byte {
+	if x != nil {
+		return x.Salt
+	}
+	return nil
+}
+
+func (x *Credential) GetIterations() int32 {
+	if x != nil {
+		return x.Iterations
+	}
+	return 0
+}
+
+func (x *Credential) GetStoredKey() []byte {
+	if x != nil {
+		return x.StoredKey
+	}
+	return nil
+}
+
+func (x *Credential) GetServerKey() []byte {
+	if x != nil {
+		return x.ServerKey
+	}
+	return nil
+}
+
+type UserCredential struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Mechanism     Mechanism              `protobuf:"varint,1,opt,name=mechanism,proto3,enum=quorlog.meta.v1.Mechanism" json:"mechanism,omitempty"`
+	Credential    *Credential            `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserCredential) Reset() {
+	*x = UserCredential{}
+	mi := &file_meta_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserCredential) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserCredential) ProtoMessage() {}
+
+func (x *UserCredential) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserCredential.ProtoReflect.Descriptor instead.
+func (*UserCredential) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *UserCredential) GetMechanism() Mechanism {
+	if x != nil {
+		return x.Mechanism
+	}
+	return Mechanism_MECHANISM_UNSPECIFIED
+}
+
+func (x *UserCredential) GetCredential() *Credential {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
+type User struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Credentials   []*UserCredential      `protobuf:"bytes,2,rep,name=credentials,proto3" json:"credentials,omitempty"` // by mechanism
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *User) Reset() {
+	*x = User{}
+	mi := &file_meta_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *User) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*User) ProtoMessage() {}
+
+func (x *User) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use User.ProtoReflect.Descriptor instead.
+func (*User) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *User) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *User) GetCredentials() []*UserCredential {
+	if x != nil {
+		return x.Credentials
+	}
+	return nil
+}
+
+// ChangeACLs adds rules and takes rules away. One that is there already is not added again, and one that is not there need not
+// be taken away. Since level 4.
+type ChangeACLs struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Add    []*ACL                 `protobuf:"bytes,1,rep,name=add,proto3" json:"add,omitempty"`
+	Remove []*ACL                 `protobuf:"bytes,2,rep,name=remove,proto3" json:"remove,omitempty"`
+	// The proposer's bound on the rules of the cluster.
+	MaxRules      int32 `protobuf:"varint,3,opt,name=max_rules,json=maxRules,proto3" json:"max_rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ChangeACLs) Reset() {
+	*x = ChangeACLs{}
+	mi := &file_meta_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ChangeACLs) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ChangeACLs) ProtoMessage() {}
+
+func (x *ChangeACLs) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ChangeACLs.ProtoReflect.Descriptor instead.
+func (*ChangeACLs) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *ChangeACLs) GetAdd() []*ACL {
+	if x != nil {
+		return x.Add
+	}
+	return nil
+}
+
+func (x *ChangeACLs) GetRemove() []*ACL {
+	if x != nil {
+		return x.Remove
+	}
+	return nil
+}
+
+func (x *ChangeACLs) GetMaxRules() int32 {
+	if x != nil {
+		return x.MaxRules
+	}
+	return 0
+}
+
+// ACL is one rule of access control, in Kafka's codes and words.
+type ACL struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ResourceType  int32                  `protobuf:"varint,1,opt,name=resource_type,json=resourceType,proto3" json:"resource_type,omitempty"`
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	PatternType   int32                  `protobuf:"varint,3,opt,name=pattern_type,json=patternType,proto3" json:"pattern_type,omitempty"`
+	Principal     string                 `protobuf:"bytes,4,opt,name=principal,proto3" json:"principal,omitempty"`
+	Host          string                 `protobuf:"bytes,5,opt,name=host,proto3" json:"host,omitempty"`
+	Operation     int32                  `protobuf:"varint,6,opt,name=operation,proto3" json:"operation,omitempty"`
+	Permission    int32                  `protobuf:"varint,7,opt,name=permission,proto3" json:"permission,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ACL) Reset() {
+	*x = ACL{}
+	mi := &file_meta_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ACL) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ACL) ProtoMessage() {}
+
+func (x *ACL) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ACL.ProtoReflect.Descriptor instead.
+func (*ACL) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *ACL) GetResourceType() int32 {
+	if x != nil {
+		return x.ResourceType
+	}
+	return 0
+}
+
+func (x *ACL) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ACL) GetPatternType() int32 {
+	if x != nil {
+		return x.PatternType
+	}
+	return 0
+}
+
+func (x *ACL) GetPrincipal() string {
+	if x != nil {
+		return x.Principal
+	}
+	return ""
+}
+
+func (x *ACL) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *ACL) GetOperation() int32 {
+	if x != nil {
+		return x.Operation
+	}
+	return 0
+}
+
+func (x *ACL) GetPermission() int32 {
+	if x != nil {
+		return x.Permission
+	}
+	return 0
+}
+
 type Setting struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -1349,7 +1883,7 @@ type Setting struct {
 
 func (x *Setting) Reset() {
 	*x = Setting{}
-	mi := &file_meta_proto_msgTypes[18]
+	mi := &file_meta_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1361,7 +1895,7 @@ func (x *Setting) String() string {
 func (*Setting) ProtoMessage() {}
 
 func (x *Setting) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[18]
+	mi := &file_meta_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1374,7 +1908,7 @@ func (x *Setting) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Setting.ProtoReflect.Descriptor instead.
 func (*Setting) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{18}
+	return file_meta_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Setting) GetName() string {
@@ -1406,14 +1940,16 @@ type Node struct {
 	MetaIncarnation uint32 `protobuf:"varint,9,opt,name=meta_incarnation,json=metaIncarnation,proto3" json:"meta_incarnation,omitempty"` // of its replica of the metadata group
 	NextMeta        uint32 `protobuf:"varint,10,opt,name=next_meta,json=nextMeta,proto3" json:"next_meta,omitempty"`                     // what that gets next
 	// The version of the program that registered, for people to read.
-	Version       string `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
+	Version string `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
+	// Where clients reach it, for each of its listeners. Since level 4; none before.
+	Endpoints     []*Endpoint `protobuf:"bytes,12,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_meta_proto_msgTypes[19]
+	mi := &file_meta_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +1961,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[19]
+	mi := &file_meta_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +1974,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{19}
+	return file_meta_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Node) GetId() int32 {
@@ -1518,6 +2054,73 @@ func (x *Node) GetVersion() string {
 	return ""
 }
 
+func (x *Node) GetEndpoints() []*Endpoint {
+	if x != nil {
+		return x.Endpoints
+	}
+	return nil
+}
+
+type Endpoint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Listener      string                 `protobuf:"bytes,1,opt,name=listener,proto3" json:"listener,omitempty"`
+	Host          string                 `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
+	Port          int32                  `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Endpoint) Reset() {
+	*x = Endpoint{}
+	mi := &file_meta_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Endpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Endpoint) ProtoMessage() {}
+
+func (x *Endpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_meta_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
+func (*Endpoint) Descriptor() ([]byte, []int) {
+	return file_meta_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *Endpoint) GetListener() string {
+	if x != nil {
+		return x.Listener
+	}
+	return ""
+}
+
+func (x *Endpoint) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *Endpoint) GetPort() int32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
 // Departed keeps the counters of a node that was unregistered, in case its id comes back.
 type Departed struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
@@ -1530,7 +2133,7 @@ type Departed struct {
 
 func (x *Departed) Reset() {
 	*x = Departed{}
-	mi := &file_meta_proto_msgTypes[20]
+	mi := &file_meta_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +2145,7 @@ func (x *Departed) String() string {
 func (*Departed) ProtoMessage() {}
 
 func (x *Departed) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[20]
+	mi := &file_meta_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +2158,7 @@ func (x *Departed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Departed.ProtoReflect.Descriptor instead.
 func (*Departed) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{20}
+	return file_meta_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Departed) GetNode() int32 {
@@ -1589,7 +2192,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_meta_proto_msgTypes[21]
+	mi := &file_meta_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1601,7 +2204,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[21]
+	mi := &file_meta_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1614,7 +2217,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{21}
+	return file_meta_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *Replica) GetNode() int32 {
@@ -1647,7 +2250,7 @@ type Partition struct {
 
 func (x *Partition) Reset() {
 	*x = Partition{}
-	mi := &file_meta_proto_msgTypes[22]
+	mi := &file_meta_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1659,7 +2262,7 @@ func (x *Partition) String() string {
 func (*Partition) ProtoMessage() {}
 
 func (x *Partition) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[22]
+	mi := &file_meta_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1672,7 +2275,7 @@ func (x *Partition) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Partition.ProtoReflect.Descriptor instead.
 func (*Partition) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{22}
+	return file_meta_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Partition) GetReplicas() []*Replica {
@@ -1724,7 +2327,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_meta_proto_msgTypes[23]
+	mi := &file_meta_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +2339,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[23]
+	mi := &file_meta_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +2352,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{23}
+	return file_meta_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Topic) GetName() string {
@@ -1804,7 +2407,7 @@ type NodeConfig struct {
 
 func (x *NodeConfig) Reset() {
 	*x = NodeConfig{}
-	mi := &file_meta_proto_msgTypes[24]
+	mi := &file_meta_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1816,7 +2419,7 @@ func (x *NodeConfig) String() string {
 func (*NodeConfig) ProtoMessage() {}
 
 func (x *NodeConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[24]
+	mi := &file_meta_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1829,7 +2432,7 @@ func (x *NodeConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeConfig.ProtoReflect.Descriptor instead.
 func (*NodeConfig) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{24}
+	return file_meta_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *NodeConfig) GetNode() int32 {
@@ -1856,7 +2459,7 @@ type GroupConfig struct {
 
 func (x *GroupConfig) Reset() {
 	*x = GroupConfig{}
-	mi := &file_meta_proto_msgTypes[25]
+	mi := &file_meta_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +2471,7 @@ func (x *GroupConfig) String() string {
 func (*GroupConfig) ProtoMessage() {}
 
 func (x *GroupConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[25]
+	mi := &file_meta_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2484,7 @@ func (x *GroupConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GroupConfig.ProtoReflect.Descriptor instead.
 func (*GroupConfig) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{25}
+	return file_meta_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GroupConfig) GetGroup() string {
@@ -1908,7 +2511,7 @@ type Feature struct {
 
 func (x *Feature) Reset() {
 	*x = Feature{}
-	mi := &file_meta_proto_msgTypes[26]
+	mi := &file_meta_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1920,7 +2523,7 @@ func (x *Feature) String() string {
 func (*Feature) ProtoMessage() {}
 
 func (x *Feature) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[26]
+	mi := &file_meta_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1933,7 +2536,7 @@ func (x *Feature) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Feature.ProtoReflect.Descriptor instead.
 func (*Feature) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{26}
+	return file_meta_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Feature) GetName() string {
@@ -1966,15 +2569,21 @@ type Image struct {
 	NextProducerId int64          `protobuf:"varint,9,opt,name=next_producer_id,json=nextProducerId,proto3" json:"next_producer_id,omitempty"`
 	Features       []*Feature     `protobuf:"bytes,10,rep,name=features,proto3" json:"features,omitempty"`
 	// How many nodes the cluster was founded for.
-	FoundedNodes  int32       `protobuf:"varint,11,opt,name=founded_nodes,json=foundedNodes,proto3" json:"founded_nodes,omitempty"`
-	Departed      []*Departed `protobuf:"bytes,12,rep,name=departed,proto3" json:"departed,omitempty"`
+	FoundedNodes int32       `protobuf:"varint,11,opt,name=founded_nodes,json=foundedNodes,proto3" json:"founded_nodes,omitempty"`
+	Departed     []*Departed `protobuf:"bytes,12,rep,name=departed,proto3" json:"departed,omitempty"`
+	// The rules of access control, sorted.
+	Acls  []*ACL  `protobuf:"bytes,15,rep,name=acls,proto3" json:"acls,omitempty"`
+	Users []*User `protobuf:"bytes,13,rep,name=users,proto3" json:"users,omitempty"` // by name; since level 4
+	// Empty until there were users. Whoever asks for a user that does not exist is shown a salt made of this, the same on every
+	// node, so that nobody can tell which users exist.
+	UsersSecret   []byte `protobuf:"bytes,14,opt,name=users_secret,json=usersSecret,proto3" json:"users_secret,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Image) Reset() {
 	*x = Image{}
-	mi := &file_meta_proto_msgTypes[27]
+	mi := &file_meta_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2595,7 @@ func (x *Image) String() string {
 func (*Image) ProtoMessage() {}
 
 func (x *Image) ProtoReflect() protoreflect.Message {
-	mi := &file_meta_proto_msgTypes[27]
+	mi := &file_meta_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2608,7 @@ func (x *Image) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Image.ProtoReflect.Descriptor instead.
 func (*Image) Descriptor() ([]byte, []int) {
-	return file_meta_proto_rawDescGZIP(), []int{27}
+	return file_meta_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Image) GetLevel() uint32 {
@@ -2086,12 +2695,33 @@ func (x *Image) GetDeparted() []*Departed {
 	return nil
 }
 
+func (x *Image) GetAcls() []*ACL {
+	if x != nil {
+		return x.Acls
+	}
+	return nil
+}
+
+func (x *Image) GetUsers() []*User {
+	if x != nil {
+		return x.Users
+	}
+	return nil
+}
+
+func (x *Image) GetUsersSecret() []byte {
+	if x != nil {
+		return x.UsersSecret
+	}
+	return nil
+}
+
 var File_meta_proto protoreflect.FileDescriptor
 
 const file_meta_proto_rawDesc = "" +
 	"\n" +
 	"\n" +
-	"meta.proto\x12\x0fquorlog.meta.v1\"\xe8\a\n" +
+	"meta.proto\x12\x0fquorlog.meta.v1\"\xe8\b\n" +
 	"\aCommand\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x14\n" +
 	"\x05rules\x18\x02 \x01(\rR\x05rules\x12\x17\n" +
@@ -2108,7 +2738,11 @@ const file_meta_proto_rawDesc = "" +
 	"\x0funregister_node\x18\x18 \x01(\v2\x1f.quorlog.meta.v1.UnregisterNodeH\x00R\x0eunregisterNode\x12V\n" +
 	"\x13reassign_partitions\x18\x19 \x01(\v2#.quorlog.meta.v1.ReassignPartitionsH\x00R\x12reassignPartitions\x12V\n" +
 	"\x13finish_reassignment\x18\x1a \x01(\v2#.quorlog.meta.v1.FinishReassignmentH\x00R\x12finishReassignment\x12D\n" +
-	"\rrenew_replica\x18\x1b \x01(\v2\x1d.quorlog.meta.v1.RenewReplicaH\x00R\frenewReplicaB\x06\n" +
+	"\rrenew_replica\x18\x1b \x01(\v2\x1d.quorlog.meta.v1.RenewReplicaH\x00R\frenewReplica\x12>\n" +
+	"\vchange_acls\x18\x1d \x01(\v2\x1b.quorlog.meta.v1.ChangeACLsH\x00R\n" +
+	"changeAcls\x12>\n" +
+	"\valter_users\x18\x1c \x01(\v2\x1b.quorlog.meta.v1.AlterUsersH\x00R\n" +
+	"alterUsersB\x06\n" +
 	"\x04kind\"C\n" +
 	"\fSetClusterID\x12\x1d\n" +
 	"\n" +
@@ -2188,10 +2822,54 @@ const file_meta_proto_rawDesc = "" +
 	"\n" +
 	"SetFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05level\x18\x02 \x01(\x05R\x05level\"3\n" +
+	"\x05level\x18\x02 \x01(\x05R\x05level\"w\n" +
+	"\n" +
+	"AlterUsers\x12;\n" +
+	"\achanges\x18\x01 \x03(\v2!.quorlog.meta.v1.CredentialChangeR\achanges\x12\x14\n" +
+	"\x05first\x18\x02 \x01(\bR\x05first\x12\x16\n" +
+	"\x06secret\x18\x03 \x01(\fR\x06secret\"\x9d\x01\n" +
+	"\x10CredentialChange\x12\x12\n" +
+	"\x04user\x18\x01 \x01(\tR\x04user\x12;\n" +
+	"\n" +
+	"credential\x18\x02 \x01(\v2\x1b.quorlog.meta.v1.CredentialR\n" +
+	"credential\x128\n" +
+	"\tmechanism\x18\x03 \x01(\x0e2\x1a.quorlog.meta.v1.MechanismR\tmechanism\"~\n" +
+	"\n" +
+	"Credential\x12\x12\n" +
+	"\x04salt\x18\x01 \x01(\fR\x04salt\x12\x1e\n" +
+	"\n" +
+	"iterations\x18\x02 \x01(\x05R\n" +
+	"iterations\x12\x1d\n" +
+	"\n" +
+	"stored_key\x18\x03 \x01(\fR\tstoredKey\x12\x1d\n" +
+	"\n" +
+	"server_key\x18\x04 \x01(\fR\tserverKey\"\x87\x01\n" +
+	"\x0eUserCredential\x128\n" +
+	"\tmechanism\x18\x01 \x01(\x0e2\x1a.quorlog.meta.v1.MechanismR\tmechanism\x12;\n" +
+	"\n" +
+	"credential\x18\x02 \x01(\v2\x1b.quorlog.meta.v1.CredentialR\n" +
+	"credential\"]\n" +
+	"\x04User\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12A\n" +
+	"\vcredentials\x18\x02 \x03(\v2\x1f.quorlog.meta.v1.UserCredentialR\vcredentials\"\x7f\n" +
+	"\n" +
+	"ChangeACLs\x12&\n" +
+	"\x03add\x18\x01 \x03(\v2\x14.quorlog.meta.v1.ACLR\x03add\x12,\n" +
+	"\x06remove\x18\x02 \x03(\v2\x14.quorlog.meta.v1.ACLR\x06remove\x12\x1b\n" +
+	"\tmax_rules\x18\x03 \x01(\x05R\bmaxRules\"\xd1\x01\n" +
+	"\x03ACL\x12#\n" +
+	"\rresource_type\x18\x01 \x01(\x05R\fresourceType\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12!\n" +
+	"\fpattern_type\x18\x03 \x01(\x05R\vpatternType\x12\x1c\n" +
+	"\tprincipal\x18\x04 \x01(\tR\tprincipal\x12\x12\n" +
+	"\x04host\x18\x05 \x01(\tR\x04host\x12\x1c\n" +
+	"\toperation\x18\x06 \x01(\x05R\toperation\x12\x1e\n" +
+	"\n" +
+	"permission\x18\a \x01(\x05R\n" +
+	"permission\"3\n" +
 	"\aSetting\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xb8\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\xf1\x02\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -2204,7 +2882,12 @@ const file_meta_proto_rawDesc = "" +
 	"\x10meta_incarnation\x18\t \x01(\rR\x0fmetaIncarnation\x12\x1b\n" +
 	"\tnext_meta\x18\n" +
 	" \x01(\rR\bnextMeta\x12\x18\n" +
-	"\aversion\x18\v \x01(\tR\aversion\"f\n" +
+	"\aversion\x18\v \x01(\tR\aversion\x127\n" +
+	"\tendpoints\x18\f \x03(\v2\x19.quorlog.meta.v1.EndpointR\tendpoints\"N\n" +
+	"\bEndpoint\x12\x1a\n" +
+	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
+	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\x05R\x04port\"f\n" +
 	"\bDeparted\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\x05R\x04node\x12)\n" +
 	"\x10next_incarnation\x18\x02 \x01(\rR\x0fnextIncarnation\x12\x1b\n" +
@@ -2237,7 +2920,7 @@ const file_meta_proto_rawDesc = "" +
 	"\x06config\x18\x02 \x03(\v2\x18.quorlog.meta.v1.SettingR\x06config\"3\n" +
 	"\aFeature\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05level\x18\x02 \x01(\x05R\x05level\"\xad\x04\n" +
+	"\x05level\x18\x02 \x01(\x05R\x05level\"\xa7\x05\n" +
 	"\x05Image\x12\x14\n" +
 	"\x05level\x18\x01 \x01(\rR\x05level\x12\x14\n" +
 	"\x05index\x18\x02 \x01(\x04R\x05index\x12\x1d\n" +
@@ -2252,7 +2935,14 @@ const file_meta_proto_rawDesc = "" +
 	"\bfeatures\x18\n" +
 	" \x03(\v2\x18.quorlog.meta.v1.FeatureR\bfeatures\x12#\n" +
 	"\rfounded_nodes\x18\v \x01(\x05R\ffoundedNodes\x125\n" +
-	"\bdeparted\x18\f \x03(\v2\x19.quorlog.meta.v1.DepartedR\bdepartedB:Z8github.com/quorlog/quorlog/replication/controller/metapbb\x06proto3"
+	"\bdeparted\x18\f \x03(\v2\x19.quorlog.meta.v1.DepartedR\bdeparted\x12(\n" +
+	"\x04acls\x18\x0f \x03(\v2\x14.quorlog.meta.v1.ACLR\x04acls\x12+\n" +
+	"\x05users\x18\r \x03(\v2\x15.quorlog.meta.v1.UserR\x05users\x12!\n" +
+	"\fusers_secret\x18\x0e \x01(\fR\vusersSecret*`\n" +
+	"\tMechanism\x12\x19\n" +
+	"\x15MECHANISM_UNSPECIFIED\x10\x00\x12\x1b\n" +
+	"\x17MECHANISM_SCRAM_SHA_256\x10\x01\x12\x1b\n" +
+	"\x17MECHANISM_SCRAM_SHA_512\x10\x02B:Z8github.com/quorlog/quorlog/replication/controller/metapbb\x06proto3"
 
 var (
 	file_meta_proto_rawDescOnce sync.Once
@@ -2266,84 +2956,106 @@ func file_meta_proto_rawDescGZIP() []byte {
 	return file_meta_proto_rawDescData
 }
 
-var file_meta_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_meta_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_meta_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_meta_proto_goTypes = []any{
-	(ChangeConfigs_Kind)(0),       // 0: quorlog.meta.v1.ChangeConfigs.Kind
-	(*Command)(nil),               // 1: quorlog.meta.v1.Command
-	(*SetClusterID)(nil),          // 2: quorlog.meta.v1.SetClusterID
-	(*RegisterNode)(nil),          // 3: quorlog.meta.v1.RegisterNode
-	(*UnregisterNode)(nil),        // 4: quorlog.meta.v1.UnregisterNode
-	(*ReassignPartitions)(nil),    // 5: quorlog.meta.v1.ReassignPartitions
-	(*PartitionReassignment)(nil), // 6: quorlog.meta.v1.PartitionReassignment
-	(*FinishReassignment)(nil),    // 7: quorlog.meta.v1.FinishReassignment
-	(*RenewReplica)(nil),          // 8: quorlog.meta.v1.RenewReplica
-	(*CreateTopics)(nil),          // 9: quorlog.meta.v1.CreateTopics
-	(*NewTopic)(nil),              // 10: quorlog.meta.v1.NewTopic
-	(*Placement)(nil),             // 11: quorlog.meta.v1.Placement
-	(*DeleteTopics)(nil),          // 12: quorlog.meta.v1.DeleteTopics
-	(*CreatePartitions)(nil),      // 13: quorlog.meta.v1.CreatePartitions
-	(*ChangeConfigs)(nil),         // 14: quorlog.meta.v1.ChangeConfigs
-	(*ConfigChange)(nil),          // 15: quorlog.meta.v1.ConfigChange
-	(*Expected)(nil),              // 16: quorlog.meta.v1.Expected
-	(*AllocateProducerIDs)(nil),   // 17: quorlog.meta.v1.AllocateProducerIDs
-	(*SetFeature)(nil),            // 18: quorlog.meta.v1.SetFeature
-	(*Setting)(nil),               // 19: quorlog.meta.v1.Setting
-	(*Node)(nil),                  // 20: quorlog.meta.v1.Node
-	(*Departed)(nil),              // 21: quorlog.meta.v1.Departed
-	(*Replica)(nil),               // 22: quorlog.meta.v1.Replica
-	(*Partition)(nil),             // 23: quorlog.meta.v1.Partition
-	(*Topic)(nil),                 // 24: quorlog.meta.v1.Topic
-	(*NodeConfig)(nil),            // 25: quorlog.meta.v1.NodeConfig
-	(*GroupConfig)(nil),           // 26: quorlog.meta.v1.GroupConfig
-	(*Feature)(nil),               // 27: quorlog.meta.v1.Feature
-	(*Image)(nil),                 // 28: quorlog.meta.v1.Image
+	(Mechanism)(0),                // 0: quorlog.meta.v1.Mechanism
+	(ChangeConfigs_Kind)(0),       // 1: quorlog.meta.v1.ChangeConfigs.Kind
+	(*Command)(nil),               // 2: quorlog.meta.v1.Command
+	(*SetClusterID)(nil),          // 3: quorlog.meta.v1.SetClusterID
+	(*RegisterNode)(nil),          // 4: quorlog.meta.v1.RegisterNode
+	(*UnregisterNode)(nil),        // 5: quorlog.meta.v1.UnregisterNode
+	(*ReassignPartitions)(nil),    // 6: quorlog.meta.v1.ReassignPartitions
+	(*PartitionReassignment)(nil), // 7: quorlog.meta.v1.PartitionReassignment
+	(*FinishReassignment)(nil),    // 8: quorlog.meta.v1.FinishReassignment
+	(*RenewReplica)(nil),          // 9: quorlog.meta.v1.RenewReplica
+	(*CreateTopics)(nil),          // 10: quorlog.meta.v1.CreateTopics
+	(*NewTopic)(nil),              // 11: quorlog.meta.v1.NewTopic
+	(*Placement)(nil),             // 12: quorlog.meta.v1.Placement
+	(*DeleteTopics)(nil),          // 13: quorlog.meta.v1.DeleteTopics
+	(*CreatePartitions)(nil),      // 14: quorlog.meta.v1.CreatePartitions
+	(*ChangeConfigs)(nil),         // 15: quorlog.meta.v1.ChangeConfigs
+	(*ConfigChange)(nil),          // 16: quorlog.meta.v1.ConfigChange
+	(*Expected)(nil),              // 17: quorlog.meta.v1.Expected
+	(*AllocateProducerIDs)(nil),   // 18: quorlog.meta.v1.AllocateProducerIDs
+	(*SetFeature)(nil),            // 19: quorlog.meta.v1.SetFeature
+	(*AlterUsers)(nil),            // 20: quorlog.meta.v1.AlterUsers
+	(*CredentialChange)(nil),      // 21: quorlog.meta.v1.CredentialChange
+	(*Credential)(nil),            // 22: quorlog.meta.v1.Credential
+	(*UserCredential)(nil),        // 23: quorlog.meta.v1.UserCredential
+	(*User)(nil),                  // 24: quorlog.meta.v1.User
+	(*ChangeACLs)(nil),            // 25: quorlog.meta.v1.ChangeACLs
+	(*ACL)(nil),                   // 26: quorlog.meta.v1.ACL
+	(*Setting)(nil),               // 27: quorlog.meta.v1.Setting
+	(*Node)(nil),                  // 28: quorlog.meta.v1.Node
+	(*Endpoint)(nil),              // 29: quorlog.meta.v1.Endpoint
+	(*Departed)(nil),              // 30: quorlog.meta.v1.Departed
+	(*Replica)(nil),               // 31: quorlog.meta.v1.Replica
+	(*Partition)(nil),             // 32: quorlog.meta.v1.Partition
+	(*Topic)(nil),                 // 33: quorlog.meta.v1.Topic
+	(*NodeConfig)(nil),            // 34: quorlog.meta.v1.NodeConfig
+	(*GroupConfig)(nil),           // 35: quorlog.meta.v1.GroupConfig
+	(*Feature)(nil),               // 36: quorlog.meta.v1.Feature
+	(*Image)(nil),                 // 37: quorlog.meta.v1.Image
 }
 var file_meta_proto_depIdxs = []int32{
-	2,  // 0: quorlog.meta.v1.Command.set_cluster_id:type_name -> quorlog.meta.v1.SetClusterID
-	3,  // 1: quorlog.meta.v1.Command.register_node:type_name -> quorlog.meta.v1.RegisterNode
-	9,  // 2: quorlog.meta.v1.Command.create_topics:type_name -> quorlog.meta.v1.CreateTopics
-	12, // 3: quorlog.meta.v1.Command.delete_topics:type_name -> quorlog.meta.v1.DeleteTopics
-	13, // 4: quorlog.meta.v1.Command.create_partitions:type_name -> quorlog.meta.v1.CreatePartitions
-	14, // 5: quorlog.meta.v1.Command.change_configs:type_name -> quorlog.meta.v1.ChangeConfigs
-	17, // 6: quorlog.meta.v1.Command.allocate_producer_ids:type_name -> quorlog.meta.v1.AllocateProducerIDs
-	18, // 7: quorlog.meta.v1.Command.set_feature:type_name -> quorlog.meta.v1.SetFeature
-	4,  // 8: quorlog.meta.v1.Command.unregister_node:type_name -> quorlog.meta.v1.UnregisterNode
-	5,  // 9: quorlog.meta.v1.Command.reassign_partitions:type_name -> quorlog.meta.v1.ReassignPartitions
-	7,  // 10: quorlog.meta.v1.Command.finish_reassignment:type_name -> quorlog.meta.v1.FinishReassignment
-	8,  // 11: quorlog.meta.v1.Command.renew_replica:type_name -> quorlog.meta.v1.RenewReplica
-	20, // 12: quorlog.meta.v1.RegisterNode.node:type_name -> quorlog.meta.v1.Node
-	6,  // 13: quorlog.meta.v1.ReassignPartitions.partitions:type_name -> quorlog.meta.v1.PartitionReassignment
-	11, // 14: quorlog.meta.v1.PartitionReassignment.target:type_name -> quorlog.meta.v1.Placement
-	22, // 15: quorlog.meta.v1.FinishReassignment.voters:type_name -> quorlog.meta.v1.Replica
-	22, // 16: quorlog.meta.v1.RenewReplica.old:type_name -> quorlog.meta.v1.Replica
-	10, // 17: quorlog.meta.v1.CreateTopics.topics:type_name -> quorlog.meta.v1.NewTopic
-	11, // 18: quorlog.meta.v1.NewTopic.partitions:type_name -> quorlog.meta.v1.Placement
-	19, // 19: quorlog.meta.v1.NewTopic.config:type_name -> quorlog.meta.v1.Setting
-	11, // 20: quorlog.meta.v1.CreatePartitions.added:type_name -> quorlog.meta.v1.Placement
-	0,  // 21: quorlog.meta.v1.ChangeConfigs.kind:type_name -> quorlog.meta.v1.ChangeConfigs.Kind
-	15, // 22: quorlog.meta.v1.ChangeConfigs.changes:type_name -> quorlog.meta.v1.ConfigChange
-	16, // 23: quorlog.meta.v1.ConfigChange.expected:type_name -> quorlog.meta.v1.Expected
-	22, // 24: quorlog.meta.v1.Partition.replicas:type_name -> quorlog.meta.v1.Replica
-	22, // 25: quorlog.meta.v1.Partition.adding:type_name -> quorlog.meta.v1.Replica
-	22, // 26: quorlog.meta.v1.Partition.removing:type_name -> quorlog.meta.v1.Replica
-	22, // 27: quorlog.meta.v1.Partition.initial:type_name -> quorlog.meta.v1.Replica
-	23, // 28: quorlog.meta.v1.Topic.partitions:type_name -> quorlog.meta.v1.Partition
-	19, // 29: quorlog.meta.v1.Topic.config:type_name -> quorlog.meta.v1.Setting
-	19, // 30: quorlog.meta.v1.NodeConfig.config:type_name -> quorlog.meta.v1.Setting
-	19, // 31: quorlog.meta.v1.GroupConfig.config:type_name -> quorlog.meta.v1.Setting
-	20, // 32: quorlog.meta.v1.Image.nodes:type_name -> quorlog.meta.v1.Node
-	24, // 33: quorlog.meta.v1.Image.topics:type_name -> quorlog.meta.v1.Topic
-	19, // 34: quorlog.meta.v1.Image.broker_config:type_name -> quorlog.meta.v1.Setting
-	25, // 35: quorlog.meta.v1.Image.node_configs:type_name -> quorlog.meta.v1.NodeConfig
-	26, // 36: quorlog.meta.v1.Image.group_configs:type_name -> quorlog.meta.v1.GroupConfig
-	27, // 37: quorlog.meta.v1.Image.features:type_name -> quorlog.meta.v1.Feature
-	21, // 38: quorlog.meta.v1.Image.departed:type_name -> quorlog.meta.v1.Departed
-	39, // [39:39] is the sub-list for method output_type
-	39, // [39:39] is the sub-list for method input_type
-	39, // [39:39] is the sub-list for extension type_name
-	39, // [39:39] is the sub-list for extension extendee
-	0,  // [0:39] is the sub-list for field type_name
+	3,  // 0: quorlog.meta.v1.Command.set_cluster_id:type_name -> quorlog.meta.v1.SetClusterID
+	4,  // 1: quorlog.meta.v1.Command.register_node:type_name -> quorlog.meta.v1.RegisterNode
+	10, // 2: quorlog.meta.v1.Command.create_topics:type_name -> quorlog.meta.v1.CreateTopics
+	13, // 3: quorlog.meta.v1.Command.delete_topics:type_name -> quorlog.meta.v1.DeleteTopics
+	14, // 4: quorlog.meta.v1.Command.create_partitions:type_name -> quorlog.meta.v1.CreatePartitions
+	15, // 5: quorlog.meta.v1.Command.change_configs:type_name -> quorlog.meta.v1.ChangeConfigs
+	18, // 6: quorlog.meta.v1.Command.allocate_producer_ids:type_name -> quorlog.meta.v1.AllocateProducerIDs
+	19, // 7: quorlog.meta.v1.Command.set_feature:type_name -> quorlog.meta.v1.SetFeature
+	5,  // 8: quorlog.meta.v1.Command.unregister_node:type_name -> quorlog.meta.v1.UnregisterNode
+	6,  // 9: quorlog.meta.v1.Command.reassign_partitions:type_name -> quorlog.meta.v1.ReassignPartitions
+	8,  // 10: quorlog.meta.v1.Command.finish_reassignment:type_name -> quorlog.meta.v1.FinishReassignment
+	9,  // 11: quorlog.meta.v1.Command.renew_replica:type_name -> quorlog.meta.v1.RenewReplica
+	25, // 12: quorlog.meta.v1.Command.change_acls:type_name -> quorlog.meta.v1.ChangeACLs
+	20, // 13: quorlog.meta.v1.Command.alter_users:type_name -> quorlog.meta.v1.AlterUsers
+	28, // 14: quorlog.meta.v1.RegisterNode.node:type_name -> quorlog.meta.v1.Node
+	7,  // 15: quorlog.meta.v1.ReassignPartitions.partitions:type_name -> quorlog.meta.v1.PartitionReassignment
+	12, // 16: quorlog.meta.v1.PartitionReassignment.target:type_name -> quorlog.meta.v1.Placement
+	31, // 17: quorlog.meta.v1.FinishReassignment.voters:type_name -> quorlog.meta.v1.Replica
+	31, // 18: quorlog.meta.v1.RenewReplica.old:type_name -> quorlog.meta.v1.Replica
+	11, // 19: quorlog.meta.v1.CreateTopics.topics:type_name -> quorlog.meta.v1.NewTopic
+	12, // 20: quorlog.meta.v1.NewTopic.partitions:type_name -> quorlog.meta.v1.Placement
+	27, // 21: quorlog.meta.v1.NewTopic.config:type_name -> quorlog.meta.v1.Setting
+	12, // 22: quorlog.meta.v1.CreatePartitions.added:type_name -> quorlog.meta.v1.Placement
+	1,  // 23: quorlog.meta.v1.ChangeConfigs.kind:type_name -> quorlog.meta.v1.ChangeConfigs.Kind
+	16, // 24: quorlog.meta.v1.ChangeConfigs.changes:type_name -> quorlog.meta.v1.ConfigChange
+	17, // 25: quorlog.meta.v1.ConfigChange.expected:type_name -> quorlog.meta.v1.Expected
+	21, // 26: quorlog.meta.v1.AlterUsers.changes:type_name -> quorlog.meta.v1.CredentialChange
+	22, // 27: quorlog.meta.v1.CredentialChange.credential:type_name -> quorlog.meta.v1.Credential
+	0,  // 28: quorlog.meta.v1.CredentialChange.mechanism:type_name -> quorlog.meta.v1.Mechanism
+	0,  // 29: quorlog.meta.v1.UserCredential.mechanism:type_name -> quorlog.meta.v1.Mechanism
+	22, // 30: quorlog.meta.v1.UserCredential.credential:type_name -> quorlog.meta.v1.Credential
+	23, // 31: quorlog.meta.v1.User.credentials:type_name -> quorlog.meta.v1.UserCredential
+	26, // 32: quorlog.meta.v1.ChangeACLs.add:type_name -> quorlog.meta.v1.ACL
+	26, // 33: quorlog.meta.v1.ChangeACLs.remove:type_name -> quorlog.meta.v1.ACL
+	29, // 34: quorlog.meta.v1.Node.endpoints:type_name -> quorlog.meta.v1.Endpoint
+	31, // 35: quorlog.meta.v1.Partition.replicas:type_name -> quorlog.meta.v1.Replica
+	31, // 36: quorlog.meta.v1.Partition.adding:type_name -> quorlog.meta.v1.Replica
+	31, // 37: quorlog.meta.v1.Partition.removing:type_name -> quorlog.meta.v1.Replica
+	31, // 38: quorlog.meta.v1.Partition.initial:type_name -> quorlog.meta.v1.Replica
+	32, // 39: quorlog.meta.v1.Topic.partitions:type_name -> quorlog.meta.v1.Partition
+	27, // 40: quorlog.meta.v1.Topic.config:type_name -> quorlog.meta.v1.Setting
+	27, // 41: quorlog.meta.v1.NodeConfig.config:type_name -> quorlog.meta.v1.Setting
+	27, // 42: quorlog.meta.v1.GroupConfig.config:type_name -> quorlog.meta.v1.Setting
+	28, // 43: quorlog.meta.v1.Image.nodes:type_name -> quorlog.meta.v1.Node
+	33, // 44: quorlog.meta.v1.Image.topics:type_name -> quorlog.meta.v1.Topic
+	27, // 45: quorlog.meta.v1.Image.broker_config:type_name -> quorlog.meta.v1.Setting
+	34, // 46: quorlog.meta.v1.Image.node_configs:type_name -> quorlog.meta.v1.NodeConfig
+	35, // 47: quorlog.meta.v1.Image.group_configs:type_name -> quorlog.meta.v1.GroupConfig
+	36, // 48: quorlog.meta.v1.Image.features:type_name -> quorlog.meta.v1.Feature
+	30, // 49: quorlog.meta.v1.Image.departed:type_name -> quorlog.meta.v1.Departed
+	26, // 50: quorlog.meta.v1.Image.acls:type_name -> quorlog.meta.v1.ACL
+	24, // 51: quorlog.meta.v1.Image.users:type_name -> quorlog.meta.v1.User
+	52, // [52:52] is the sub-list for method output_type
+	52, // [52:52] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_meta_proto_init() }
@@ -2364,6 +3076,8 @@ func file_meta_proto_init() {
 		(*Command_ReassignPartitions)(nil),
 		(*Command_FinishReassignment)(nil),
 		(*Command_RenewReplica)(nil),
+		(*Command_ChangeAcls)(nil),
+		(*Command_AlterUsers)(nil),
 	}
 	file_meta_proto_msgTypes[2].OneofWrappers = []any{}
 	file_meta_proto_msgTypes[14].OneofWrappers = []any{}
@@ -2373,8 +3087,8 @@ func file_meta_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_meta_proto_rawDesc), len(file_meta_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   28,
+			NumEnums:      2,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

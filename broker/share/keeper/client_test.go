@@ -1,0 +1,81 @@
+package keeper
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
+	"github.com/quorlog/quorlog/broker/share"
+	"github.com/quorlog/quorlog/replication"
+)
+
+// leads is a cluster whose topic has a partition for each entry: its leader, or replication.NoNode.
+type leads []replication.NodeID
+
+func (l leads) Topic(string) (coordinator.Topic, bool) {
+	return coordinator.Topic{Partitions: int32(len(l))}, len(l) > 0
+}
+
+func (leads) TopicByID(replication.TopicID) (coordinator.Topic, bool) {
+	return coordinator.Topic{}, false
+}
+
+func (l leads) Coordinator(p int32, _ string) (replication.Node, bool) {
+	return replication.Node{ID: l[p]}, l[p] != replication.NoNode
+}
+
+func (leads) EnsureTopic(context.Context) error { return nil }
+
+var errDead = errors.New("the node is dead")
+
+// A listing asks those who lead the topic's partitions, and nobody else, until it has heard of all partitions: who leads one that is
+// being read, or has just lost one, leaves it out.
+func TestList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := func(p int32) share.Key { return share.Key{Group: "g", Partition: p} }
+		var asked []replication.NodeID
+		c := &Client{Cluster: leads{1, 2, 1}, Peers: func(_ context.Context, to replication.NodeID, name string, group []byte) ([]byte, error) {
+			asked = append(asked, to)
+			first := len(asked) <= 2
+			a := answer{Listed: []Listed{{Key: key(0), Position: Position{Start: 3}}}, Partitions: []int32{0, 2}}
+			switch {
+			case name != ListCallName || string(group) != "g":
+				t.Errorf("%s of %q", name, group)
+			case to == 2 && first:
+				a = answer{}
+			case to == 2:
+				a = answer{Listed: []Listed{{Key: key(1), Position: Position{Start: 4}}}, Partitions: []int32{1}}
+			case to != 1:
+				return nil, errDead
+			}
+			return json.Marshal(a)
+		}}
+		got, err := c.List(t.Context(), "g")
+		slices.SortFunc(got, func(a, b Listed) int { return int(a.Key.Partition - b.Key.Partition) })
+		if err != nil || len(got) != 2 || got[0].Start != 3 || got[1].Start != 4 || len(asked) != 4 {
+			t.Errorf("%+v, %v; asked were %v", got, err, asked)
+		}
+		c.Cluster = leads{1, 3, 1}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := c.List(ctx, "g"); !errors.Is(err, broker.ErrCoordinatorNotAvailable) || !errors.Is(err, errDead) {
+			t.Errorf("a keeper that is dead: %v", err)
+		}
+		c.Cluster = leads{1, replication.NoNode}
+		ctx, cancel = context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := c.List(ctx, "g"); !errors.Is(err, broker.ErrCoordinatorNotAvailable) {
+			t.Errorf("a partition without a leader: %v", err)
+		}
+		c.Cluster = leads{}
+		if got, err := c.List(t.Context(), "g"); err != nil || len(got) != 0 {
+			t.Errorf("without the topic: %+v, %v", got, err)
+		}
+	})
+}

@@ -12,7 +12,8 @@
 // Beside those of the parts, all started by Start and ended by Close: one that brings the local partitions in line with the
 // cluster's metadata (reconcileLoop), two that tell the other nodes how this one is (statusLoop, isrLoop), two that move replicas
 // and leaderships (moveLoop, balanceLoop), one for retention (maintainLoop), one for the disk's free space and the scrub
-// (diskLoop), log.cleaner.threads that compact (compactLoop), one each for the port, the peers' and the Kafka listener.
+// (diskLoop), log.cleaner.threads that compact (compactLoop), one that takes a drain back (undrain, until that is done), one each for the port, the peers', the
+// Kafka and the HTTP listener, and net/http's for each connection of the last.
 package agent
 
 import (
@@ -26,12 +27,16 @@ import (
 
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/api"
+	"github.com/quorlog/quorlog/broker/auth"
 	"github.com/quorlog/quorlog/broker/conn"
 	"github.com/quorlog/quorlog/broker/coordinator/replicated"
 	"github.com/quorlog/quorlog/broker/fetch"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/broker/produce"
 	"github.com/quorlog/quorlog/internal/config"
+	"github.com/quorlog/quorlog/internal/logging"
+	"github.com/quorlog/quorlog/internal/otlp"
+	"github.com/quorlog/quorlog/internal/turns"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
@@ -61,13 +66,17 @@ type base struct {
 	watch  *vfs.Watchdog
 	logger *slog.Logger
 	layers config.Layers
+	turns  *turns.Turns
 
 	ctx      context.Context // ends with Close
 	cancel   context.CancelFunc
 	loops    sync.WaitGroup
 	stopping atomic.Bool // the node gives its leaderships away and then ends
 	closed   atomic.Bool
+	serving  atomic.Bool // Start has come to its end
 	fatal    sync.Once
+	failed   atomic.Pointer[error] // what fatal was told
+	levels   *logging.Levels
 }
 
 // Agent is a node. It is built in layers, each on the one that it embeds: base; contacts, with the other nodes; metadata, with
@@ -80,10 +89,16 @@ type Agent struct {
 	transactions *transactions
 	shares       *shares
 	server       *conn.Server
+	web          *web
+	logins       logins
+	denied       *denials       // nil without access control
+	traces       *otlp.Exporter // nil unless traces are sent
+	elections    atomic.Int64   // that replicas of this node have won
 
 	changed  chan struct{} // wakes reconcile
 	offline  sync.Map      // of PartitionID: why, as it was said last
 	unopened atomic.Bool   // some wanted partition is not open
+	caughtUp atomic.Bool   // all replicas have caught up since the start
 	low      atomic.Pointer[map[replication.NodeID]bool]
 
 	compacting pace
@@ -108,7 +123,17 @@ func New(c Config) (*Agent, error) {
 		c.OnFatal = exitProcess
 	}
 	a := &Agent{changed: make(chan struct{}, 1)}
-	a.config, a.node, a.logger = c, c.Node, c.Logger
+	a.config, a.node, a.levels, a.turns = c, c.Node, logging.New(c.Logger.Handler()), turns.New()
+	for _, name := range logging.Names() {
+		a.levels.Logger(name)
+	}
+	for name, level := range c.Node.LogLevels {
+		if err := a.levels.Set(name, level); err != nil {
+			return nil, fmt.Errorf("agent: %w", err)
+		}
+	}
+	a.logger = a.levels.Logger("agent")
+	a.web = newWeb(a)
 	a.layers = config.Layers{Static: c.Node.Kafka}
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	a.watch = vfs.Watch(c.FS, vfs.DefaultHangLimit, func(op, path string, since time.Time) {
@@ -120,13 +145,16 @@ func New(c Config) (*Agent, error) {
 
 // fail ends the node for something after which its answers can't be relied on.
 func (b *base) fail(err error) {
-	b.fatal.Do(func() { b.config.OnFatal(err) })
+	b.fatal.Do(func() {
+		b.failed.Store(&err)
+		b.config.OnFatal(err)
+	})
 }
 
 // Start brings the node up and returns once it serves. A node of a cluster waits for the others that it needs, until ctx
 // ends. After an error, Close frees what was started.
 func (a *Agent) Start(ctx context.Context) error {
-	steps := []func(context.Context) error{a.openData, a.listen, a.meet, a.openMetadata, a.openPartitions, a.serve}
+	steps := []func(context.Context) error{a.openData, a.listen, a.web.open, a.meet, a.openMetadata, a.openPartitions, a.serve}
 	for _, step := range steps {
 		if err := step(ctx); err != nil {
 			return err
@@ -137,7 +165,7 @@ func (a *Agent) Start(ctx context.Context) error {
 
 func (a *Agent) openData(context.Context) (err error) {
 	a.machine = controller.NewMachine(controller.MachineOptions{Node: a.node.NodeID, Static: a.node.Kafka, OnFatal: a.fail})
-	a.table = leaders.New(leaders.Options{Node: a.node.NodeID, Call: a.callPeer, Now: a.config.Now, Logger: a.logger})
+	a.table = leaders.New(leaders.Options{Node: a.node.NodeID, Call: a.callPeer, Now: a.config.Now, Logger: a.levels.Logger("leaders")})
 	a.identity, err = openIdentity(a.fs, a.node.DataDir, a.node.NodeID)
 	return err
 }
@@ -148,7 +176,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 		return float64(a.controller.Image().Layers().Int("quorlog.catchup.max.bytes.per.second"))
 	}
 	a.partitions, err = partition.NewManager(partition.Options{
-		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Network: a.network(), Logger: a.logger, Now: a.config.Now,
+		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Network: a.network(), Logger: a.levels.Logger("partition"), Now: a.config.Now,
 		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard, LowSpace: a.lowSpace, Pace: a.catchingUp.wait,
 		ReplicaLag:      a.layers.Duration("replica.lag.time.max.ms"),
 		CheckpointBytes: a.layers.Int("log.checkpoint.bytes"), ProducerExpiry: a.layers.Duration("producer.id.expiration.ms"),
@@ -157,6 +185,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 		return err
 	}
 	a.compactor.Store(partition.NewCompactor(a.partitions))
+	a.local.Store(a.partitions)
 	a.offsets = replicated.New(replicated.Options{
 		Partitions: a.partitions, Controller: a.controller, Leaders: a.table,
 		Count:    int32(a.layers.Int("offsets.topic.num.partitions")),
@@ -166,7 +195,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.groups, err = group.New(group.Options{Logs: a.offsets, Cluster: a.offsets, Limits: limits, Logger: a.logger})
+	a.groups, err = group.New(group.Options{Logs: a.offsets, Cluster: a.offsets, Limits: limits, Times: memberTimes(a.controller), Logger: a.levels.Logger("group")})
 	if err != nil {
 		return err
 	}
@@ -189,18 +218,28 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 
 // ledChange is told of every change of leadership that a replica of this node hears of.
 func (a *Agent) ledChange(c partition.LeaderChange) {
+	if c.Local {
+		a.elections.Add(1)
+	}
 	a.table.Set(a.entryOf(c))
 	a.offsets.Forward(a.groups, c)
 	a.transactions.topic.Forward(a.transactions.service, c)
 	a.shares.topic.Forward(a.shares.keeper, c)
 }
 
-func (a *Agent) serve(context.Context) error {
+func (a *Agent) serve(ctx context.Context) error {
+	if err := foundUsers(ctx, a); err != nil {
+		return err
+	}
+	sasl, err := openSASL(a)
+	if err != nil {
+		return err
+	}
 	lookup := admin.NewPartitions(a.controller, a.partitions, a.table)
 	service := admin.New(admin.Options{
 		Node: a.node.NodeID, Images: a.controller, Controller: a.controller, Local: a.partitions, Leaders: a.table,
 		Groups: &groups{partitions: a.partitions, meta: a.meta, now: a.config.Now}, Call: a.callPeer, Placement: a.controller,
-		FS: a.fs, DataDir: a.node.DataDir,
+		FS: a.fs, DataDir: a.node.DataDir, Levels: a.levels,
 	})
 	a.admin.Store(service)
 	shared, err := a.shares.service(lookup)
@@ -218,24 +257,47 @@ func (a *Agent) serve(context.Context) error {
 		Group:  a.groups,
 		Txn:    a.transactions.service,
 		Share:  shared,
-		Logger: a.logger,
+		Logger: a.levels.Logger("api"),
 
 		ShareOffsets: a.shares,
+		Users:        auth.NewUsers(controller.NewUsers(a.controller)),
+		SASL:         sasl,
 	}
-	a.server = conn.NewServer(conn.Options{Dispatcher: api.New(services), Logger: a.logger, Limits: connectionLimits(a.layers)})
-	a.gate.open()
-	a.loops.Go(func() {
-		if err := a.server.Serve(a.gate); err != nil {
-			a.logger.Error("the Kafka listener failed", "error", err)
-		}
-	})
+	if err := openRights(a, &services); err != nil {
+		return err
+	}
+	tracer, err := openTraces(a)
+	if err != nil {
+		return err
+	}
+	if err := openNative(a, lookup, &services, tracer); err != nil {
+		return err
+	}
+	handlers := api.New(services)
+	a.server = conn.NewServer(conn.Options{Dispatcher: handlers, Logger: a.levels.Logger("conn"), Limits: connectionLimits(a.layers), Tracer: tracer})
+	for _, p := range a.ports.all {
+		p.gate.open()
+		a.loops.Go(func() {
+			if err := a.server.ServeListener(a.kafka(p, handlers)); err != nil {
+				a.logger.Error("the Kafka listener failed", "listener", p.Name, "error", err)
+			}
+		})
+	}
+	startLoops(a)
+	a.serving.Store(true)
+	return nil
+}
+
+func startLoops(a *Agent) {
 	for _, loop := range []func(){a.reconcileLoop, a.statusLoop, a.isrLoop, a.moveLoop, a.balanceLoop, a.maintainLoop, a.diskLoop} {
 		a.loops.Go(loop)
+	}
+	if a.machine.Image().DrainingUntilRestart(a.node.NodeID) {
+		a.loops.Go(func() { undrain(a) })
 	}
 	for range a.layers.Int("log.cleaner.threads") {
 		a.loops.Go(a.compactLoop)
 	}
-	return nil
 }
 
 func connectionLimits(set config.Layers) conn.Limits {
@@ -281,6 +343,9 @@ const (
 	drainPatience = 10 * time.Second
 	// handOverPatience bounds how long it waits for other nodes to take over what this one leads.
 	handOverPatience = 10 * time.Second
+	// farewell is how long it then goes on answering. Clients that are about to write to it learn who leads now; what is still
+	// on its way when a connection ends comes again only after a client's back-off, which is longer.
+	farewell = 200 * time.Millisecond
 )
 
 // Close stops the node: it hands over what it leads, takes no new requests, answers those that were read, and writes
@@ -292,15 +357,16 @@ func (a *Agent) Close(ctx context.Context) error {
 	}
 	a.handOver(ctx)
 	a.cancel()
-	if a.mux != nil {
-		errs = append(errs, a.mux.Close())
-	}
+	errs = append(errs, a.ports.close())
+	errs = append(errs, a.web.stop(ctx))
+	closeNative(ctx, &a.contacts)
 	if a.server != nil {
 		draining, cancel := context.WithTimeout(ctx, drainPatience)
 		// A long poll that is cut short is no failure of the stop.
 		_ = a.server.Shutdown(draining)
 		cancel()
 	}
+	closeTraces(ctx, a)
 	if a.groups != nil {
 		a.groups.Close()
 	}
@@ -337,8 +403,14 @@ func (a *Agent) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
 	a.tellStatus()
-	a.partitions.HandOver(ctx, a.mayLead)
+	handed := a.partitions.HandOver(ctx, a.mayLead)
 	if err := a.controller.HandOver(ctx); err != nil {
 		a.logger.Warn("the metadata group's leadership was not handed over", "error", err)
+	}
+	if handed > 0 {
+		select {
+		case <-time.After(farewell):
+		case <-ctx.Done():
+		}
 	}
 }

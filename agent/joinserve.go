@@ -85,7 +85,7 @@ func (j *joiner) handleRegister(ctx context.Context, from transport.PeerInfo, bo
 		return json.Marshal(registerAnswer{Refused: notReady, Text: "it is still starting"})
 	}
 	r, err := register(ctx, controller.RegisterRequest{
-		Node:      replication.Node{ID: q.Node, Host: q.Host, Port: q.Port, Rack: q.Rack},
+		Node:      replication.Node{ID: q.Node, Host: q.Host, Port: q.Port, Rack: q.Rack, Endpoints: q.Endpoints},
 		Directory: controller.DirectoryID(q.Directory), Version: q.Version, Running: q.Running,
 	})
 	if err != nil {
@@ -111,7 +111,7 @@ func (j *joiner) registerThrough(ctx context.Context, members []membership.Membe
 	rand.Shuffle(len(members), func(a, b int) { members[a], members[b] = members[b], members[a] })
 	i, self := j.store.get(), j.o.Self
 	request := registerRequest{
-		Node: i.NodeID, Host: self.Host, Port: self.Port, Rack: self.Rack, Directory: i.Directory, Version: j.o.Version, Running: running,
+		Node: i.NodeID, Host: self.Host, Port: self.Port, Rack: self.Rack, Endpoints: self.Endpoints, Directory: i.Directory, Version: j.o.Version, Running: running,
 	}
 	var errs []error
 	for _, m := range members {

@@ -44,6 +44,7 @@ type registerRequest struct {
 	Host      string                   `json:"host"`
 	Port      int32                    `json:"port"`
 	Rack      string                   `json:"rack,omitempty"`
+	Endpoints []replication.Endpoint   `json:"endpoints,omitempty"`
 	Directory directoryID              `json:"directory"`
 	Version   string                   `json:"version,omitempty"`
 	Running   *replication.Incarnation `json:"running,omitempty"`

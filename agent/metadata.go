@@ -62,7 +62,7 @@ func (m *metadata) openMetadata(ctx context.Context) error {
 func (m *metadata) openGroup() (err error) {
 	m.meta, err = raftgroup.OpenMeta(raftgroup.MetaOptions{
 		Dir: filepath.Join(m.node.DataDir, metadataDir), Self: m.joined.Meta, Machine: m.machine, Found: m.joined.Found,
-		Network: m.network(), Logger: m.logger.With("group", "metadata"), OnFatal: m.fail, Guard: m.watch.Guard,
+		Network: m.network(), Logger: m.levels.Logger("raft").With("group", "metadata"), OnFatal: m.fail, Guard: m.watch.Guard,
 	})
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func (m *metadata) openGroup() (err error) {
 	}
 	o := controller.Options{
 		Machine: m.machine, Group: m.meta, Directory: controller.DirectoryID(m.identity.get().Directory), Now: m.config.Now,
-		Members: m.meta, OldAlive: m.oldAlive, Stopping: m.leaves, Logger: m.logger,
+		Members: m.meta, OldAlive: m.oldAlive, Stopping: m.leaves, Logger: m.levels.Logger("controller"),
 	}
 	if m.peers != nil {
 		o.Forward, o.Live, o.AppliedOn = m.peers, m.table.Live, m.table.AppliedOn
@@ -160,7 +160,7 @@ func (m *metadata) awaitRegistration(ctx context.Context) error {
 func (m *metadata) knowsItself() bool {
 	im := m.machine.Image()
 	r, known := im.Registrations[m.node.NodeID]
-	return known && im.ClusterID != "" && im.Nodes[m.node.NodeID] == m.self && directoryID(r.Directory) == m.identity.get().Directory &&
+	return known && im.ClusterID != "" && im.Nodes[m.node.NodeID].Equal(m.self) && directoryID(r.Directory) == m.identity.get().Directory &&
 		r.MetaReplica(m.node.NodeID) == m.joined.Meta
 }
 

@@ -53,7 +53,7 @@ func (a *Agent) mayLead(id replication.NodeID) bool {
 	if s, ok := a.table.Status(id); ok && (s.Draining || s.LowSpace) {
 		return false
 	}
-	return a.table.Alive(id) && !drained(a.machine.Image(), id)
+	return a.table.Alive(id) && !a.machine.Image().Draining(id)
 }
 
 // renewDamaged has replicas begin again whose files are damaged, where another node leads the partition and so has all that was

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/share/keeper"
+	"github.com/quorlog/quorlog/grpcapi"
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/internal/portmux"
 	"github.com/quorlog/quorlog/replication"
@@ -25,8 +26,8 @@ import (
 type contacts struct {
 	base
 	identity *identityStore
-	mux      *portmux.Mux
-	gate     *gate
+	ports    ports
+	mux      *portmux.Mux     // the first port's
 	self     replication.Node // as clients and peers are told
 	joiner   *joiner
 	joined   membershipResult
@@ -40,30 +41,31 @@ type contacts struct {
 	txn       atomic.Pointer[transactions]
 	keeper    atomic.Pointer[keeper.Service]
 	compactor atomic.Pointer[partition.Compactor]
+	local     atomic.Pointer[partition.Manager]
+	native    atomic.Pointer[grpcapi.Server]
 }
 
 // errStarting answers peers that ask for what is not there yet.
 var errStarting = errors.New("the node is starting")
 
-// listen opens the port. Peers are served from now on, because the node needs them to start; clients are when it is ready.
+// listen opens the ports. Peers are served from now on, because the node needs them to start; clients are when it is ready.
 func (c *contacts) listen(context.Context) error {
-	l, err := net.Listen("tcp", c.node.Listen)
-	if err != nil {
-		return fmt.Errorf("%w (is another broker running? --listen chooses another address)", err)
+	if err := c.openCerts(); err != nil {
+		return err
 	}
-	c.mux = portmux.New(l, portmux.Options{Logger: c.logger, MaxSniffing: int(c.layers.Int("max.connections"))})
-	c.loops.Go(func() {
-		if err := c.mux.Serve(); err != nil {
-			c.logger.Error("the port failed", "error", err)
+	for i, l := range c.node.Listeners {
+		p, err := c.openPort(l, i == 0)
+		if err != nil {
+			return err
 		}
-	})
-	host, port, err := c.node.AdvertisedAddress(c.mux.Addr().String())
+		c.ports.all = append(c.ports.all, p)
+	}
+	c.mux = c.ports.all[0].mux
+	told, err := c.ports.endpoints()
 	if err != nil {
 		return err
 	}
-	c.self = replication.Node{ID: c.node.NodeID, Host: host, Port: port, Rack: c.node.Rack}
-	c.gate = newGate(c.mux.Kafka())
-	c.loops.Go(c.gate.refuse)
+	c.self = replication.Node{ID: c.node.NodeID, Host: told[0].Host, Port: told[0].Port, Rack: c.node.Rack, Endpoints: told}
 	return nil
 }
 
@@ -71,7 +73,7 @@ func (c *contacts) listen(context.Context) error {
 func (c *contacts) meet(ctx context.Context) error {
 	c.joiner = newJoiner(joinerOptions{
 		Store: c.identity, Self: c.self, Version: c.config.Version, Expect: c.node.BootstrapExpect, Join: len(c.node.Join) > 0,
-		Logger: c.logger, Now: c.config.Now,
+		Logger: c.levels.Logger("join"), Now: c.config.Now,
 	})
 	if c.node.Clustered() {
 		key, warning, err := config.ReadClusterKey(c.node.ClusterKeyFile)
@@ -104,7 +106,7 @@ func (c *contacts) openGossip(key []byte) (err error) {
 	self := describeSelf(c.identity.get(), c.self, hostPort(c.self), c.config.Version, c.node.BootstrapExpect)
 	c.gossip, err = membership.Open(membership.Options{
 		Node: c.node.NodeID, Bind: c.node.Gossip, Advertise: c.node.GossipAdvertise, Key: key, Self: self, Join: c.node.Join,
-		Logger: c.logger, Now: c.config.Now,
+		Logger: c.levels.Logger("membership"), Now: c.config.Now,
 		OnStranger: func(m membership.Member) {
 			if err := c.joiner.foreign(m, len(c.machine.Image().Nodes)); err != nil {
 				c.fail(err)
@@ -116,10 +118,14 @@ func (c *contacts) openGossip(key []byte) (err error) {
 
 // makePeers makes the network between the nodes. Some handlers stand for parts that are made later; until then they say so.
 func (c *contacts) makePeers(key []byte) {
-	c.peers = transport.NewPeers(transport.PeersOptions{
+	o := transport.PeersOptions{
 		Node: c.node.NodeID, Directory: c.identity.get().Directory, Version: c.config.Version, Key: key,
-		Cluster: c.identity.clusterID, Resolve: c.resolve, Admit: c.admit, OnPeer: c.peerMoved, Logger: c.logger, Now: c.config.Now,
-	})
+		Cluster: c.identity.clusterID, Resolve: c.resolve, Admit: c.admit, OnPeer: c.peerMoved, Logger: c.levels.Logger("transport"), Now: c.config.Now,
+	}
+	if may, _ := c.node.PeerTLS(); may {
+		o.Dial, o.Certified = c.dialPeer, c.certified
+	}
+	c.peers = transport.NewPeers(o)
 	c.peers.Handle(leaders.PushCall, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 		return c.table.HandlePush(ctx, from.Node, body)
 	})
@@ -129,6 +135,8 @@ func (c *contacts) makePeers(key []byte) {
 	c.handleTxn()
 	c.handleShares()
 	c.handleCompact()
+	c.handleWatermarks()
+	c.handleNative()
 	for _, name := range admin.CallNames() {
 		c.peers.Handle(name, func(ctx context.Context, from transport.PeerInfo, body []byte) ([]byte, error) {
 			s := c.admin.Load()

@@ -3,18 +3,18 @@ package agent
 import (
 	"context"
 	"fmt"
-	"slices"
-	"strconv"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/coordinator/replicated"
+	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/transport"
 )
 
@@ -39,7 +39,7 @@ func (a *Agent) openShares() error {
 		},
 	})
 	var err error
-	s.keeper, err = keeper.New(keeper.Options{Logs: s.topic, Cluster: s.topic, Logger: a.logger})
+	s.keeper, err = keeper.New(keeper.Options{Logs: s.topic, Cluster: s.topic, Logger: a.levels.Logger("share")})
 	s.client = &keeper.Client{Cluster: s.topic, Peers: s.call}
 	a.shares = s
 	a.keeper.Store(s.keeper)
@@ -78,21 +78,36 @@ func (s *shares) service(lookup *admin.Partitions) (*share.Service, error) {
 
 // settings are a group's.
 func (s *shares) settings(group string) share.GroupSettings {
-	im := s.agent.controller.Image()
-	l := im.Layers()
-	l.Group = im.GroupConfig[group]
+	l := groupLayers(s.agent.controller, group)
 	var out share.GroupSettings
-	out.DeliveryLimit = int16(groupInt(l, "share.delivery.count.limit"))
-	out.LockDuration = time.Duration(groupInt(l, "share.record.lock.duration.ms")) * time.Millisecond
-	out.MaxInFlight = groupInt(l, "share.partition.max.record.locks")
+	out.DeliveryLimit = int16(l.GroupInt("share.delivery.count.limit"))
+	out.LockDuration = time.Duration(l.GroupInt("share.record.lock.duration.ms")) * time.Millisecond
+	out.MaxInFlight = l.GroupInt("share.partition.max.record.locks")
 	out.ReadCommitted = l.Get(config.Group, "share.isolation.level") == "read_committed"
 	out.Reset.Earliest, out.Reset.Age = l.ShareReset()
 	return out
 }
 
-func groupInt(l config.Layers, name string) int64 {
-	n, _ := strconv.ParseInt(l.Get(config.Group, name), 10, 64) // it was checked when it was set
-	return n
+// groupLayers are the settings that hold for a group on this node.
+func groupLayers(c *controller.Controller, group string) config.Layers {
+	im := c.Image()
+	l := im.Layers()
+	l.Group = im.GroupConfig[group]
+	return l
+}
+
+// memberTimes tells those of a consumer group's members, or a share group's.
+func memberTimes(c *controller.Controller) func(id string, share bool) group.Times {
+	return func(id string, share bool) group.Times {
+		l, kind := groupLayers(c, id), "consumer"
+		if share {
+			kind = "share"
+		}
+		return group.Times{
+			Session:   time.Duration(l.GroupInt(kind+".session.timeout.ms")) * time.Millisecond,
+			Heartbeat: time.Duration(l.GroupInt(kind+".heartbeat.interval.ms")) * time.Millisecond,
+		}
+	}
 }
 
 // close ends both services. It may be called before all is made.
@@ -123,16 +138,11 @@ func (s *shares) Name(id replication.TopicID) (string, bool) {
 	return t.Name, ok
 }
 
-// List asks all registered nodes for the share-partitions of a group.
+// List tells of all share-partitions of a group.
 func (s *shares) List(ctx context.Context, group string) ([]keeper.Listed, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
-	var nodes []replication.NodeID
-	for id := range s.agent.controller.Image().Nodes {
-		nodes = append(nodes, id)
-	}
-	slices.Sort(nodes)
-	return s.client.List(ctx, group, nodes)
+	return s.client.List(ctx, group)
 }
 
 func (s *shares) ask(ctx context.Context, q *keeper.Request) (*share.Durable, error) {
@@ -141,13 +151,15 @@ func (s *shares) ask(ctx context.Context, q *keeper.Request) (*share.Durable, er
 	return s.client.Ask(ctx, q)
 }
 
-// Look tells a start offset.
-func (s *shares) Look(ctx context.Context, k share.Key) (batch.Offset, error) {
+// Look tells where a group is with a partition.
+func (s *shares) Look(ctx context.Context, k share.Key) (keeper.Position, error) {
 	d, err := s.ask(ctx, &keeper.Request{Op: keeper.Look, Key: k})
-	if d == nil {
-		return keeper.Unset, err
-	}
-	return d.Start, err
+	return keeper.PositionOf(d), err
+}
+
+// Ends tells the high watermarks of partitions; those that are not known are left out.
+func (s *shares) Ends(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
+	return watermarks(ctx, s.agent, of)
 }
 
 // Set begins anew at an offset.

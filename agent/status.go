@@ -1,9 +1,10 @@
 package agent
 
 import (
+	"context"
+	"strconv"
 	"time"
 
-	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/leaders"
@@ -11,6 +12,9 @@ import (
 
 // statusInterval is how often a node looks at what the others should know of it; they are told only what has changed.
 const statusInterval = 200 * time.Millisecond
+
+// undrainPause lies between attempts to take a drain back while no controller can be reached.
+const undrainPause = time.Second
 
 // statusLoop keeps the other nodes informed.
 func (a *Agent) statusLoop() {
@@ -57,10 +61,24 @@ func (a *Agent) lowSpace(id replication.NodeID) bool {
 
 // draining reports whether this node gives its leaderships away: it is asked to, or it stops.
 func (a *Agent) draining() bool {
-	return a.stopping.Load() || drained(a.machine.Image(), a.node.NodeID)
+	return a.stopping.Load() || a.machine.Image().Draining(a.node.NodeID)
 }
 
-// drained reports whether a node was asked to give its leaderships away.
-func drained(im *controller.Image, id replication.NodeID) bool {
-	return config.Layers{Broker: im.NodeConfig[id], BrokerDefault: im.BrokerConfig}.Bool("quorlog.drain")
+// undrain takes back a drain that was to last until this node starts, which it does now.
+func undrain(a *Agent) {
+	r := controller.Resource{Type: controller.BrokerResource, Name: strconv.Itoa(int(a.node.NodeID))}
+	for a.machine.Image().DrainingUntilRestart(a.node.NodeID) {
+		ctx, cancel := context.WithTimeout(a.ctx, finishPatience)
+		err := a.controller.AlterConfigs(ctx, r, []controller.ConfigOp{{Name: controller.DrainSetting, Op: controller.OpDelete}}, false)
+		cancel()
+		if err == nil {
+			a.logger.Info("the drain until this start is over")
+			return
+		}
+		select {
+		case <-a.ctx.Done():
+			return
+		case <-time.After(undrainPause):
+		}
+	}
 }

@@ -130,7 +130,7 @@ func (a *Agent) openTransactions() error {
 		return err
 	}
 	t.service, err = txn.New(txn.Options{
-		Logs: t.topic, Cluster: t.topic, Node: a.node.NodeID, Peers: t, NewID: t.newID, Limits: limits, Logger: a.logger,
+		Logs: t.topic, Cluster: t.topic, Node: a.node.NodeID, Peers: t, NewID: t.newID, Limits: limits, Logger: a.levels.Logger("txn"),
 	})
 	a.transactions = t
 	a.txn.Store(t)

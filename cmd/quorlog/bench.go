@@ -18,6 +18,7 @@ type benchFlags struct {
 	producers   int
 	acks        string
 	compression string
+	protocol    string
 	quiet       bool
 }
 
@@ -27,7 +28,8 @@ func newBench(c *client) *cobra.Command {
 		Use:   "bench",
 		Short: "Measure any Kafka-compatible cluster",
 		Long: `Bench measures a cluster with franz-go: rate and latency percentiles. It speaks plain Kafka, so
-the same command measures Kafka, Redpanda or kfake. Payloads are random bytes, other for each record.`,
+the same command measures Kafka, Redpanda or kfake. Payloads are random bytes, other for each record.
+With --protocol grpc, "bench produce" uses Quorlog's own client instead.`,
 		Example: "  quorlog bench produce --topic bench --records 1000000 --record-size 1024\n  quorlog bench consume --topic bench --records 1000000\n  quorlog bench e2e --topic bench --records 10000 --throughput 1000",
 	}
 	c.flags(cmd)
@@ -39,17 +41,21 @@ the same command measures Kafka, Redpanda or kfake. Payloads are random bytes, o
 	pf.IntVar(&f.producers, "producers", 1, "producers at once, each a client of its own")
 	pf.StringVar(&f.acks, "acks", "all", "all, 1 or 0")
 	pf.StringVarP(&f.compression, "compression", "z", "none", "none, gzip, snappy, lz4 or zstd")
+	pf.StringVar(&f.protocol, "protocol", "kafka", "kafka, or grpc (produce only, acks all, uncompressed)")
 	pf.BoolVarP(&f.quiet, "quiet", "q", false, "no progress line")
 	type runner func(context.Context, bench.Config) (bench.Result, error)
 	for _, sub := range []struct {
 		name, short string
 		run         runner
 	}{
-		{"produce", "Measure how fast the cluster takes records", bench.Produce},
+		{benchProduce, "Measure how fast the cluster takes records", bench.Produce},
 		{"consume", "Measure how fast the cluster gives records back", bench.Consume},
 		{"e2e", "Measure how long a record takes from producer to consumer", bench.EndToEnd},
 	} {
 		cmd.AddCommand(&cobra.Command{Use: sub.name, Short: sub.short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.protocol != "kafka" && (f.protocol != "grpc" || sub.name != benchProduce) {
+				return withCode(exitUsage, fmt.Errorf("bench %s does not speak %q", sub.name, f.protocol))
+			}
 			return c.bench(cmd, f, sub.run)
 		}})
 	}
@@ -64,6 +70,15 @@ func (c *client) bench(cmd *cobra.Command, f benchFlags, run func(context.Contex
 	if err != nil {
 		return err
 	}
+	connect, err := c.producers(f)
+	if err != nil {
+		return err
+	}
+	proof, err := c.proof()
+	if err != nil {
+		return err
+	}
+	opts = append(opts, proof...)
 	probe, err := c.connect(cmd.Context())
 	if err != nil {
 		return err
@@ -71,7 +86,7 @@ func (c *client) bench(cmd *cobra.Command, f benchFlags, run func(context.Contex
 	probe.Close()
 	cfg := bench.Config{
 		Topic: f.topic, Records: f.records, RecordSize: f.recordSize, Throughput: f.throughput, Producers: f.producers,
-		Options: append(opts, kgo.SeedBrokers(c.brokers...), kgo.ClientID("quorlog-bench")),
+		Connect: connect, Options: append(opts, kgo.SeedBrokers(c.brokers...), kgo.ClientID("quorlog-bench")),
 	}
 	if !f.quiet {
 		cfg.Progress = cmd.ErrOrStderr()

@@ -157,6 +157,9 @@ func TestBenchCommands(t *testing.T) {
 	}
 	b.has(b.quorlog(0, "", "bench", "e2e", "--topic", "e2e", "--records", "50", "--throughput", "500", "-q"), "e2e: 50 records", "p99")
 	b.quorlog(exitUsage, "", "bench", "produce", "--records", "0")
+	b.has(b.quorlog(0, "", "bench", "produce", "--protocol", "grpc", "--topic", "native", "--records", "500", "-q"), "produce: 500 records")
+	b.quorlog(exitUsage, "", "bench", "consume", "--protocol", "grpc")
+	b.quorlog(exitUsage, "", "bench", "produce", "--protocol", "grpc", "--acks", "1")
 }
 
 func TestLogCommands(t *testing.T) {

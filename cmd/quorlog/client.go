@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -26,6 +27,8 @@ const defaultBroker = "127.0.0.1:9092"
 type client struct {
 	brokers []string
 	output  string
+	tls     clientTLS
+	login   login
 }
 
 // flags adds --brokers and --output to a command and those below it.
@@ -36,6 +39,8 @@ func (c *client) flags(cmd *cobra.Command) {
 	}
 	cmd.PersistentFlags().StringSliceVarP(&c.brokers, "brokers", "b", def, "brokers to connect to, host:port[,host:port] (env QUORLOG_BROKERS)")
 	cmd.PersistentFlags().StringVarP(&c.output, "output", "o", "text", "output format: text or json")
+	c.login.flags(cmd)
+	c.tls.flags(cmd)
 	cmd.PersistentPreRunE = func(*cobra.Command, []string) error {
 		if c.output != "text" && c.output != "json" {
 			return withCode(exitUsage, fmt.Errorf("unknown output format %q: use text or json", c.output))
@@ -47,6 +52,11 @@ func (c *client) flags(cmd *cobra.Command) {
 // connect returns a client that has already talked to a broker, so that a wrong address is one clear error.
 func (c *client) connect(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, error) {
 	opts = append([]kgo.Opt{kgo.SeedBrokers(c.brokers...), kgo.ClientID("quorlog-cli")}, opts...)
+	proof, err := c.proof()
+	if err != nil {
+		return nil, err
+	}
+	opts = append(opts, proof...)
 	cl, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, withCode(exitUsage, err)
@@ -55,9 +65,22 @@ func (c *client) connect(ctx context.Context, opts ...kgo.Opt) (*kgo.Client, err
 	defer cancel()
 	if err := cl.Ping(pingCtx); err != nil {
 		cl.Close()
+		if errors.Is(err, kerr.SaslAuthenticationFailed) || errors.Is(err, kerr.UnsupportedSaslMechanism) {
+			return nil, fmt.Errorf("logging in at %s: %w", strings.Join(c.brokers, ","), err)
+		}
 		return nil, withCode(exitUnreachable, fmt.Errorf("no broker answers at %s: %w", strings.Join(c.brokers, ","), err))
 	}
 	return cl, nil
+}
+
+// proof are the options by which brokers and client prove to each other who they are.
+func (c *client) proof() ([]kgo.Opt, error) {
+	secure, err := c.tls.options()
+	if err != nil {
+		return nil, withCode(exitUsage, err)
+	}
+	login, err := c.login.options(c.brokers, len(secure) > 0)
+	return append(secure, login...), err
 }
 
 // admin connects for administrative requests.

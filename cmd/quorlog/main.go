@@ -91,8 +91,8 @@ Without a subcommand it serves (the same as "quorlog serve").`,
 	client := &client{}
 	root.AddCommand(
 		serve,
-		newDev(), newDemo(), newTopic(client), newProduce(client), newConsume(client), newGroup(client),
-		newNode(client), newCluster(client), newRaft(client), newLog(), newBench(client), newVersion(),
+		newDev(), newDemo(), newTopic(client), newProduce(client), newConsume(client), newGroup(client), newUser(client), newACL(client),
+		newNode(client), newCluster(client), newCert(), newRaft(client), newLog(), newBench(client), newVersion(),
 	)
 	return root
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -79,8 +80,8 @@ IN SYNC those of its replicas that have all that was acknowledged.`,
 
 func newNodeDrain(c *client) *cobra.Command {
 	var (
-		wait    bool
-		timeout time.Duration
+		wait, untilRestart bool
+		timeout            time.Duration
 	)
 	cmd := &cobra.Command{
 		Use:   "drain NODE",
@@ -88,11 +89,13 @@ func newNodeDrain(c *client) *cobra.Command {
 		Long: `Drain has a node hand over every leadership to a replica that is in sync, and take no new ones. It keeps its replicas
 and follows. Nothing is interrupted: clients are told who leads now. What only this node holds it goes on leading.
 
-It is the broker setting quorlog.drain, so it outlasts restarts until "quorlog node undrain", and any Kafka tool can set it.`,
-		Example: "  quorlog node drain 2\n  quorlog node drain 2 --timeout 5m",
+It is the broker setting quorlog.drain, so it outlasts restarts until "quorlog node undrain", and any Kafka tool can set it.
+With --until-restart the node undrains itself when it starts again: that is for what runs before a stop, such as a pod's preStop
+hook. NODE may be "self", the node that QUORLOG_NODE_ID in the environment names.`,
+		Example: "  quorlog node drain 2\n  quorlog node drain 2 --timeout 5m\n  quorlog node drain self --until-restart",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			id, err := parseNode(args[0])
+			id, err := drainTarget(args[0])
 			if err != nil {
 				return err
 			}
@@ -101,7 +104,11 @@ It is the broker setting quorlog.drain, so it outlasts restarts until "quorlog n
 				return err
 			}
 			defer s.Close()
-			if err := s.setDrain(cmd.Context(), id, kadm.SetConfig); err != nil {
+			value := drainForGood
+			if untilRestart {
+				value = drainForNow
+			}
+			if err := s.setDrain(cmd.Context(), id, kadm.AlterConfig{Op: kadm.SetConfig, Value: &value}); err != nil {
 				return err
 			}
 			if !wait {
@@ -114,6 +121,7 @@ It is the broker setting quorlog.drain, so it outlasts restarts until "quorlog n
 		},
 	}
 	cmd.Flags().BoolVar(&wait, "wait", true, "wait until the node leads nothing that another could lead")
+	cmd.Flags().BoolVar(&untilRestart, "until-restart", false, "the node undrains itself when it starts again")
 	cmd.Flags().DurationVar(&timeout, "timeout", time.Minute, "how long to wait")
 	return cmd
 }
@@ -135,7 +143,7 @@ leader.imbalance.check.interval.seconds); "quorlog topic elect-leaders" does it 
 				return err
 			}
 			defer s.Close()
-			if err := s.setDrain(cmd.Context(), id, kadm.DeleteConfig); err != nil {
+			if err := s.setDrain(cmd.Context(), id, kadm.AlterConfig{Op: kadm.DeleteConfig}); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "node %d may lead again; `quorlog topic elect-leaders` gives it what it should lead at once\n", id)
@@ -144,11 +152,23 @@ leader.imbalance.check.interval.seconds); "quorlog topic elect-leaders" does it 
 	}
 }
 
+// drainTarget is a node by its id, or the one that this process stands beside.
+func drainTarget(arg string) (int32, error) {
+	if arg != "self" {
+		return parseNode(arg)
+	}
+	own := os.Getenv("QUORLOG_NODE_ID")
+	if own == "" {
+		return 0, withCode(exitUsage, errors.New("self is the node that QUORLOG_NODE_ID in the environment names, which is not set"))
+	}
+	return parseNode(own)
+}
+
 // errNoSuchNode: the cluster does not know the node.
 var errNoSuchNode = errors.New("the cluster has no such node; `quorlog node list` shows those that it has")
 
 // setDrain sets or deletes the setting.
-func (s *session) setDrain(ctx context.Context, id int32, op kadm.IncrementalOp) error {
+func (s *session) setDrain(ctx context.Context, id int32, alter kadm.AlterConfig) error {
 	v := &clusterView{}
 	if err := s.viewNodes(ctx, v); err != nil {
 		return err
@@ -160,10 +180,7 @@ func (s *session) setDrain(ctx context.Context, id int32, op kadm.IncrementalOp)
 	case !n.there():
 		return fmt.Errorf("node %d is %s: it leads nothing", id, n.state())
 	}
-	alter := kadm.AlterConfig{Op: op, Name: drainSetting}
-	if op == kadm.SetConfig {
-		alter.Value = kadm.StringPtr("true")
-	}
+	alter.Name = drainSetting
 	resps, err := s.AlterBrokerConfigs(ctx, []kadm.AlterConfig{alter}, id)
 	if err != nil {
 		return err

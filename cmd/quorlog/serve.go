@@ -77,7 +77,7 @@ func serve(ctx context.Context, node *config.Node, stdout, stderr io.Writer) err
 	}
 	took := time.Since(began)
 	stats := a.Stats()
-	logger.Info("ready", "listen", a.Addr(), "node_id", int(node.NodeID), "data_dir", node.DataDir, "took_ms", took.Milliseconds(),
+	logger.Info("ready", "listen", a.Addr(), "listeners", a.Listeners(), "node_id", int(node.NodeID), "data_dir", node.DataDir, "took_ms", took.Milliseconds(),
 		"partitions", stats.Partitions, "scanned_bytes", stats.ScannedBytes, "raft_entries_read", stats.RaftEntriesRead, "version", version)
 	if isTerminal(stdout) {
 		printWelcome(stdout, a.Addr(), node, took)
@@ -121,10 +121,14 @@ func printWelcome(w io.Writer, addr string, node *config.Node, took time.Duratio
 	fmt.Fprintf(w, `quorlog %s   node %d   ready in %d ms
   kafka  %s
   data   %s (kept)
-try:
-  quorlog topic create orders --partitions 3%[6]s
-  echo hello | quorlog produce orders%[6]s
-  quorlog consume orders%[6]s
-  kcat -b %[4]s -L
-`, version, node.NodeID, took.Milliseconds(), addr, node.DataDir, brokers)
+`, version, node.NodeID, took.Milliseconds(), addr, node.DataDir)
+	if first := node.Listeners[0]; first.TLS || first.SASL {
+		return // what a client needs there is not for this node to know
+	}
+	fmt.Fprintf(w, `try:
+  quorlog topic create orders --partitions 3%[1]s
+  echo hello | quorlog produce orders%[1]s
+  quorlog consume orders%[1]s
+  kcat -b %[2]s -L
+`, brokers, addr)
 }

@@ -19,6 +19,12 @@ import (
 // drainSetting is the broker setting that empties a node of leaderships.
 const drainSetting = "quorlog.drain"
 
+// Values of that setting beside "false".
+const (
+	drainForGood = "true"
+	drainForNow  = "until-restart"
+)
+
 // clusterView is the cluster as any of its nodes describes it over the Kafka protocol.
 type clusterView struct {
 	ClusterID  string          `json:"cluster_id"`
@@ -102,7 +108,7 @@ type session struct {
 
 // open connects for administrative requests, those that kadm lacks among them.
 func (c *client) open(ctx context.Context) (*session, error) {
-	cl, err := c.connect(ctx)
+	cl, err := c.connect(ctx, kgo.MetadataMinAge(lookInterval/2)) // or what is waited for is seen five seconds late
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +185,7 @@ func (s *session) draining(ctx context.Context, nodes []int32) (out []int32) {
 			continue
 		}
 		for _, cfg := range r.Configs {
-			if cfg.Key == drainSetting && cfg.MaybeValue() == "true" {
+			if v := cfg.MaybeValue(); cfg.Key == drainSetting && (v == drainForGood || v == drainForNow) {
 				out = append(out, int32(id))
 			}
 		}

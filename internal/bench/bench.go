@@ -26,7 +26,9 @@ type Config struct {
 	Throughput int64 // records per second in all; 0 = as fast as possible
 	Producers  int   // clients that produce at once, each with its own connections
 	Options    []kgo.Opt
-	Progress   io.Writer // nil prints no progress
+	// Connect makes the clients that produce; nil: franz-go's, with Options.
+	Connect  func() (Producer, error)
+	Progress io.Writer // nil prints no progress
 }
 
 // Result is what was measured. Latencies are from Produce to the acknowledgement, or end to end.

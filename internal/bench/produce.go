@@ -8,6 +8,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// Producer sends values to a topic.
+type Producer interface {
+	// Send hands over a value. done is called once, when it is acknowledged or has failed.
+	Send(ctx context.Context, value []byte, done func(error))
+	// Flush waits until all dones have been called.
+	Flush(ctx context.Context) error
+	Close()
+}
+
+// kafkaProducer is franz-go's.
+type kafkaProducer struct{ *kgo.Client }
+
+// Send implements Producer.
+func (p kafkaProducer) Send(ctx context.Context, value []byte, done func(error)) {
+	p.Produce(ctx, &kgo.Record{Value: value}, func(_ *kgo.Record, err error) { done(err) })
+}
+
 // Produce sends cfg.Records records and waits until the last is acknowledged. The error is that of the first record that
 // failed; the result holds what was measured all the same.
 func Produce(ctx context.Context, cfg Config) (Result, error) {
@@ -45,11 +62,18 @@ func Produce(ctx context.Context, cfg Config) (Result, error) {
 	return result, ctx.Err()
 }
 
-func newClients(cfg Config) ([]*kgo.Client, error) {
+func newClients(cfg Config) ([]Producer, error) {
+	connect := cfg.Connect
+	if connect == nil {
+		connect = func() (Producer, error) {
+			cl, err := kgo.NewClient(append([]kgo.Opt{kgo.DefaultProduceTopic(cfg.Topic), kgo.AllowAutoTopicCreation()}, cfg.Options...)...)
+			return kafkaProducer{cl}, err
+		}
+	}
 	n := max(1, cfg.Producers)
-	clients := make([]*kgo.Client, 0, n)
+	clients := make([]Producer, 0, n)
 	for range n {
-		cl, err := kgo.NewClient(append([]kgo.Opt{kgo.DefaultProduceTopic(cfg.Topic), kgo.AllowAutoTopicCreation()}, cfg.Options...)...)
+		cl, err := connect()
 		if err != nil {
 			closeAll(clients)
 			return nil, err
@@ -59,26 +83,26 @@ func newClients(cfg Config) ([]*kgo.Client, error) {
 	return clients, nil
 }
 
-func closeAll(clients []*kgo.Client) {
+func closeAll(clients []Producer) {
 	for _, cl := range clients {
 		cl.Close()
 	}
 }
 
-func produceShare(ctx context.Context, cl *kgo.Client, cfg Config, share int64, values *payloads, count *counters, lat *latencies) {
+func produceShare(ctx context.Context, cl Producer, cfg Config, share int64, values *payloads, count *counters, lat *latencies) {
 	pace := newPacer(cfg.Throughput / int64(max(1, cfg.Producers)))
 	for range share {
 		if !pace.wait(ctx) {
 			break
 		}
-		sent := time.Now()
-		cl.Produce(ctx, &kgo.Record{Value: values.value()}, func(r *kgo.Record, err error) {
+		sent, value := time.Now(), values.value()
+		cl.Send(ctx, value, func(err error) {
 			if err != nil {
 				count.fail(err)
 				return
 			}
 			count.records.Add(1)
-			count.bytes.Add(int64(len(r.Value)))
+			count.bytes.Add(int64(len(value)))
 			lat.add(time.Since(sent))
 		})
 	}

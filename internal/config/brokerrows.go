@@ -10,7 +10,7 @@ func brokerRow(name string, t Type, def, bounds, doc string, check func(string) 
 }
 
 func brokerRows() []Setting {
-	return slices.Concat(topicDefaultRows(), cleanerRows(), clusterRows(), networkRows(), coordinatorRows(), identityRows(), acceptedBrokerRows())
+	return slices.Concat(topicDefaultRows(), cleanerRows(), clusterRows(), networkRows(), coordinatorRows(), aclRows(), identityRows(), acceptedBrokerRows())
 }
 
 // identityRows are what a node is started with, under Kafka's names. Load translates them into node settings and back, so
@@ -22,8 +22,11 @@ func identityRows() []Setting {
 		brokerRow("broker.rack", String, "", "", "The rack or zone of this node; the same as --rack.", anything, false),
 		brokerRow("log.dirs", String, "", "one directory", "The directory of this node's data; the same as --data-dir.", anything, false),
 		brokerRow("log.dir", String, "", "one directory", "An older name of log.dirs.", anything, false),
-		brokerRow("listeners", List, "", "PLAINTEXT://host:port", "Where this node listens; the same as --listen.", anything, false),
-		brokerRow("advertised.listeners", List, "", "PLAINTEXT://host:port", "What clients are told; the same as --advertise.", anything, false),
+		brokerRow("listeners", List, "", "NAME://host:port,...", "Where this node listens; the same as --listen and --listeners.", anything, false),
+		brokerRow("advertised.listeners", List, "", "NAME://host:port,...", "What clients are told; the same as --advertise and advertise of --listeners.", anything, false),
+		brokerRow("listener.security.protocol.map", List, "", "NAME:PROTOCOL,...", "Which listeners have TLS (SSL); the same as tls of --listeners.", anything, false),
+		brokerRow("ssl.client.auth", String, "none", "none, requested, required", "Whether clients must show a certificate; the same as --tls-client-auth.", oneOf("none", "requested", "required"), false),
+		brokerRow("ssl.principal.mapping.rules", String, "DEFAULT", "DEFAULT, or RULE:pattern/replacement/[LU],...", "Which principal a client's certificate stands for; DEFAULT is the whole distinguished name. Patterns are Go's (RE2).", anything, false),
 	}
 }
 
@@ -77,7 +80,7 @@ func clusterRows() []Setting {
 		brokerRow("auto.leader.rebalance.enable", Boolean, "true", "", "Whether leaderships move back to the preferred replicas when these are in sync again.", boolean, true),
 		brokerRow("leader.imbalance.check.interval.seconds", Long, "30", "1 or more", "How often that is looked at. Kafka's default is 300.", integer(1, maxLong), false),
 		brokerRow("quorlog.catchup.max.bytes.per.second", Long, "52428800", "1 or more", "How much of older data a node sends to new replicas, of all partitions that it leads together; what is produced meanwhile does not count. Quorlog's own.", integer(1, maxLong), true),
-		brokerRow("quorlog.drain", Boolean, "false", "", "Set for a single node: it gives all its leaderships away and gets no new replicas where others can take them, until this is false again. Quorlog's own.", boolean, true),
+		brokerRow("quorlog.drain", String, "false", "false, true, until-restart", "Set for a single node: it gives all its leaderships away and gets no new replicas where others can take them, until this is false again. until-restart becomes false when the node starts again. Quorlog's own.", oneOf("false", "true", "until-restart"), true),
 	}
 }
 
@@ -88,7 +91,7 @@ func networkRows() []Setting {
 		brokerRow("max.connections", Int, "10000", "1 or more", "Connections of all clients together.", integer(1, maxInt), false),
 		brokerRow("max.connections.per.ip", Int, "10000", "1 or more", "Connections of one address.", integer(1, maxInt), false),
 		brokerRow("max.connection.creation.rate", Int, "5000", "1 or more", "New connections a second.", integer(1, maxInt), false),
-		brokerRow("queued.max.request.bytes", Long, "536870912", "1048576 or more", "Memory of all requests that are being read or answered; beyond it connections wait.", integer(1<<20, maxLong), false),
+		brokerRow("queued.max.request.bytes", Long, "268435456", "1048576 or more", "Memory of all requests that are being read or answered; beyond it connections wait.", integer(1<<20, maxLong), false),
 		brokerRow("fetch.max.bytes", Int, "57671680", "1024 or more", "The most that one Fetch answers, but for a first batch that is larger.", integer(1024, maxInt), false),
 		brokerRow("max.incremental.fetch.session.cache.slots", Int, "1000", "0 or more", "Incremental fetch sessions that are kept (KIP-227).", integer(0, maxInt), false),
 	}
@@ -112,12 +115,5 @@ func coordinatorRows() []Setting {
 		brokerRow("transaction.state.log.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __transaction_state; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("transaction.state.log.min.isr", Int, "1", "1 or more", "min.insync.replicas of __transaction_state. A record is committed by a majority in any case.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __transaction_state.", integer(1<<20, maxInt), false),
-	}
-}
-
-func groupRows() []Setting {
-	return []Setting{
-		{Name: "consumer.session.timeout.ms", Scope: Group, Type: Int, Default: "45000", Range: "1 or more", Doc: "Session time-out of a group of the consumer protocol.", check: integer(1, maxInt), Dynamic: true},
-		{Name: "consumer.heartbeat.interval.ms", Scope: Group, Type: Int, Default: "5000", Range: "1 or more", Doc: "Heartbeat interval of a group of the consumer protocol.", check: integer(1, maxInt), Dynamic: true},
 	}
 }

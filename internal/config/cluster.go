@@ -29,6 +29,10 @@ const (
 	DefaultGossipPort = 9093
 )
 
+// forOthers are the bits of a file's mode that no secret should have. The group may read: secrets that a container or a service
+// manager hands to a process belong to root and to the group of the process.
+const forOthers = 0o027
+
 // ErrClusterKey: the file does not hold a cluster key.
 var ErrClusterKey = errors.New("config: not a cluster key")
 
@@ -157,8 +161,8 @@ func ReadClusterKey(path string) (key []byte, warning string, err error) {
 	if len(key) < minKey || len(text) > maxKey {
 		return nil, "", fmt.Errorf("%w: %s has %d bytes, %d to %d are allowed (quorlog cluster key makes one)", ErrClusterKey, path, len(key), minKey, maxKey)
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		warning = fmt.Sprintf("others than the owner may use the cluster key: %s has mode %04o (chmod 600)", path, mode)
+	if mode := info.Mode().Perm(); mode&forOthers != 0 {
+		warning = fmt.Sprintf("others than the owner and its group may use the cluster key: %s has mode %04o (chmod 640)", path, mode)
 	}
 	return key, warning, nil
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -82,8 +83,10 @@ func TestClusterKey(t *testing.T) {
 	if err != nil || string(key) != text || warning != "" {
 		t.Errorf("%q, %q, %v", key, warning, err)
 	}
-	if _, warning, err := ReadClusterKey(file(text, 0o640)); err != nil || !strings.Contains(warning, "0640") {
-		t.Errorf("a key that others may read: %q, %v", warning, err)
+	for mode, warns := range map[os.FileMode]bool{0o400: false, 0o440: false, 0o640: false, 0o660: true, 0o644: true, 0o604: true} {
+		if _, warning, err := ReadClusterKey(file(text, mode)); err != nil || warns != strings.Contains(warning, fmt.Sprintf("%04o", mode)) {
+			t.Errorf("a key with mode %04o: %q, %v", mode, warning, err)
+		}
 	}
 	for _, bad := range []string{"", "  short \n", strings.Repeat(" ", maxKey) + "0123456789abcdef", strings.Repeat("k", maxKey+1)} {
 		if _, _, err := ReadClusterKey(file(bad, 0o600)); !errors.Is(err, ErrClusterKey) {

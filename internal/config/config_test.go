@@ -178,7 +178,7 @@ func TestKafkaNames(t *testing.T) {
 }
 
 func TestAdvertisedAddress(t *testing.T) {
-	n := &Node{}
+	n := Listener{}
 	if host, port, err := n.AdvertisedAddress("127.0.0.1:9"); err != nil || host != "127.0.0.1" || port != 9 {
 		t.Errorf("%s %d %v", host, port, err)
 	}
@@ -259,7 +259,7 @@ func TestContainerEnvironment(t *testing.T) {
 	n, err := Load(Sources{Env: []string{
 		"QUORLOG_SERVICE_HOST=10.0.0.1", "QUORLOG_SERVICE_PORT=9092", "QUORLOG_SERVICE_PORT_KAFKA=9092", "QUORLOG_PORT=tcp://10.0.0.1:9092",
 		"QUORLOG_PORT_9092_TCP=tcp://10.0.0.1:9092", "QUORLOG_PORT_9092_TCP_ADDR=10.0.0.1", "QUORLOG_HEADLESS_SERVICE_HOST=None",
-		"QUORLOG_BROKERS=x:1", "QUORLOG_NODE_ID=", "KAFKA_HEAP_OPTS=-Xmx1G", "KAFKA_PROCESS_ROLES=broker", "PATH=/bin", "odd",
+		"QUORLOG_BROKERS=x:1", "QUORLOG_USER=x", "QUORLOG_PASSWORD_FILE=x", "QUORLOG_SASL_MECHANISM=PLAIN", "QUORLOG_NODE_ID=", "KAFKA_HEAP_OPTS=-Xmx1G", "KAFKA_PROCESS_ROLES=broker", "PATH=/bin", "odd",
 	}})
 	if err != nil || n.NodeID != 1 {
 		t.Errorf("%+v, %v", n, err)
@@ -317,7 +317,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("advertising %s", addr)
 		}
 	}
-	n := &Node{Advertise: "broker.example.com:19092"}
+	n := Listener{Advertise: "broker.example.com:19092"}
 	if host, port, err := n.AdvertisedAddress("127.0.0.1:9"); err != nil || host != "broker.example.com" || port != 19092 {
 		t.Errorf("%s %d %v", host, port, err)
 	}

@@ -28,6 +28,7 @@ const (
 type gathered struct {
 	own      map[string]given // by the names of NodeSettings
 	kafka    map[string]given // by Kafka's names
+	auths    map[string]given // see clientAuths
 	problems []error
 }
 
@@ -78,6 +79,10 @@ func (g *gathered) file(path string) {
 		case key.Value == "kafka":
 			g.pairs(path, value, func(where string, key, value *yaml.Node) { g.put(g.kafka, where, key, value) })
 		case isNodeSetting(key.Value):
+			if text, ok := g.listenerList(path, value); ok && key.Value == "listeners" {
+				g.own[key.Value] = given{text, where, fromFile}
+				return
+			}
 			g.put(g.own, where, key, value)
 		default:
 			g.problems = append(g.problems, unknownSetting(where, key.Value))
@@ -163,7 +168,10 @@ func unknownSetting(where, name string) error {
 }
 
 // notSettings are variables of ours that other parts of the program read.
-var notSettings = []string{"QUORLOG_BROKERS", "QUORLOG_CONFIG", "QUORLOG_BINARY", "QUORLOG_PYTHON", "QUORLOG_REQUIRE_CLIENTS"}
+var notSettings = []string{
+	"QUORLOG_BROKERS", "QUORLOG_CONFIG", "QUORLOG_USER", "QUORLOG_PASSWORD_FILE", "QUORLOG_SASL_MECHANISM",
+	"QUORLOG_BINARY", "QUORLOG_PYTHON", "QUORLOG_REQUIRE_CLIENTS", "QUORLOG_HELM", "QUORLOG_HELM3", "QUORLOG_HELM4",
+}
 
 // environment takes QUORLOG_DATA_DIR and the like, and KAFKA_NUM_PARTITIONS for Kafka's names. An empty variable counts as
 // not set: that is how compose files and charts say "no value".
@@ -181,8 +189,9 @@ func (g *gathered) environment(env []string) {
 			}
 			g.own[key] = given{value, name, fromEnv}
 		} else if rest, ok := strings.CutPrefix(name, "KAFKA_"); ok {
-			// The environment of a container may hold KAFKA_ variables of other programs: only known names count.
-			if key := kafkaName(rest); registry[Broker][key] != nil {
+			// The environment of a container may hold KAFKA_ variables of other programs: only known names count, and those that
+			// are about security. If one of these were passed over, the node would be more open than it was to be.
+			if key := kafkaName(rest); registry[Broker][key] != nil || secures(key) {
 				g.kafka[key] = given{value, name, fromEnv}
 			}
 		}

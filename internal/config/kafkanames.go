@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -30,6 +29,7 @@ var nodeNames = []struct {
 	{"data-dir", []string{"log.dirs", "log.dir"}, oneDirectory},
 	{"listen", []string{"listeners"}, listener},
 	{"advertise", []string{"advertised.listeners"}, listener},
+	{"tls-client-auth", []string{"ssl.client.auth"}, asIs},
 }
 
 // translate turns those into node settings. Of two in the same place our own name is stronger.
@@ -63,8 +63,7 @@ func oneDirectory(v string) (string, error) {
 	return v, nil
 }
 
-// listener is the address of the one plaintext listener. Kafka's own CONTROLLER listener has no counterpart: everything is
-// on one port.
+// listener is the address of a listener that is the only one, and plain: kafkaListeners has taken all others.
 func listener(v string) (string, error) {
 	list := slices.DeleteFunc(Elements(v), func(e string) bool { return strings.HasPrefix(e, "CONTROLLER://") })
 	if len(list) != 1 {
@@ -72,7 +71,7 @@ func listener(v string) (string, error) {
 	}
 	addr, ok := strings.CutPrefix(list[0], "PLAINTEXT://")
 	if !ok {
-		return "", errors.New("only PLAINTEXT:// listeners are there yet")
+		return "", errors.New("it must name the same listener as listeners")
 	}
 	return addr, nil
 }
@@ -81,8 +80,15 @@ func listener(v string) (string, error) {
 func (n *Node) nameAsKafka() {
 	n.Kafka["node.id"] = strconv.Itoa(int(n.NodeID))
 	n.Kafka["log.dirs"] = n.DataDir
-	n.Kafka["listeners"] = "PLAINTEXT://" + n.Listen
-	n.Kafka["advertised.listeners"] = "PLAINTEXT://" + cmp.Or(n.Advertise, n.Listen)
+	var bound, told, protocols []string
+	for _, l := range n.Listeners {
+		bound = append(bound, l.Name+"://"+l.Bind)
+		told = append(told, l.Name+"://"+cmp.Or(l.Advertise, l.Bind))
+		protocols = append(protocols, l.Name+":"+l.Protocol())
+	}
+	n.Kafka["listeners"], n.Kafka["advertised.listeners"] = strings.Join(bound, ","), strings.Join(told, ",")
+	n.Kafka["listener.security.protocol.map"] = strings.Join(protocols, ",")
+	n.Kafka["ssl.client.auth"] = n.TLS.ClientAuth
 	if n.Rack != "" {
 		n.Kafka["broker.rack"] = n.Rack
 	}
@@ -94,20 +100,26 @@ var foreign = map[string]string{
 	"controller.quorum.voters":            "the metadata group finds its members itself; remove it",
 	"controller.quorum.bootstrap.servers": "the metadata group finds its members itself; remove it",
 	"controller.listener.names":           "everything is on one port; remove it",
-	"inter.broker.listener.name":          "everything is on one port; remove it",
-	"listener.security.protocol.map":      "everything is on one port; remove it",
-	"security.inter.broker.protocol":      "everything is on one port; remove it",
+	"inter.broker.listener.name":          "nodes come in on the first of the listeners; put that one first, and remove this",
+	"security.inter.broker.protocol":      "nodes come in on the first of the listeners; put that one first, and remove this",
 	"zookeeper.connect":                   "there is no ZooKeeper; remove it",
 	"metadata.log.dir":                    "metadata lies in the data directory; remove it",
 	"inter.broker.protocol.version":       "versions are agreed on by the nodes themselves; remove it",
 	"log.message.format.version":          "there is one message format, v2; remove it",
 	"log.message.downconversion.enable":   "there is one message format, v2; remove it",
-	"allow.everyone.if.no.acl.found":      "authorization is not there yet",
-	"authorizer.class.name":               "authorization is not there yet",
-	"sasl.enabled.mechanisms":             "authentication is not there yet",
-	"ssl.keystore.location":               "TLS is not there yet",
+	"authorizer.class.name":               "authorizer=acl does what Kafka's StandardAuthorizer does",
+	"ssl.keystore.location":               "certificates are PEM files: tls-cert and tls-key name them",
+	"ssl.truststore.location":             "certificates are PEM files: tls-ca names that of the authorities",
 	"remote.log.storage.system.enable":    "tiered storage is not supported",
 	"cluster.id":                          "the cluster makes its id itself; remove it",
+}
+
+// ofListener begins the names of Kafka's settings for a single listener.
+const ofListener = "listener.name."
+
+// secures tells whether a name is that of a setting of Kafka about security, known here or not.
+func secures(name string) bool {
+	return slices.ContainsFunc([]string{ofListener, "ssl.", "sasl.", "authorizer."}, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }
 
 // validateStatic checks a broker setting that a node is started with.
@@ -116,18 +128,4 @@ func validateStatic(name, value string) error {
 		return fmt.Errorf("%s: %s", name, why)
 	}
 	return Validate(Broker, name, value)
-}
-
-// AdvertisedAddress is what clients are told, given the address that the node really listens on.
-func (n *Node) AdvertisedAddress(listening string) (host string, port int32, err error) {
-	addr := cmp.Or(n.Advertise, listening)
-	if err := advertised(addr); err != nil {
-		return "", 0, fmt.Errorf("%s: %w: give --advertise", addr, err)
-	}
-	host, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		return "", 0, err
-	}
-	p, err := strconv.ParseInt(text, 10, 32)
-	return host, int32(p), err
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/quorlog/quorlog/internal/logging"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -24,9 +26,21 @@ type Node struct {
 	BootstrapExpect int
 	ClusterKeyFile  string
 	Rack            string
-	LogFormat       string // text or json
+	LogFormat       string                   // text or json
+	LogLevels       map[string]logging.Level // by the loggers' names
+	TracesEndpoint  string                   // URL of a collector of OpenTelemetry; empty: no traces
+	MetricsListen   string                   // host:port of a listener of its own for figures and probes; empty: none
+	TLS             TLS
+	SASL            bool // clients of the one listener must log in; Listeners say it where there are several
+	// BootstrapUsersFile has the first users of a new cluster; may be empty.
+	BootstrapUsersFile string
+	// Listeners are at least one, once Load has filled them in. The first is also that of the other nodes, and is what Listen and
+	// Advertise say.
+	Listeners []Listener
 	// Kafka holds the broker settings that were given, by Kafka's names, and what the fields above say in Kafka's terms.
 	Kafka map[string]string
+
+	env map[string]string // what expand fills in
 }
 
 // NodeSetting is a row of what a node is started with: flag, variable QUORLOG_..., and key of the file.
@@ -56,9 +70,29 @@ var nodeSettings = []NodeSetting{
 		return nil
 	}},
 	{"listen", "127.0.0.1:9092", "host:port to listen on, for clients and other nodes; port 0 picks a free one", func(n *Node, v string) error { n.Listen = v; return hostPort(v) }},
-	{"advertise", "", "host:port that clients and other nodes are told; default: the address listened on", func(n *Node, v string) error { n.Advertise = v; return advertised(v) }},
-	{"gossip", "", "host:port of the gossip between nodes, TCP and UDP, opened only with a cluster key; default: the host of --listen and the port after its", func(n *Node, v string) error { n.Gossip = v; return optional(hostPort)(v) }},
-	{"gossip-advertise", "", "host:port of the gossip that other nodes are told; default: the address of --gossip, or the host of --advertise where that is none to connect to", func(n *Node, v string) error { n.GossipAdvertise = v; return advertised(v) }},
+	{"advertise", "", "host:port that clients and other nodes are told; default: the address listened on; here, in --listeners, --gossip, --gossip-advertise and --rack, {node-id}, {31000+node-id} and {env:NAME} are filled in", expanded(func(n *Node, v string) error { n.Advertise = v; return advertised(v) })},
+	{"listeners", "", "more than one address to listen on, instead of --listen and --advertise: NAME://host:port?advertise=host:port&tls=true&client-auth=required&sasl=true,...; clients are told the addresses of the listener that they come in on, other nodes come in on the first; in the file also a list with name, bind and these", func(n *Node, v string) (err error) {
+		n.Listeners, err = n.parseListeners(v)
+		return err
+	}},
+	{"tls-cert", "", "PEM file with this node's certificate and those between it and the root (quorlog cert node makes one); without --listeners, the node speaks TLS only; read again when it changes, as are the next two", func(n *Node, v string) error { n.TLS.Cert = v; return nil }},
+	{"tls-key", "", "PEM file with the private key", func(n *Node, v string) error { n.TLS.Key = v; return nil }},
+	{"tls-ca", "", "PEM file with the authorities that clients and other nodes are verified against", func(n *Node, v string) error { n.TLS.CA = v; return nil }},
+	{"tls-client-auth", noClientAuth, "none, requested or required: whether clients on listeners with TLS show a certificate, where the listener does not say it by client-auth=; its name, as ssl.principal.mapping.rules maps it, is the client's", func(n *Node, v string) error {
+		n.TLS.ClientAuth = v
+		return clientAuths(v)
+	}},
+	{"tls-peers", peersAuto, "auto, optional or required: whether nodes speak TLS with each other; auto as the first listener does, optional where the other node does too, to go over to TLS node by node, required although the first listener has none", func(n *Node, v string) error {
+		n.TLS.Peers = v
+		return oneOf(peersAuto, peersOptional, peersRequired)(v)
+	}},
+	{"sasl", "false", "true or false: whether clients must log in by a user and a password (quorlog user); with --listeners, each says it for itself", func(n *Node, v string) error {
+		n.SASL = v == "true"
+		return boolean(v)
+	}},
+	{"bootstrap-users-file", "", "file with the first users of a new cluster, a line name:password for each; where there ever were users it is not read", func(n *Node, v string) error { n.BootstrapUsersFile = v; return nil }},
+	{"gossip", "", "host:port of the gossip between nodes, TCP and UDP, opened only with a cluster key; default: the host of --listen and the port after its", expanded(func(n *Node, v string) error { n.Gossip = v; return optional(hostPort)(v) })},
+	{"gossip-advertise", "", "host:port of the gossip that other nodes are told; default: the address of --gossip, or the host of --advertise where that is none to connect to", expanded(func(n *Node, v string) error { n.GossipAdvertise = v; return advertised(v) })},
 	{"join", "", "nodes of the cluster to find, host:port of their gossip,...; a host may be a name with many addresses, a port that is missing is 9093", func(n *Node, v string) (err error) {
 		n.Join, err = joinTargets(v)
 		return err
@@ -72,8 +106,48 @@ var nodeSettings = []NodeSetting{
 		return nil
 	}},
 	{"cluster-key-file", "", "file with the secret that the nodes of a cluster share (quorlog cluster key makes one); needed for more than one node", func(n *Node, v string) error { n.ClusterKeyFile = v; return nil }},
-	{"rack", "", "rack or zone of this node", func(n *Node, v string) error { n.Rack = v; return atMost(maxRack)(v) }},
+	{"rack", "", "rack or zone of this node", expanded(func(n *Node, v string) error { n.Rack = v; return atMost(maxRack)(v) })},
 	{"log-format", "text", "text or json", func(n *Node, v string) error { n.LogFormat = v; return oneOf("text", "json")(v) }},
+	{"log-levels", "", "what is logged from the start: root=WARN,raft=DEBUG,... with FATAL, ERROR, WARN, INFO, DEBUG or TRACE; what is not named follows root; kafka-configs changes it later (broker-loggers)", func(n *Node, v string) (err error) {
+		n.LogLevels, err = logLevels(v)
+		return err
+	}},
+	{"traces-endpoint", "", "URL of a collector of OpenTelemetry that takes traces by OTLP over HTTP, such as http://localhost:4318/v1/traces; what is sampled is set by OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG", func(n *Node, v string) error {
+		n.TracesEndpoint = v
+		return optional(collectorURL)(v)
+	}},
+	{"metrics-listen", "", "host:port to serve /metrics and the probes on beside --listen, as plain HTTP and to whoever can connect; on --listen, figures are for those who may describe the cluster", func(n *Node, v string) error {
+		n.MetricsListen = v
+		return optional(hostPort)(v)
+	}},
+}
+
+func collectorURL(v string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return errors.New("expected http://host:port/path or https://host:port/path")
+	}
+	return nil
+}
+
+// logLevels reads name=LEVEL,...
+func logLevels(v string) (map[string]logging.Level, error) {
+	out := map[string]logging.Level{}
+	for _, text := range Elements(v) {
+		name, level, _ := strings.Cut(text, "=")
+		if name != logging.Root && !slices.Contains(logging.Names(), name) {
+			return nil, fmt.Errorf("there is no logger %q; there are %s, %s", name, logging.Root, strings.Join(logging.Names(), ", "))
+		}
+		if _, twice := out[name]; twice {
+			return nil, fmt.Errorf("%s stands there twice", name)
+		}
+		parsed, err := logging.ParseLevel(level)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out[name] = parsed
+	}
+	return out, nil
 }
 
 func required(v string) error {
@@ -122,8 +196,10 @@ func Load(s Sources) (*Node, error) {
 	}
 	g.environment(s.Env)
 	g.flags(s.Flags, s.Set)
+	g.auths = g.clientAuths()
+	g.kafkaListeners()
 	g.translate()
-	node := &Node{Kafka: map[string]string{}}
+	node := &Node{Kafka: map[string]string{}, env: environ(s.Env)}
 	for _, row := range nodeSettings {
 		v, ok := g.own[row.Name]
 		if !ok {
@@ -141,6 +217,7 @@ func Load(s Sources) (*Node, error) {
 		}
 		node.Kafka[name] = registry[Broker][name].clean(v.value)
 	}
+	node.listen(g)
 	node.nameAsKafka()
 	node.cluster(g)
 	return node, errors.Join(g.problems...)

@@ -54,6 +54,7 @@ const (
 	DynamicBrokerDefault Source = 3
 	StaticBroker         Source = 4
 	Default              Source = 5
+	DynamicBrokerLogger  Source = 6 // a logger's level, which is no setting of the registry (KIP-412)
 	DynamicGroup         Source = 8
 )
 
@@ -64,11 +65,12 @@ type Setting struct {
 	Type      Type
 	Default   string
 	Doc       string
-	Range     string   // in words, for the reference page and for errors
-	Synonyms  []string // broker settings that give this one its default, strongest first
-	Dynamic   bool     // may be changed while the node runs
-	Sensitive bool     // never shown
-	Hidden    bool     // not listed by All: for tests
+	Range     string    // in words, for the reference page and for errors
+	Synonyms  []string  // broker settings that give this one its default, strongest first
+	Bounds    [2]string // of a group's setting: the broker settings that it must be between; empty: none
+	Dynamic   bool      // may be changed while the node runs
+	Sensitive bool      // never shown
+	Hidden    bool      // not listed by All: for tests
 	// Inert settings are accepted so that configurations written for Kafka can be used, but change nothing.
 	Inert bool
 	check func(string) error
@@ -95,7 +97,7 @@ var registry = build()
 
 func build() map[Scope]map[string]*Setting {
 	out := map[Scope]map[string]*Setting{Broker: {}, Topic: {}, Group: {}}
-	for _, rows := range [][]Setting{topicRows(), brokerRows(), memberRows(), shareBrokerRows(), groupRows(), shareGroupRows()} {
+	for _, rows := range [][]Setting{topicRows(), brokerRows(), memberRows(), saslRows(), metricRows(), shareRows()} {
 		for _, row := range rows {
 			out[row.Scope][row.Name] = &row
 		}

@@ -63,6 +63,8 @@ var rules = []rule{
 		except: []exception{
 			{"internal/config/config_test.go", "that a message helps whoever mistyped a setting is what is tested"},
 			{"internal/config/cluster_test.go", "as for config_test.go"},
+			{"internal/config/listeners_test.go", "as for config_test.go"},
+			{"internal/config/expand_test.go", "as for config_test.go"},
 			{"internal/invariant/invariant_test.go", "the formula in the message is what is tested"},
 			{"replication/raftlog/votes_test.go", "hashicorp/raft knows an absent key by its text alone"},
 			{"replication/transport/mem_test.go", "Error is a method of Raft's futures there, not a text"},
@@ -104,7 +106,7 @@ var rules = []rule{
 	{
 		name:   "print",
 		why:    "a node logs with log/slog; only commands write to the terminal",
-		holds:  func(f *file) bool { return !f.generated && !f.under("cmd/", "compat/") },
+		holds:  func(f *file) bool { return !f.generated && !f.under("cmd/", "compat/", "deploy/") },
 		except: []exception{{"replication/raftgroup/hclog.go", "Raft's logger interface hands out a *log.Logger"}},
 		find:   findPrint,
 	},

@@ -5,7 +5,8 @@ import (
 )
 
 // layer says what a package of the module may import of the module, and why it may not import the rest. A package's own
-// subpackages are in its list only where it may import them. internal/invariant and internal/mutation are free for all.
+// subpackages are in its list only where it may import them. internal/invariant, internal/latency,
+// internal/mutation, internal/trace and internal/turns are free for all.
 type layer struct {
 	pkg string
 	may []string
@@ -22,8 +23,11 @@ var layers = []layer{
 		"anything goes here"},
 	{"agent", []string{"grpcapi/...", "broker/...", "replication/...", "log/...", "kafkaproto", "internal/..."},
 		"the agent is embedded in other programs, which want no command line and no test runs with it"},
-	{"grpcapi/...", []string{"grpcapi/...", "broker", "broker/produce", "broker/fetch", "broker/group", "broker/admin", "broker/auth", "replication", "log/batch"},
+	{"grpcapi/client", []string{"grpcapi/v1", "grpcapi/keys"}, "programs of others link the client, and with it nothing of a node"},
+	{"grpcapi/...", []string{"grpcapi/...", "broker", "broker/produce", "broker/fetch", "broker/group", "broker/admin", "broker/auth", "replication", "replication/controller", "log/batch"},
 		"gRPC is not a second broker: it calls the same services as the Kafka handlers, and reaches data through nothing else"},
+
+	{"deploy/...", []string{"internal/..."}, "what is made of the program looks at it from outside"},
 
 	{"broker", nil, "it holds the nouns of the services: what all import must import nothing"},
 	{"broker/conn", []string{"broker", "kafkaproto", "broker/auth", "broker/quota"},
@@ -33,7 +37,7 @@ var layers = []layer{
 	{"broker/coordinator/...", append([]string{"broker/coordinator/..."}, service...), serviceWhy},
 	{"broker/produce", service, serviceWhy},
 	{"broker/fetch", service, serviceWhy},
-	{"broker/admin", service, serviceWhy},
+	{"broker/admin", append([]string{"internal/logging"}, service...), serviceWhy},
 	{"broker/group/...", append([]string{"broker/group/...", "broker/coordinator"}, service...), serviceWhy},
 	{"broker/txn/...", append([]string{"broker/txn/...", "broker/coordinator"}, service...), serviceWhy},
 	{"broker/share/...", append([]string{"broker/share/...", "broker/coordinator"}, service...), serviceWhy},
@@ -63,7 +67,7 @@ var layers = []layer{
 	{"log/batch", nil, "the format of batches depends on nothing, so that everything may depend on it"},
 	{"log/vfs", nil, "the seam to the operating system is what everything durable stands on"},
 
-	{"internal/config", []string{"replication", "log/batch"}, "settings are read by all; they must pull in nobody"},
+	{"internal/config", []string{"replication", "log/batch", "internal/logging"}, "settings are read by all; they must pull in nobody, but for the names of what they set"},
 	{"internal/testcluster", []string{"internal/..."}, "it runs the built binary from outside, as a user does; what it imports it would not test"},
 	{"internal/...", nil, "helpers are leaves: what all may import must not lead back to any of them"},
 }
@@ -74,7 +78,7 @@ const serviceWhy = "a service reaches data through replication's doors, in offse
 	"a noun of package broker or an interface that the caller declares"
 
 // freeForAll may be imported by every package.
-var freeForAll = []string{"internal/invariant", "internal/mutation"}
+var freeForAll = []string{"internal/invariant", "internal/latency", "internal/mutation", "internal/trace", "internal/turns"}
 
 // testMay is what test files may import beside what their package may: a test of an upper layer runs on the real lower
 // ones, and stands in for an upper one. Not the commands, the agent or compat, unless the package itself may: their tests
@@ -134,11 +138,12 @@ var fences = []fence{
 	{"github.com/soheilhy/cmux", []string{"internal/portmux"}, false, "its connections must be unwrapped in one place, or sendfile is lost"},
 	{"google.golang.org/grpc", []string{"grpcapi/..."}, true, "the services have no transport"},
 	{"github.com/grpc-ecosystem/grpc-gateway/v2", []string{"grpcapi/..."}, false, "as for grpc"},
-	{"google.golang.org/genproto", []string{"grpcapi/..."}, false, "as for grpc"},
+	{"google.golang.org/genproto", []string{"grpcapi/..."}, true, "as for grpc"},
+	{"github.com/bufbuild/protocompile", []string{"grpcapi/gen"}, false, "protos are compiled when code is generated, never by a node"},
 	{"google.golang.org/protobuf", []string{"grpcapi/...", "replication/controller/...", "replication/transport"}, true,
 		"messages that leave the process are made at the edges; services speak Go structs"},
 	{"github.com/casbin/casbin/v2", []string{"broker/auth/..."}, true, "it decides policies; the hot path has its own index"},
-	{"github.com/xdg-go/scram", []string{"broker/auth/..."}, true, "passwords are handled in one place"},
+	{"github.com/xdg-go/scram", nil, true, "tests log in with it; the node's side is our own (docs/decisions/0009)"},
 	{"github.com/twmb/franz-go/pkg/kmsg", []string{"kafkaproto", "broker/api", "broker/group", "broker/txn", "broker/share", "cmd/...", "compat/..."}, true,
 		"wire structs stop at broker/api; a coordinator uses only the schemas of its records, a command only requests that kadm lacks"},
 	{"github.com/twmb/franz-go/pkg/kgo", clients, true, clientsWhy},
@@ -153,9 +158,11 @@ var fences = []fence{
 	{"github.com/spf13/cobra", []string{"cmd/..."}, false, "flags are the commands' business; an embedded agent has none"},
 	{"github.com/spf13/pflag", []string{"cmd/..."}, false, "as for cobra"},
 	{"github.com/HdrHistogram/hdrhistogram-go", []string{"internal/bench", "cmd/...", "compat/..."}, true, "the benchmarks' histogram; a node's metrics are Prometheus'"},
-	{"go.yaml.in/yaml/v3", []string{"internal/config", "cmd/..."}, true, "one place reads settings"},
-	{"github.com/prometheus/client_golang", []string{"internal/metrics", "agent"}, true, "one registry, in one place"},
-	{"go.opentelemetry.io/otel", []string{"internal/metrics", "agent"}, true, "one tracer, in one place"},
+	{"go.yaml.in/yaml/v3", []string{"internal/config", "cmd/...", "compat/..."}, true, "one place reads settings"},
+	{"github.com/prometheus/client_golang", []string{"internal/metrics"}, true, "one registry, in one place"},
+	{"github.com/prometheus/common", nil, true, "for tests: it reads what we write"},
+	{"go.opentelemetry.io/otel", []string{"internal/otlp"}, true, "one tracer, in one place: others tell internal/trace"},
+	{"go.opentelemetry.io/proto/otlp", nil, true, "for tests"},
 	{"golang.org/x/sys", []string{"log/vfs", "broker/conn", "cmd/...", "internal/testcluster"}, true, "system calls are made where files and sockets are, nowhere else"},
 	{"golang.org/x/sync", []string{everywhere}, true, "as harmless as the standard library"},
 	{"pgregory.net/rapid", nil, true, "for tests"},

@@ -72,6 +72,19 @@ func dial(t *testing.T, m *Mux) net.Conn {
 	return nc
 }
 
+// turnedAway checks that nobody comes in.
+func turnedAway(t *testing.T, m *Mux) {
+	t.Helper()
+	nc, err := net.Dial("tcp", m.Addr().String())
+	if err != nil {
+		return // the reset may be that fast
+	}
+	defer nc.Close()
+	if _, err := nc.Read(make([]byte, 1)); err == nil {
+		t.Error("one too many is kept")
+	}
+}
+
 func send(t *testing.T, nc net.Conn, data string) {
 	t.Helper()
 	if _, err := io.WriteString(nc, data); err != nil {
@@ -194,6 +207,48 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
+// Where HTTP is served, it comes out whole, on a connection that ends in order; the Kafka side is as before.
+func TestHTTPServed(t *testing.T) {
+	m, log := start(t, Options{})
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body) // the client checks
+		_, _ = w.Write(body)
+	})}
+	served := make(chan error, 1)
+	web := m.HTTP()
+	go func() { served <- server.Serve(web) }()
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	client := http.Client{Transport: transport}
+	want := strings.Repeat("echo", 100_000)
+	resp, err := client.Post("http://"+m.Addr().String()+"/any", "text/plain", strings.NewReader(want))
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || string(body) != want {
+		t.Errorf("%d bytes, %v", len(body), err)
+	}
+	if err := resp.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	kafka := dial(t, m)
+	send(t, kafka, "\x00")
+	nc, err := m.Kafka().Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(nc.Close(), server.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		t.Error(err)
+	}
+	if log.String() != "" {
+		t.Errorf("log: %s", log)
+	}
+}
+
 func TestTLS(t *testing.T) {
 	m, log := start(t, Options{})
 	_, err := tls.Dial("tcp", m.Addr().String(), &tls.Config{ServerName: "localhost", MinVersion: tls.VersionTLS12})
@@ -282,12 +337,78 @@ func TestTooManySilentConnections(t *testing.T) {
 	for range 2 {
 		dial(t, m)
 	}
-	if _, err := dial(t, m).Read(make([]byte, 1)); err == nil {
-		t.Error("a third is kept")
-	}
+	turnedAway(t, m)
 	if !strings.Contains(log.String(), "refused") {
 		t.Errorf("log: %s", log)
 	}
+}
+
+// Connections that nobody accepts count as well: clients could make any number of them while the server is busy.
+func TestTooManyInTheQueue(t *testing.T) {
+	const most, tries = 2, 50
+	m, log := start(t, Options{MaxSniffing: most})
+	away := make(chan struct{}, tries)
+	for range tries {
+		nc, err := net.Dial("tcp", m.Addr().String())
+		if err != nil {
+			away <- struct{}{} // the reset may be that fast
+			continue
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		_, _ = nc.Write([]byte{0}) // it may be closed already
+		go func() {
+			if _, err := nc.Read(make([]byte, 1)); err != nil {
+				away <- struct{}{}
+			}
+		}()
+	}
+	for n := range tries - most {
+		select {
+		case <-away:
+		case <-time.After(10 * time.Second):
+			t.Fatalf("only %d are turned away", n)
+		}
+	}
+	if !strings.Contains(log.String(), "wait to be served") {
+		t.Errorf("log: %s", log)
+	}
+	for range most { // taken, they make room
+		server, err := m.Kafka().Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = server.Close() }()
+	}
+	send(t, dial(t, m), "\x00")
+	server, err := m.Kafka().Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = server.Close()
+}
+
+// One address can't take all places.
+func TestTooManyOfAnAddress(t *testing.T) {
+	m, log := start(t, Options{FirstByte: time.Hour, MaxSniffing: 10, MaxSniffingPerIP: 2})
+	for range 2 {
+		dial(t, m)
+	}
+	turnedAway(t, m)
+	if !strings.Contains(log.String(), "of this address") {
+		t.Errorf("log: %s", log)
+	}
+	other := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
+	nc, err := other.Dial("tcp", m.Addr().String())
+	if err != nil {
+		t.Skipf("no second address: %v", err)
+	}
+	defer nc.Close()
+	send(t, nc, "\x00")
+	server, err := m.Kafka().Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = server.Close()
 }
 
 // flaky is a listener that fails some times before it blocks until Close.

@@ -65,7 +65,9 @@ func (r rejector) reject(nc net.Conn) {
 	if _, err := nc.Write(r.answer); err != nil {
 		return
 	}
-	if half, ok := underneath(nc).(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
-		_, _ = io.CopyN(io.Discard, nc, rejectDrain)
+	if c, ok := nc.(*Conn); ok {
+		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			_, _ = io.CopyN(io.Discard, nc, rejectDrain)
+		}
 	}
 }

@@ -3,7 +3,9 @@ package portmux
 import (
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 )
@@ -14,24 +16,26 @@ const (
 	backoffMost  = time.Second
 )
 
-// root is the listener that cmux sees. It never returns a temporary error, on which cmux would spin, bounds the
-// connections that have sent nothing, and closes those when it is closed, for which cmux would wait.
+// root is the listener that cmux sees. It never returns a temporary error, on which cmux would spin, bounds the connections that
+// nobody has taken, of which cmux itself would let any number wait, and closes them when it is closed.
 type root struct {
 	net.Listener
-	most   int
+	o      Options
 	log    *limitedLog
 	closed chan struct{}
 
 	mu struct {
 		sync.Mutex
-		closed   bool
-		sniffing map[net.Conn]struct{}
+		closed  bool
+		waiting map[*arriving]struct{}
+		perIP   map[netip.Addr]int // of waiting
+		paces   map[netip.Addr]pace
 	}
 }
 
-func newRoot(l net.Listener, most int, log *limitedLog) *root {
-	r := &root{Listener: l, most: most, log: log, closed: make(chan struct{})}
-	r.mu.sniffing = make(map[net.Conn]struct{})
+func newRoot(l net.Listener, o Options, log *limitedLog) *root {
+	r := &root{Listener: l, o: o, log: log, closed: make(chan struct{})}
+	r.mu.waiting, r.mu.perIP, r.mu.paces = make(map[*arriving]struct{}), make(map[netip.Addr]int), make(map[netip.Addr]pace)
 	return r
 }
 
@@ -40,14 +44,19 @@ func (r *root) Accept() (net.Conn, error) {
 	wait := time.Duration(0)
 	for {
 		nc, err := r.Listener.Accept()
-		switch {
-		case err == nil && r.track(nc):
-			linger(nc, 0)
-			return nc, nil
-		case err == nil:
+		if err == nil {
 			wait = 0
-			r.log.warn("connection refused", "reason", "too many connections that have sent nothing", "remote", nc.RemoteAddr().String())
+			linger(nc, 0)
+			a := newArriving(nc, r)
+			reason := r.track(a)
+			if reason == "" {
+				return a, nil
+			}
+			r.log.warn("connection refused", "reason", reason, "remote", nc.RemoteAddr().String())
 			_ = nc.Close()
+			continue
+		}
+		switch {
 		case r.isClosed() || !temporary(err):
 			return nil, permanent{err}
 		default:
@@ -72,21 +81,68 @@ func (r *root) sleep(d time.Duration) bool {
 	}
 }
 
-// track notes a connection that has sent nothing; false if there are too many.
-func (r *root) track(nc net.Conn) bool {
+// track notes a connection, or returns the reason to refuse it.
+func (r *root) track(a *arriving) (reason string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.mu.closed || len(r.mu.sniffing) >= r.most {
-		return false
+	switch {
+	case r.mu.closed:
+		return "the port is closed"
+	case len(r.mu.waiting) >= r.o.MaxSniffing:
+		return "too many connections that have sent nothing or wait to be served"
+	case r.mu.perIP[a.ip] >= r.o.MaxSniffingPerIP:
+		return "too many connections of this address that have sent nothing or wait to be served"
+	case r.o.TLS != nil && r.o.RatePerIP > 0 && !r.paceLocked(a.ip, time.Now()):
+		return "too many connections of this address in a short time"
 	}
-	r.mu.sniffing[nc] = struct{}{}
+	r.mu.waiting[a] = struct{}{}
+	r.mu.perIP[a.ip]++
+	return ""
+}
+
+// pace is how many connections an address may make at once, as of a moment.
+type pace struct {
+	left float64
+	at   time.Time
+}
+
+// maxPaces bounds the addresses that are remembered. When there are more, those that have been quiet are forgotten, or else all: then
+// they are too many for this to help.
+const maxPaces = 10_000
+
+// paceLocked counts a connection of an address, and tells whether it may be made now.
+func (r *root) paceLocked(ip netip.Addr, now time.Time) bool {
+	rate, most := float64(r.o.RatePerIP), float64(max(r.o.RatePerIP, r.o.MaxSniffingPerIP))
+	full := func(p pace) bool { return p.left+now.Sub(p.at).Seconds()*rate >= most }
+	if len(r.mu.paces) >= maxPaces {
+		maps.DeleteFunc(r.mu.paces, func(_ netip.Addr, p pace) bool { return full(p) })
+		if len(r.mu.paces) >= maxPaces {
+			clear(r.mu.paces)
+		}
+	}
+	p, known := r.mu.paces[ip]
+	if !known || full(p) {
+		p = pace{left: most, at: now}
+	}
+	p.left, p.at = p.left+now.Sub(p.at).Seconds()*rate-1, now
+	if p.left < 0 {
+		return false // and nothing is counted: who is refused does not wait longer for that
+	}
+	r.mu.paces[ip] = p
 	return true
 }
 
-func (r *root) forget(nc net.Conn) {
+// forget is told that a connection was taken, or is closed.
+func (r *root) forget(a *arriving) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.mu.sniffing, nc)
+	if _, was := r.mu.waiting[a]; !was {
+		return
+	}
+	delete(r.mu.waiting, a)
+	if r.mu.perIP[a.ip]--; r.mu.perIP[a.ip] <= 0 {
+		delete(r.mu.perIP, a.ip)
+	}
 }
 
 func (r *root) isClosed() bool {
@@ -95,7 +151,7 @@ func (r *root) isClosed() bool {
 	return r.mu.closed
 }
 
-// Close closes the listener and the connections that have sent nothing.
+// Close closes the listener and the connections that nobody has taken.
 func (r *root) Close() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -104,8 +160,8 @@ func (r *root) Close() error {
 	}
 	r.mu.closed = true
 	close(r.closed)
-	for nc := range r.mu.sniffing {
-		_ = nc.Close() // its matcher fails, and cmux closes it again
+	for a := range r.mu.waiting {
+		_ = a.Conn.Close() // its matcher fails, or cmux throws it away, and closes it again
 	}
 	return r.Listener.Close()
 }

@@ -343,6 +343,12 @@ var taken struct {
 	ports map[int]bool
 }
 
+// FreeAddr is an address of this machine that nobody listens on, such as for a node's further listeners.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+}
+
 // freePort finds a port below the range from which the kernel takes ports for outgoing connections: one of those could sit
 // on a node's port while the node is down.
 func freePort(t testing.TB) int {

@@ -2,7 +2,8 @@
 // it what the world does: it kills, stops and pauses processes, cuts the links between them one way or both
 // ([Network]), takes the power from their disks ([Disk]), and starts them again on the same addresses and data.
 //
-// Goroutines: one per process that reads its log; it ends when the process does. The methods of [Cluster] that start or end
+// Goroutines: one per process that reads its log; it ends when the process does. One that starts a command in a namespace; Start
+// waits for it. The methods of [Cluster] that start or end
 // several processes use one goroutine for each and return when all have finished.
 package testcluster
 
@@ -15,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,7 +50,7 @@ func Binary(t testing.TB) string {
 		}
 		build.path = filepath.Join(dir, "quorlog")
 		cmd := exec.Command("go", "build", "-o", build.path, "./cmd/quorlog")
-		cmd.Dir = Root()
+		cmd.Dir, cmd.Env = Root(), append(os.Environ(), "CGO_ENABLED=0") // static, as it is released
 		if out, err := cmd.CombinedOutput(); err != nil {
 			build.err = fmt.Errorf("go build: %w\n%s", err, out)
 		}
@@ -133,7 +135,10 @@ func (n *Node) TryStart() (time.Duration, error) {
 
 // launch starts the process and returns at once.
 func (n *Node) launch() error {
-	args := append([]string{Binary(n.t), "serve", "--data-dir", n.DataDir, "--listen", n.Addr, "--log-format", "json"}, n.args...)
+	args := append([]string{Binary(n.t), "serve", "--data-dir", n.DataDir, "--log-format", "json"}, n.args...)
+	if !slices.Contains(n.args, "--listeners") {
+		args = append(args, "--listen", n.Addr)
+	}
 	if n.netns != "" {
 		args = inside(n.netns, args...)
 	}

@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"container/list"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// webConns bounds the connections of HTTP clients. When there are as many as may be, the one goes that has waited longest for its
+// next request: connections that say nothing, or little at a time, must not keep a probe out, for which the node would be killed.
+// Only while requests of all of them are being answered, the new one is closed.
+type webConns struct {
+	most int
+	mu   struct {
+		sync.Mutex
+		open    int
+		waiting list.List // of *webConn, none of whose requests is being answered; who has waited longest is first
+	}
+}
+
+// webConn is a connection of an HTTP client.
+type webConn struct {
+	net.Conn
+	port  *port // nil for the listener of probes
+	conns *webConns
+
+	// Guarded by conns.mu.
+	place *list.Element // in waiting
+	gone  bool
+}
+
+// listener is a listener whose connections count.
+func (w *webConns) listener(l net.Listener, p *port) net.Listener { return &webListener{l, w, p} }
+
+type webListener struct {
+	net.Listener
+	conns *webConns
+	port  *port
+}
+
+// Accept waits for a connection.
+func (l *webListener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if err != nil {
+			return nil, err
+		}
+		c := &webConn{Conn: nc, conns: l.conns, port: l.port}
+		if over := l.conns.enter(c); over != nil {
+			_ = over.Conn.Close() // there is nobody to tell
+			if over == c {
+				continue
+			}
+		}
+		return c, nil
+	}
+}
+
+// enter counts a connection in, and returns the one that is one too many, if there is one.
+func (w *webConns) enter(c *webConn) (over *webConn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.mu.open >= w.most {
+		first := w.mu.waiting.Front()
+		if first == nil {
+			return c
+		}
+		over, _ = first.Value.(*webConn)
+		over.leaveLocked()
+	}
+	w.mu.open++
+	c.place = w.mu.waiting.PushBack(c)
+	return over
+}
+
+// leaveLocked counts the connection out, once.
+func (c *webConn) leaveLocked() {
+	if c.gone {
+		return
+	}
+	c.gone = true
+	c.conns.mu.open--
+	c.waitLocked(false)
+}
+
+// waitLocked says whether the connection waits for a request.
+func (c *webConn) waitLocked(yes bool) {
+	switch waiting := &c.conns.mu.waiting; {
+	case yes && c.place == nil && !c.gone:
+		c.place = waiting.PushBack(c)
+	case !yes && c.place != nil:
+		waiting.Remove(c.place)
+		c.place = nil
+	}
+}
+
+// answering says that a request of the connection is being answered, or no longer is.
+func (c *webConn) answering(yes bool) {
+	c.conns.mu.Lock()
+	defer c.conns.mu.Unlock()
+	c.waitLocked(!yes)
+}
+
+// Close closes the connection.
+func (c *webConn) Close() error {
+	c.conns.mu.Lock()
+	c.leaveLocked()
+	c.conns.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// few lets so many requests through at a time. The others are told to come again.
+func few(most int, next http.Handler) http.Handler {
+	room := make(chan struct{}, most)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case room <- struct{}{}:
+			defer func() { <-room }()
+			next.ServeHTTP(w, r)
+		default:
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "too many requests are being answered", http.StatusServiceUnavailable)
+		}
+	})
+}

@@ -27,6 +27,10 @@ const (
 	codeTopicAuthorization       = 29
 	codeInvalidTimestamp         = 32
 	codeUnsupportedVersion       = 35
+	codeUnsupportedSASLMechanism = 33
+	codeIllegalSASLState         = 34
+	codeSecurityDisabled         = 54
+	codeResourceNotFound         = 91
 	codeTopicExists              = 36
 	codeInvalidPartitions        = 37
 	codeInvalidReplicas          = 39

@@ -13,8 +13,11 @@ import (
 
 // served are the versions of a key that get answers. Produce is offered from 0 for the sake of old librdkafka (KAFKA-18659).
 func served(k kmsg.ApiVersionsResponseApiKey) (from, to int16) {
-	if k.ApiKey == int16(kmsg.Produce) {
+	switch kmsg.Key(k.ApiKey) {
+	case kmsg.Produce:
 		return 3, k.MaxVersion
+	case kmsg.SASLHandshake:
+		return 1, k.MaxVersion
 	}
 	return k.MinVersion, k.MaxVersion
 }
@@ -81,6 +84,14 @@ var acceptable = map[kmsg.Key][]int16{
 	kmsg.AlterShareGroupOffsets:  {codeInvalidGroup},
 	kmsg.DeleteShareGroupOffsets: {codeInvalidGroup},
 	kmsg.ListConfigResources:     {codeUnsupportedVersion}, // of a type that is not known
+	// Nobody logs in on this listener, nothing is forbidden, and the users and mechanisms are not there.
+	kmsg.SASLHandshake:                {codeIllegalSASLState},
+	kmsg.SASLAuthenticate:             {codeIllegalSASLState},
+	kmsg.DescribeACLs:                 {codeSecurityDisabled},
+	kmsg.CreateACLs:                   {codeSecurityDisabled},
+	kmsg.DeleteACLs:                   {codeSecurityDisabled},
+	kmsg.DescribeUserSCRAMCredentials: {codeResourceNotFound},
+	kmsg.AlterUserSCRAMCredentials:    {codeUnsupportedSASLMechanism},
 }
 
 // TestEveryVersionAnswers: a valid request of every key and version that is offered gets an answer that decodes, byte for

@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -197,7 +198,7 @@ func idempotentProducer(t *testing.T, node *testcluster.Node, topic string) *kgo
 // TestKill9 kills the broker at random moments under load and checks the whole history afterwards.
 func TestKill9(t *testing.T) {
 	const producers, partitions = 3, 4
-	kills := scaled(20, 200)
+	kills := rig.Count(5, 20, 200)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d, %d kills", seed, kills)
 	rng := rand.New(rand.NewPCG(seed, 1))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -15,7 +16,7 @@ import (
 // is there, once, in order and at its offset.
 func TestPowerCut(t *testing.T) {
 	const producers, partitions = 2, 3
-	cuts := scaled(20, 200)
+	cuts := rig.Count(5, 20, 200)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d, %d power cuts", seed, cuts)
 	rng := rand.New(rand.NewPCG(seed, 1))

@@ -9,11 +9,11 @@ import (
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
-// scaled picks a count: CI's, the full one, or, beside everything else of `go test ./...`, a fifth of CI's.
-func scaled(inCI, inFull int) int { return rig.Count(max(1, inCI/5), inCI, inFull) }
+// scaled picks a count: CI's, the full one, or, beside everything else of `go test ./...`, a tenth of CI's.
+func scaled(inCI, inFull int) int { return rig.Count(max(1, inCI/10), inCI, inFull) }
 
 // length picks how long a test lasts.
-func length(inCI, inFull time.Duration) time.Duration { return rig.Length(inCI/4, inCI, inFull) }
+func length(inCI, inFull time.Duration) time.Duration { return rig.Length(inCI/8, inCI, inFull) }
 
 // chance is a test's source of random choices, and the seed for those of its load.
 func chance(t *testing.T) (*rand.Rand, uint64) {

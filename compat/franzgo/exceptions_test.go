@@ -1,13 +1,13 @@
 package franzgo
 
-// scramUsers is AlterUserScramCredentials.
-var scramUsers = need{51, 0}
-
 // exceptions are the suite's tests that do not pass against us, each with its reason.
 var exceptions = map[string]exception{
 	"TestIssueProduceBrokerTooOldFailsRecords": {outcome: skipped, why: "it needs a broker without Produce 0-2; ours advertises them, as clients of librdkafka ask"},
-	"TestSCRAMAuth":               {skipped, scramUsers, "it needs SCRAM"},
-	"TestSCRAMAuthBadCredentials": {skipped, scramUsers, "it needs SCRAM"},
+}
+
+// overTLS are those that do not pass over TLS, whatever the broker does.
+var overTLS = map[string]exception{
+	"TestIssue769": {outcome: absent, why: "it gives its client a dialer of its own beside the suite's TLS, which the client refuses; without a client it crashes the suite"},
 }
 
 // races are the suite's tests whose own code lets them fail by chance, whatever the broker does.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/compat/rig"
+	"github.com/quorlog/quorlog/internal/certs"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
@@ -23,18 +24,34 @@ const suite = "github.com/twmb/franz-go/pkg/kgo"
 // outageEvery is the pause between two kills of a node.
 const outageEvery = 30 * time.Second
 
-// TestKgo runs all of the suite's tests, in both of its modes: with KGO_TEST_UNSAFE a transaction begins before the last
-// one's end is answered.
+// mode is the environment that makes a mode of the suite.
+type mode []string
+
+var (
+	normal mode
+	// unsafe has a transaction begin before the last one's end is answered.
+	unsafe = mode{"KGO_TEST_UNSAFE=1"}
+)
+
+// TestKgo runs all of the suite's tests, in both of its modes.
 func TestKgo(t *testing.T) {
 	r := newRun(t, rig.Count(1_000, 50_000, 500_000))
 	for i := range rig.Count(1, 1, 10) {
-		for _, unsafe := range []bool{false, true} {
-			if unsafe && rig.Default() {
-				continue // the two modes differ in a few transactions' last step
-			}
-			t.Run(fmt.Sprintf("%d unsafe=%t", i+1, unsafe), func(t *testing.T) { r.once(t, unsafe) })
+		t.Run(fmt.Sprint(i+1), func(t *testing.T) { r.once(t, normal) })
+		if !rig.Default() { // the two modes differ in a few transactions' last step
+			t.Run(fmt.Sprint(i+1, " unsafe"), func(t *testing.T) { r.once(t, unsafe) })
 		}
 	}
+}
+
+// TestKgoTLS runs them over TLS, with a client's certificate.
+func TestKgoTLS(t *testing.T) {
+	if rig.Default() {
+		t.Skip("with -ci or -full: TestKgo has run the same without TLS")
+	}
+	r := newRun(t, rig.Count(1_000, 5_000, 500_000))
+	maps.Copy(r.exceptions, overTLS)
+	r.once(t, r.tls)
 }
 
 // TestKgoWithOutages runs them while one node after the other is killed and restarted.
@@ -43,10 +60,10 @@ func TestKgoWithOutages(t *testing.T) {
 		t.Skip("with -full: it takes minutes and nothing shorter than a run meets enough kills")
 	}
 	r := newRun(t, 500_000)
-	for _, unsafe := range []bool{false, true} {
-		t.Run(fmt.Sprintf("unsafe=%t", unsafe), func(t *testing.T) {
+	for name, m := range map[string]mode{"normal": normal, "unsafe": unsafe} {
+		t.Run(name, func(t *testing.T) {
 			done := make(chan struct{})
-			go func() { defer close(done); r.once(t, unsafe) }()
+			go func() { defer close(done); r.once(t, m) }()
 			kills := 0
 			for node := 1; !rig.Idle(outageEvery, done); node = node%3 + 1 {
 				r.c.Kill(node)
@@ -63,6 +80,8 @@ type run struct {
 	c          *testcluster.Cluster
 	binary     string
 	records    int
+	scram      []string             // the addresses at which clients must log in, as scramUser
+	tls        mode                 // at the addresses with TLS
 	exceptions map[string]exception // those that hold
 	dir        string               // the suite's own folder: some of its tests read its source
 }
@@ -84,7 +103,10 @@ func newRun(t *testing.T, records int) *run {
 	r.dir = strings.TrimSpace(string(dir))
 	// TestShareGroupETL has up to six members that give records back unread. If the same record comes to five of them, which with
 	// few records it does once in a hundred runs, it is given up at the default limit, and the test waits for it in vain.
-	r.c = testcluster.StartCluster(t, testcluster.ClusterOptions{Args: []string{"--set", "group.share.delivery.count.limit=10"}})
+	r.c = testcluster.StartCluster(t, testcluster.ClusterOptions{
+		Args: append(guarded(), "--set", "group.share.delivery.count.limit=10"), NodeArgs: r.listeners(t, 3),
+	})
+	r.grant(t)
 	versions, err := r.c.Admin().ApiVersions(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -103,20 +125,69 @@ func newRun(t *testing.T, records int) *run {
 	return r
 }
 
+// scramUser is the user that the suite's tests of SCRAM log in as, in the form of KGO_TEST_SCRAM and of a file of users.
+const scramUser = "suite:secret"
+
+// listeners gives each node three: one for all tests, one for those of SCRAM, one with TLS for all but these.
+func (r *run) listeners(t *testing.T, nodes int) func(id int) []string {
+	t.Helper()
+	users := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(users, []byte(scramUser+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open, secure := make([]string, nodes), make([]string, nodes)
+	r.scram = make([]string, nodes)
+	for i := range open {
+		open[i], r.scram[i], secure[i] = testcluster.FreeAddr(t), testcluster.FreeAddr(t), testcluster.FreeAddr(t)
+	}
+	file := issue(t)
+	r.tls = mode{"KGO_SEEDS=" + strings.Join(secure, ","), fmt.Sprintf("KGO_TEST_TLS=ca:%s,cert:%s,key:%s", file("ca.crt"), file("suite.crt"), file("suite.key"))}
+	return func(id int) []string {
+		list := fmt.Sprintf("PLAINTEXT://%s,SCRAM://%s?sasl=true,TLS://%s?tls=true&client-auth=required", open[id-1], r.scram[id-1], secure[id-1])
+		return []string{"--listeners", list, "--bootstrap-users-file", users, "--tls-ca", file("ca.crt"), "--tls-cert", file("node.crt"), "--tls-key", file("node.key")}
+	}
+}
+
+// issue makes the certificates of an authority, a node and a client.
+func issue(t *testing.T) (file func(name string) string) {
+	t.Helper()
+	dir := t.TempDir()
+	file = func(name string) string { return filepath.Join(dir, name) }
+	one := func(name string, q certs.Request) {
+		t.Helper()
+		q.Name = name
+		var by *certs.Authority
+		if !q.CA {
+			var err error
+			if by, err = certs.LoadAuthority(file("ca.crt"), file("ca.key")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := certs.Issue(q, by, file(name+".crt"), file(name+".key"), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one("ca", certs.Request{CA: true})
+	one("node", certs.Request{Node: new(int32), Hosts: []string{"127.0.0.1"}})
+	one("suite", certs.Request{})
+	return file
+}
+
 // patience bounds one run of the suite.
 func (r *run) patience() time.Duration {
 	return 5*time.Minute + time.Duration(r.records)*3*time.Millisecond
 }
 
 // once runs the suite and checks how it ended.
-func (r *run) once(t *testing.T, unsafe bool) {
-	// Most of the suite's tests wait most of their time: sixteen at once halve that.
-	args := []string{"-test.parallel", "16"}
+func (r *run) once(t *testing.T, m mode) {
+	// Most of the suite's tests wait most of their time: sixteen at once halve that. With many records a few of them work instead,
+	// and some have four minutes for that: they take turns.
+	args := []string{"-test.parallel", strconv.Itoa(rig.Count(16, 16, 1))}
 	if names := absentOnes(r.exceptions); len(names) > 0 {
 		args = append(args, "-test.skip", "^("+strings.Join(names, "|")+")$")
 	}
 	began := time.Now()
-	got := r.tests(t, unsafe, args...)
+	got := r.tests(t, m, args...)
 	count := map[outcome]int{}
 	for got := range maps.Values(got.results) {
 		count[got]++
@@ -125,7 +196,7 @@ func (r *run) once(t *testing.T, unsafe bool) {
 	for _, race := range races {
 		last := got.stdout
 		for again := 1; race.lost(got.results, last) && again <= mostAgain; again++ {
-			alone := r.tests(t, unsafe, "-test.run", "^"+race.test+"$")
+			alone := r.tests(t, m, "-test.run", "^"+race.test+"$")
 			t.Logf("%s failed, which is its own fault: %s. Alone, time %d: %s", race.test, race.why, again, alone.results[race.test])
 			maps.Copy(got.results, alone.results)
 			last = alone.stdout
@@ -154,20 +225,19 @@ type ended struct {
 }
 
 // tests runs tests of the suite.
-func (r *run) tests(t *testing.T, unsafe bool, args ...string) ended {
+func (r *run) tests(t *testing.T, m mode, args ...string) ended {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), r.patience()+time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, r.binary, append([]string{"-test.v=test2json", "-test.timeout", r.patience().String()}, args...)...)
 	cmd.Dir = r.dir
 	cmd.Env = append(os.Environ(), "KGO_SEEDS="+strings.Join(r.c.Addrs(), ","), "KGO_TEST_RF=3",
-		"KGO_TEST_RECORDS="+strconv.Itoa(r.records), "KGO_LOG_LEVEL=info")
+		"KGO_TEST_RECORDS="+strconv.Itoa(r.records), "KGO_LOG_LEVEL=info",
+		"KGO_TEST_SCRAM="+scramUser, "KGO_TEST_SCRAM_SEEDS="+strings.Join(r.scram, ","))
 	if r.records < 10_000 { // elections of a hundred partitions would be all that a short run does
 		cmd.Env = append(cmd.Env, "KGO_TEST_MAX_TOPIC_PARTS=5")
 	}
-	if unsafe {
-		cmd.Env = append(cmd.Env, "KGO_TEST_UNSAFE=1")
-	}
+	cmd.Env = append(cmd.Env, m...) // what stands there twice counts as it stands last
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

@@ -2,7 +2,7 @@
 // what that costs (processor time, memory, the commits' latency), and measures how long groups are without a coordinator, as
 // their clients see it, after the coordinator's node was killed.
 //
-// Members speak raw requests over a few shared clients: two thousand whole clients would measure themselves.
+// Members speak raw requests over shared clients: two thousand whole clients would measure themselves.
 //
 //	members.go  a group's two members: join, sync, heartbeat, commit
 //	usage.go    what a process has used

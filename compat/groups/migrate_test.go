@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
@@ -193,38 +194,47 @@ func (g *roller) verdict(t *testing.T) {
 	}
 }
 
-// TestMigrationOfForeigners has a member of KIP-848 join two classic ones of the same client, and crash: the group changes over and,
-// when the coordinator has given up on it, back.
+// TestMigrationOfForeigners takes groups of foreign clients to KIP-848 and back: members of it join two classic ones of the same client,
+// these crash, a classic one joins, and the others crash. Each time the coordinator has to give up on the dead, in the time that the
+// group has set for itself.
 func TestMigrationOfForeigners(t *testing.T) {
 	if rig.Default() {
-		t.Skip("it takes two minutes: with -ci and -full only")
+		t.Skip("it takes a minute: with -ci and -full only")
 	}
 	classic := map[string]bool{"java": true, "java cooperative": true, "confluent-go": true, "confluent-python": true}
-	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+	c := testcluster.StartCluster(t, testcluster.ClusterOptions{Args: []string{
+		"--set", "group.consumer.min.session.timeout.ms=6000", "--set", "group.consumer.min.heartbeat.interval.ms=500",
+	}})
 	var crews []*crew
 	for _, g := range available(t, c) {
 		if classic[g.name] {
 			crews = append(crews, g)
+			g.configure(t, map[string]string{"consumer.session.timeout.ms": "6000", "consumer.heartbeat.interval.ms": "500"})
 		}
 	}
 	if len(crews) == 0 {
 		t.Skip("no client is there that has both protocols")
 	}
 	w := startWriter(t, c, crews)
-	settle := func() { each(crews, func(g *crew) { g.awaitSettled(t) }) }
+	settle := func(consumers bool) {
+		each(crews, func(g *crew) { g.next = consumers })
+		each(crews, func(g *crew) { g.awaitSettled(t) })
+	}
 	each(crews, func(g *crew) { g.hire(t, 2) })
-	settle()
+	settle(false)
 	each(crews, func(g *crew) {
-		g.member, g.next = ours("consumer"), true
-		g.hire(t, 1)
+		old := g.member
+		g.member = ours("consumer")
+		g.hire(t, 2)
+		g.member = old
 	})
-	settle()
-	each(crews, func(g *crew) {
-		g.next = false
-		g.members[2].Kill()
-		g.members = g.members[:2]
-	})
-	settle()
+	settle(true)
+	each(crews, func(g *crew) { g.fire(); g.fire() })
+	settle(true)
+	each(crews, func(g *crew) { g.hire(t, 1) })
+	settle(true)
+	each(crews, func(g *crew) { g.fire(); g.fire() })
+	settle(false)
 	acknowledged := w.stop(t)
 	ends, err := c.Admin().ListEndOffsets(t.Context())
 	if err != nil {
@@ -238,4 +248,26 @@ func TestMigrationOfForeigners(t *testing.T) {
 			t.Errorf("%s: %s", g.name, text)
 		}
 	})
+}
+
+// configure sets what a group has for itself.
+func (g *crew) configure(t *testing.T, settings map[string]string) {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(g.c.Addrs()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	req, r := kmsg.NewPtrIncrementalAlterConfigsRequest(), kmsg.NewIncrementalAlterConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeGroupConfig, "group-"+g.topic
+	for name, value := range settings {
+		c := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
+		c.Name, c.Value = name, &value
+		r.Configs = append(r.Configs, c)
+	}
+	req.Resources = append(req.Resources, r)
+	got, err := req.RequestWith(t.Context(), cl)
+	if err != nil || got.Resources[0].ErrorCode != 0 {
+		t.Fatalf("%+v, %v", got, err)
+	}
 }

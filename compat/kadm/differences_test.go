@@ -11,9 +11,7 @@ const (
 	configsToo   = "we answer a new topic's settings, as Kafka does since 2.4; kfake only those that were asked for"
 	wrongName    = "a topic's name holds letters, digits, dot, underscore and minus in Kafka; kfake takes any, and has it from here on"
 	noDirectory  = "a node has one directory, so there is nothing to move; kfake takes the request and does nothing"
-	notYetACLs   = "access control is not there yet"
 	notYetQuotas = "quotas are not there yet"
-	notYetSCRAM  = "SCRAM is not there yet"
 )
 
 // differences are all of them.
@@ -37,15 +35,9 @@ var differences = map[string]difference{
 		why: "of a group that is not there Kafka says that it has committed nothing; kfake GROUP_ID_NOT_FOUND"},
 	"DescribeGroups":            {why: "authorized operations come with access control"},
 	"DescribeConsumerGroups":    {why: "authorized operations come with access control"},
-	"DescribeShareGroupOffsets": {why: "the lag comes with version 1 (KIP-1226), which is not served"},
 	"ListConfigResources":       {why: "kfake keeps settings of topics that can't be"},
 	"DescribeProducers":         {why: "we show every producer with a sequence, as Kafka does; kfake those with a transaction"},
-	"CreateACLs":                {until: 30, why: notYetACLs},
-	"DescribeACLs":              {until: 29, why: notYetACLs},
-	"DeleteACLs":                {until: 31, why: notYetACLs},
 	"ValidateAlterClientQuotas": {until: 49, why: notYetQuotas},
 	"AlterClientQuotas":         {until: 49, why: notYetQuotas},
 	"DescribeClientQuotas":      {until: 48, why: notYetQuotas},
-	"AlterUserSCRAMs":           {until: 51, why: notYetSCRAM},
-	"DescribeUserSCRAMs":        {until: 50, why: notYetSCRAM},
 }

@@ -39,7 +39,7 @@ func TestNoneLeftOut(t *testing.T) {
 
 // TestAgainstKfake makes all calls on both sides and compares.
 func TestAgainstKfake(t *testing.T) {
-	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+	c := testcluster.StartCluster(t, testcluster.ClusterOptions{Args: []string{"--set", "authorizer=acl", "--set", "super.users=User:ANONYMOUS"}})
 	fake, err := kfake.NewCluster(kfake.NumBrokers(3))
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,16 @@ import (
 // client is missing (see testcluster.Missing). The programs are in compat/clients; its README says what they do.
 type Foreign func(testing.TB) []string
 
+// Configured is the command line of a foreign client with settings "name=value", in the client's own names.
+func Configured(t testing.TB, argv []string, settings ...string) []string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "client.properties")
+	if err := os.WriteFile(file, []byte(strings.Join(settings, "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{"env", "QUORLOG_CLIENT_CONFIG=" + file}, argv...)
+}
+
 func folder(name string) string { return filepath.Join(testcluster.Root(), "compat", "clients", name) }
 
 // Tool returns the path of a program on PATH.

@@ -9,6 +9,7 @@ import (
 
 var (
 	full     = flag.Bool("full", false, "run the full counts (minutes to hours)")
+	parts    = flag.Int("parts", 1, "with -full: do one of so many parts of the counts, for a machine that is not free for hours")
 	ci       = flag.Bool("ci", false, "run CI's counts (minutes); without, what fits beside everything else of go test ./...")
 	lasting  = flag.Duration("for", 0, "how long the tests last that have a length instead of a count; 0: a default")
 	seedFlag = flag.Uint64("seed", 0, "repeat a run's random choices; 0: new ones")
@@ -20,8 +21,10 @@ func Full() bool { return *full }
 // Default tells whether the test runs beside everything else of `go test ./...`: other tests may be using the machine.
 func Default() bool { return !*full && !*ci }
 
-// Count picks a count.
-func Count(byDefault, inCI, inFull int) int { return pick(byDefault, inCI, inFull) }
+// Count picks a count. One of several parts of a full count is CI's at least.
+func Count(byDefault, inCI, inFull int) int {
+	return pick(byDefault, inCI, max(min(inCI, inFull), inFull/max(1, *parts)))
+}
 
 // Length picks how long a test lasts; the flag -for overrules all three.
 func Length(byDefault, inCI, inFull time.Duration) time.Duration {

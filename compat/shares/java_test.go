@@ -9,7 +9,6 @@ import (
 	"testing"
 
 	"github.com/quorlog/quorlog/compat/rig"
-	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
 // TestJava has three of Kafka's own share consumers process records while they are produced; one is killed and replaced, then the
@@ -22,7 +21,7 @@ func TestJava(t *testing.T) {
 	}
 	for _, mode := range []string{"implicit", "explicit"} {
 		t.Run(mode, func(t *testing.T) {
-			c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+			c := shortLocks(t)
 			c.CreateTopic(topic, partitions, 3)
 			j := &javaGroup{t: t, argv: append(slices.Clone(argv), "share", strings.Join(c.Addrs(), ","), topic, group, mode)}
 			j.work = &work{t: t, c: c, total: rig.Count(2_000, 6_000, 60_000), done: map[string]int{}}

@@ -28,7 +28,7 @@ const (
 // some records and rejects none: in the end each is accepted, none was delivered more often than the limit, and the group's
 // start is the end of every partition, so that another member gets nothing.
 func TestKills(t *testing.T) {
-	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+	c := shortLocks(t)
 	c.CreateTopic(topic, partitions, 3)
 	w := &work{t: t, c: c, total: rig.Count(2_000, 20_000, 200_000), done: map[string]int{}}
 	w.configure()
@@ -39,19 +39,22 @@ func TestKills(t *testing.T) {
 		running.Go(func() { w.member(ctx) })
 	}
 	running.Go(func() { w.produce(ctx) })
-	for i := range rig.Count(3, 6, 30) {
+	kills := rig.Count(3, 6, 30)
+	for i := range kills {
 		node := i%3 + 1
-		before := w.count()
-		rig.Await(t, func() string { return w.progress(min(before+w.total/10, w.total)) })
+		rig.Await(t, func() string { return w.progress(w.total * (i + 1) / (kills + 1)) }) // so that each has work to interrupt
 		c.Kill(node)
 		c.StartAll(node)
 	}
 	rig.Await(t, func() string { return w.progress(w.total) })
 	rig.AwaitWhole(t, c)
 	rig.Await(t, w.behind)
+	c.Kill(3)
+	rig.Await(t, w.behind) // a node that is down knows nothing that others do not
+	c.StartAll(3)
 	cancel()
 	running.Wait()
-	t.Logf("%d records, %d deliveries, at most %d of one", w.total, w.deliveries, w.most)
+	t.Logf("%d records, %d kills, %d deliveries, at most %d of one", w.total, kills, w.deliveries, w.most)
 	if w.most > deliveryLimit {
 		t.Errorf("a record was delivered %d times", w.most)
 	}
@@ -81,6 +84,12 @@ func (w *work) progress(want int) string {
 		return fmt.Sprintf("%d of %d records are processed", n, want)
 	}
 	return ""
+}
+
+// shortLocks starts a cluster whose groups may have locks as short as configure wants them.
+func shortLocks(t *testing.T) *testcluster.Cluster {
+	t.Helper()
+	return testcluster.StartCluster(t, testcluster.ClusterOptions{Args: []string{"--set", "group.share.min.record.lock.duration.ms=1000"}})
 }
 
 // configure has the group begin at the start, with locks that soon end.
@@ -178,8 +187,8 @@ func (w *work) behind() string {
 	for _, rt := range resp.Groups[0].Topics {
 		for _, p := range rt.Partitions {
 			end, _ := ends.Lookup(topic, p.Partition)
-			if found++; p.StartOffset != end.Offset {
-				return fmt.Sprintf("partition %d: the group is at %d of %d", p.Partition, p.StartOffset, end.Offset)
+			if found++; p.StartOffset != end.Offset || p.Lag != 0 {
+				return fmt.Sprintf("partition %d: the group is at %d of %d, its lag is %d", p.Partition, p.StartOffset, end.Offset, p.Lag)
 			}
 		}
 	}

@@ -3,7 +3,21 @@ const fs = require('fs')
 const { Kafka, logLevel, CompressionTypes } = require('kafkajs')
 
 const [verb, brokers, topic, arg, group] = process.argv.slice(2)
-const kafka = new Kafka({ clientId: 'compat-kafkajs', brokers: brokers.split(','), logLevel: logLevel.ERROR })
+const kafka = new Kafka({ clientId: 'compat-kafkajs', brokers: brokers.split(','), logLevel: logLevel.ERROR, ...common() })
+
+// common is what the file says that QUORLOG_CLIENT_CONFIG names: ssl.X is a file, sasl.X a value, and anything else a number.
+function common() {
+  const settings = {}
+  if (!process.env.QUORLOG_CLIENT_CONFIG) return settings
+  for (const line of fs.readFileSync(process.env.QUORLOG_CLIENT_CONFIG, 'utf8').trimEnd().split('\n')) {
+    const at = line.indexOf('=')
+    const [group, name] = line.slice(0, at).split('.')
+    const value = line.slice(at + 1)
+    if (name === undefined) settings[group] = Number(value)
+    else settings[group] = { ...settings[group], [name]: group === 'ssl' ? fs.readFileSync(value) : value }
+  }
+  return settings
+}
 
 async function produce(file) {
   const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 })

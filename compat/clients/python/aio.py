@@ -1,14 +1,28 @@
 """The common client command line (see ../README.md) on aiokafka."""
 import asyncio
+import os
 import sys
 import uuid
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
+from aiokafka.helpers import create_ssl_context
+
+
+def common():
+    """The settings of the file that QUORLOG_CLIENT_CONFIG names; those that begin with ssl_ are files."""
+    if "QUORLOG_CLIENT_CONFIG" not in os.environ:
+        return {}
+    with open(os.environ["QUORLOG_CLIENT_CONFIG"], encoding="utf-8") as lines:
+        settings = dict(line.rstrip("\n").split("=", 1) for line in lines)
+    files = {name.removeprefix("ssl_"): settings.pop(name) for name in list(settings) if name.startswith("ssl_")}
+    if files:
+        settings["ssl_context"] = create_ssl_context(**files)
+    return settings
 
 
 async def produce(brokers, topic, path):
-    producer = AIOKafkaProducer(bootstrap_servers=brokers, enable_idempotence=True, compression_type="gzip")
+    producer = AIOKafkaProducer(bootstrap_servers=brokers, enable_idempotence=True, compression_type="gzip", **common())
     await producer.start()
     try:
         with open(path, "rb") as lines:
@@ -20,7 +34,7 @@ async def produce(brokers, topic, path):
 
 async def consume(brokers, topic, count, group):
     consumer = AIOKafkaConsumer(
-        topic, bootstrap_servers=brokers, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
+        topic, bootstrap_servers=brokers, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False, **common(),
     )
     await consumer.start()
     positions = {}
@@ -54,7 +68,7 @@ class Teller(ConsumerRebalanceListener):
 async def member(brokers, topic, group):
     consumer = AIOKafkaConsumer(
         bootstrap_servers=brokers, group_id=group, auto_offset_reset="earliest", enable_auto_commit=False,
-        session_timeout_ms=6000, heartbeat_interval_ms=500, request_timeout_ms=5000,
+        session_timeout_ms=6000, heartbeat_interval_ms=500, request_timeout_ms=5000, **common(),
     )
     await consumer.start()
     consumer.subscribe([topic], listener=Teller(consumer))

@@ -1,12 +1,22 @@
 """The common client command line (see ../README.md) on confluent-kafka, which is librdkafka."""
+import os
 import sys
 import uuid
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 
+def common(brokers):
+    """The brokers, and the settings of the file that QUORLOG_CLIENT_CONFIG names."""
+    settings = {"bootstrap.servers": brokers}
+    if "QUORLOG_CLIENT_CONFIG" in os.environ:
+        with open(os.environ["QUORLOG_CLIENT_CONFIG"], encoding="utf-8") as lines:
+            settings |= dict(line.rstrip("\n").split("=", 1) for line in lines)
+    return settings
+
+
 def produce(brokers, topic, path):
-    producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "compression.type": "lz4"})
+    producer = Producer(common(brokers) | {"enable.idempotence": True, "compression.type": "lz4"})
     failures = []
 
     def delivered(err, _message):
@@ -28,9 +38,7 @@ def produce(brokers, topic, path):
 
 
 def consume(brokers, topic, count, group):
-    consumer = Consumer({
-        "bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
-    })
+    consumer = Consumer(common(brokers) | {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False})
     consumer.subscribe([topic])
     seen = 0
     while seen < count:
@@ -51,7 +59,7 @@ def consume(brokers, topic, count, group):
 
 
 def member(brokers, topic, group, protocol):
-    settings = {"bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
+    settings = common(brokers) | {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
     if protocol == "consumer":
         settings["group.protocol"] = "consumer"
     else:

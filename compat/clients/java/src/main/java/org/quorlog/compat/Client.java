@@ -1,6 +1,9 @@
 package org.quorlog.compat;
 
+import java.io.IOException;
 import java.io.PrintStream;
+import java.io.Reader;
+import java.io.UncheckedIOException;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
@@ -42,8 +45,22 @@ public final class Client {
         }
     }
 
-    private static void produce(String brokers, String topic, Path file) throws Exception {
+    /** Settings of every client: those of the file that QUORLOG_CLIENT_CONFIG names, such as for TLS. */
+    static Properties common() {
         Properties settings = new Properties();
+        String file = System.getenv("QUORLOG_CLIENT_CONFIG");
+        if (file != null) {
+            try (Reader in = Files.newBufferedReader(Path.of(file))) {
+                settings.load(in);
+            } catch (IOException e) {
+                throw new UncheckedIOException(e);
+            }
+        }
+        return settings;
+    }
+
+    private static void produce(String brokers, String topic, Path file) throws Exception {
+        Properties settings = common();
         settings.put(ProducerConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
         settings.put(ProducerConfig.COMPRESSION_TYPE_CONFIG, "zstd");
         try (KafkaProducer<byte[], byte[]> producer = new KafkaProducer<>(settings, new ByteArraySerializer(), new ByteArraySerializer())) {
@@ -58,7 +75,7 @@ public final class Client {
     }
 
     private static void consume(String brokers, String topic, int count, String group) {
-        Properties settings = new Properties();
+        Properties settings = common();
         settings.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
         settings.put(ConsumerConfig.GROUP_ID_CONFIG, group);
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");

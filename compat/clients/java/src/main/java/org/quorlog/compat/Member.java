@@ -24,7 +24,7 @@ final class Member {
     private Member() {}
 
     static void run(String brokers, String topic, String group, String kind) {
-        Properties settings = new Properties();
+        Properties settings = Client.common();
         settings.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
         settings.put(ConsumerConfig.GROUP_ID_CONFIG, group);
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");

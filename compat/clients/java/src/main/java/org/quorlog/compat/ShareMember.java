@@ -25,7 +25,7 @@ final class ShareMember {
     private ShareMember() {}
 
     static void run(String brokers, String topic, String group, String mode) {
-        Properties settings = new Properties();
+        Properties settings = Client.common();
         settings.put(ConsumerConfig.BOOTSTRAP_SERVERS_CONFIG, brokers);
         settings.put(ConsumerConfig.GROUP_ID_CONFIG, group);
         settings.put(ConsumerConfig.SHARE_ACKNOWLEDGEMENT_MODE_CONFIG, mode);

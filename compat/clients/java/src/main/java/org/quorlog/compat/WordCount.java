@@ -30,7 +30,7 @@ public final class WordCount {
             .mapValues(count -> Long.toString(count))
             .to(args[2]);
 
-        Properties settings = new Properties();
+        Properties settings = Client.common();
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, args[0]);
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, args[3]);
         settings.put(StreamsConfig.STATE_DIR_CONFIG, args[4]);

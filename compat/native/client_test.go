@@ -1,0 +1,451 @@
+package native
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/stats"
+	"google.golang.org/grpc/status"
+
+	"github.com/quorlog/quorlog/compat/rig"
+	"github.com/quorlog/quorlog/grpcapi/client"
+	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
+	"github.com/quorlog/quorlog/internal/testcluster"
+)
+
+func newClient(t testing.TB, addrs []string, o client.Options) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Scheme+":///"+strings.Join(addrs, ","), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+// writing is one goroutine that writes numbered values, "writer number", to all partitions in turn.
+type writing struct {
+	mu     sync.Mutex
+	sent   int
+	stored int
+	failed []error
+}
+
+func (w *writing) run(ctx context.Context, c *client.Client, name int, partitions int32, every time.Duration) {
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		r := &client.Record{Topic: "t", Partition: int32(n) % partitions, Value: fmt.Appendf(nil, "%d %d", name, n)}
+		w.mu.Lock()
+		w.sent++
+		w.mu.Unlock()
+		// Not ctx: what is handed over is to be stored.
+		err := c.Send(context.Background(), r, func(_ *client.Record, err error) { w.done(err) })
+		if err != nil {
+			w.done(err)
+		}
+	}
+}
+
+func (w *writing) done(err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stored++; err != nil {
+		w.failed = append(w.failed, err)
+	}
+}
+
+// order checks that a partition holds each writer's values in their order, each once.
+type order struct {
+	mu   sync.Mutex
+	next map[string]int // by writer and partition
+	seen int
+	bad  []string
+}
+
+func (o *order) take(partition, partitions int32, offset int64, value []byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	writer, number, _ := strings.Cut(string(value), " ")
+	n, err := strconv.Atoi(number)
+	key := fmt.Sprint(writer, "/", partition)
+	want, ok := o.next[key]
+	if !ok {
+		want = int(partition)
+	}
+	if err != nil || n != want {
+		o.bad = append(o.bad, fmt.Sprintf("%d@%d: %q, want %d", partition, offset, value, want))
+	}
+	o.next[key] = n + int(partitions)
+	o.seen++
+}
+
+func (o *order) count() (int, []string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.seen, slices.Clone(o.bad)
+}
+
+// Leaders are killed under load: the client's writers lose nothing and write nothing twice, and its reader sees each record once.
+func TestClientAcrossLeaderKills(t *testing.T) {
+	acrossFaults(t, rig.Count(2, 2, 100), func(c *testcluster.Cluster, leader int) {
+		c.Kill(leader)
+	}, func(c *testcluster.Cluster, leader int) {
+		c.StartAll(leader)
+	})
+}
+
+// The same with leaders that fall silent for a while: their connections stay open.
+func TestClientAcrossPauses(t *testing.T) {
+	pauses := rig.Count(0, 2, 20)
+	if pauses == 0 {
+		t.Skip("a client takes its time to leave a silent node: with -ci and -full")
+	}
+	acrossFaults(t, pauses, func(c *testcluster.Cluster, leader int) {
+		c.Node(leader).Pause()
+	}, func(c *testcluster.Cluster, leader int) {
+		c.Node(leader).Resume()
+	})
+}
+
+func acrossFaults(t *testing.T, faults int, begin, end func(c *testcluster.Cluster, leader int)) {
+	t.Helper()
+	const partitions, writers = 6, 2
+	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+	c.CreateTopic("t", partitions, 3)
+	rig.AwaitWhole(t, c)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	reading, endReading := context.WithCancel(t.Context())
+	var busy sync.WaitGroup
+	defer busy.Wait()
+	defer endReading()
+	read := &order{next: map[string]int{}}
+	reader := newClient(t, c.Addrs(), client.Options{})
+	busy.Go(func() {
+		for r, err := range reader.Read(reading, client.ReadOptions{Topic: "t"}) {
+			if err != nil {
+				if reading.Err() == nil {
+					t.Errorf("read: %v", err)
+				}
+				return
+			}
+			read.take(r.Partition, partitions, r.Offset, r.Value)
+		}
+	})
+	var load [writers]writing
+	var clients [writers]*client.Client
+	var writes sync.WaitGroup
+	for i := range load {
+		clients[i] = newClient(t, c.Addrs(), client.Options{Partitioner: client.Manual})
+		writes.Go(func() { load[i].run(ctx, clients[i], i, partitions, time.Millisecond) })
+	}
+	progress := func(more int) {
+		from, _ := read.count()
+		rig.Await(t, func() string {
+			if now, _ := read.count(); now < from+more {
+				return fmt.Sprintf("%d of %d more records are read", now-from, more)
+			}
+			return ""
+		})
+	}
+	progress(1000)
+	for range faults {
+		leader := c.LeaderOf("t", 0)
+		begin(c, leader)
+		c.LeaderOf("t", 0, leader)
+		progress(1000)
+		end(c, leader)
+		rig.AwaitWhole(t, c)
+	}
+	stop()
+	writes.Wait()
+	sent := 0
+	for i := range load {
+		if err := clients[i].Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if w := &load[i]; len(w.failed) > 0 || w.stored != w.sent {
+			t.Errorf("writer %d: %d sent, %d answered, failed: %v", i, w.sent, w.stored, w.failed)
+		}
+		sent += load[i].sent
+	}
+	progress(sent - first(read.count()))
+	if n, bad := read.count(); n != sent || len(bad) > 0 {
+		t.Errorf("read %d of %d, out of order: %v", n, sent, bad)
+	}
+	kafka := readAll(t, c.Addrs(), partitions, sent)
+	if n, bad := kafka.count(); n != sent || len(bad) > 0 {
+		t.Errorf("Kafka's client finds %d of %d, out of order: %v", n, sent, bad)
+	}
+	t.Logf("%d records", sent)
+}
+
+func first[T, U any](v T, _ U) T { return v }
+
+// readAll reads a topic to its end by Kafka's protocol.
+func readAll(t *testing.T, addrs []string, partitions int32, want int) *order {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	o := &order{next: map[string]int{}}
+	for first(o.count()) < want {
+		fetches := cl.PollFetches(ctx)
+		if err := fetches.Err(); err != nil {
+			t.Fatal(err)
+		}
+		fetches.EachRecord(func(r *kgo.Record) { o.take(r.Partition, partitions, r.Offset, r.Value) })
+	}
+	return o
+}
+
+// tally counts the calls of a client by node, and the batches that a node had to hand on.
+type tally struct {
+	mu     sync.Mutex
+	calls  map[string]map[string]int // by method and address
+	handed int
+	kept   int
+}
+
+type methodKey struct{}
+
+// TagRPC implements stats.Handler.
+func (c *tally) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
+	return context.WithValue(ctx, methodKey{}, info.FullMethodName)
+}
+
+// HandleRPC implements stats.Handler.
+func (c *tally) HandleRPC(ctx context.Context, event stats.RPCStats) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch e := event.(type) {
+	case *stats.OutHeader:
+		method, _ := ctx.Value(methodKey{}).(string)
+		method = method[strings.LastIndexByte(method, '/')+1:]
+		if c.calls[method] == nil {
+			c.calls[method] = map[string]int{}
+		}
+		c.calls[method][e.RemoteAddr.String()]++
+	case *stats.InPayload:
+		if got, ok := e.Payload.(*quorlogv1.ProduceStreamResponse); ok {
+			for _, b := range got.GetProduced().GetBatches() {
+				if b.GetLeader() != nil {
+					c.handed++
+				} else {
+					c.kept++
+				}
+			}
+		}
+	}
+}
+
+// TagConn implements stats.Handler.
+func (c *tally) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn implements stats.Handler.
+func (c *tally) HandleConn(context.Context, stats.ConnStats) {}
+
+// The client of three nodes: what it writes goes to leaders, what it reads comes from followers, as much from one as from another.
+func clientSpreads(w *world) {
+	const partitions = 12
+	w.topic("spread", partitions)
+	seen := &tally{calls: map[string]map[string]int{}}
+	c := newClient(w, w.addrs, client.Options{Partitioner: client.Manual, Dial: []grpc.DialOption{grpc.WithStatsHandler(seen)}})
+	for round := range 20 {
+		var records []*client.Record
+		for p := range int32(partitions) {
+			records = append(records, &client.Record{Topic: "spread", Partition: p, Value: []byte(strconv.Itoa(round))})
+		}
+		w.must(c.Produce(w.ctx, records...))
+	}
+	seen.mu.Lock()
+	if seen.kept < 20*partitions || seen.handed > 0 {
+		w.Errorf("%d batches went to leaders, %d had to be handed on", seen.kept, seen.handed)
+	}
+	if len(seen.calls["ProduceStream"]) != 3 {
+		w.Errorf("produced to %v", seen.calls["ProduceStream"])
+	}
+	seen.mu.Unlock()
+	var before []int
+	for node := range w.addrs {
+		before = append(before, w.served(node, "ConsumeStream"))
+	}
+	n := 0
+	for r, err := range c.Read(w.ctx, client.ReadOptions{Topic: "spread"}) {
+		w.must(err)
+		if string(r.Value) != strconv.FormatInt(r.Offset, 10) {
+			w.Errorf("%d@%d: %s", r.Partition, r.Offset, r.Value)
+		}
+		if n++; n == 20*partitions {
+			break
+		}
+	}
+	const least = partitions/3 - 2
+	for node := range w.addrs { // what the nodes themselves say
+		w.eventually(func() bool { return w.served(node, "ConsumeStream") >= before[node]+least })
+	}
+}
+
+// served is how many calls of a method a node has served, as its metrics say.
+func (w *world) served(node int, method string) (n int) {
+	w.Helper()
+	_, text := w.http(http.MethodGet, "http://"+w.addrs[node]+"/metrics", nil)
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "quorlog_grpc_calls_total{") && strings.Contains(line, method) {
+			count, err := strconv.Atoi(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]))
+			w.must(err)
+			n += count
+		}
+	}
+	return n
+}
+
+// speedRecords is how many records a round of TestClientSpeed writes.
+const speedRecords = 200_000
+
+// The client's speed beside franz-go's, in turns: 1 KiB, three replicas, all records acknowledged.
+func TestClientSpeed(t *testing.T) {
+	rounds := rig.Count(0, 0, 5)
+	if rounds == 0 {
+		t.Skip("a measurement, with -full")
+	}
+	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
+	c.CreateTopic("t", 6, 3)
+	rig.AwaitWhole(t, c)
+	pool := make([]byte, 1<<20)
+	_, _ = rand.Read(pool) // it never fails: see its documentation
+	value := func(i int) []byte { return pool[i*61%(len(pool)-1024):][:1024] }
+	native := newClient(t, c.Addrs(), client.Options{})
+	kafka, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kafka.Close()
+	fail := func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	var ratios []float64
+	for range rounds {
+		began := time.Now()
+		for i := range speedRecords {
+			kafka.Produce(t.Context(), &kgo.Record{Topic: "t", Value: value(i)}, func(_ *kgo.Record, err error) { fail(err) })
+		}
+		fail(kafka.Flush(t.Context()))
+		k := speedRecords / time.Since(began).Seconds()
+		began = time.Now()
+		for i := range speedRecords {
+			fail(native.Send(t.Context(), &client.Record{Topic: "t", Value: value(i)}, func(_ *client.Record, err error) { fail(err) }))
+		}
+		fail(native.Flush(t.Context()))
+		n := speedRecords / time.Since(began).Seconds()
+		t.Logf("franz-go %.0f records/s, gRPC %.0f: %.0f %%", k, n, 100*n/k)
+		ratios = append(ratios, n/k)
+	}
+	slices.Sort(ratios)
+	if median := ratios[len(ratios)/2]; median < 0.6 {
+		t.Errorf("gRPC is at %.0f %% of Kafka's protocol", 100*median)
+	}
+}
+
+// secure starts a node whose port has TLS. The configuration is of a client that trusts it and has a certificate of its own.
+func secure(t *testing.T, args ...string) (*testcluster.Node, *tls.Config) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "certs")
+	for _, args := range [][]string{{"ca"}, {"node", "1", "--host", "127.0.0.1"}, {"client", "alice"}} {
+		cmd := exec.Command(testcluster.Binary(t), append(append([]string{"cert"}, args...), "--dir", dir)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v\n%s", args, err, out)
+		}
+	}
+	file := func(name string) string { return filepath.Join(dir, name) }
+	args = append([]string{"--tls-cert", file("node-1.crt"), "--tls-key", file("node-1.key"), "--tls-ca", file("ca.crt")}, args...)
+	n := testcluster.Start(t, testcluster.Options{Args: args})
+	pem, err := os.ReadFile(file("ca.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(file("alice.crt"), file("alice.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust := &tls.Config{RootCAs: x509.NewCertPool(), Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	trust.RootCAs.AppendCertsFromPEM(pem)
+	return n, trust
+}
+
+// With a password, which must be the right one.
+func TestClientPassword(t *testing.T) {
+	users := filepath.Join(t.TempDir(), "users")
+	if err := os.WriteFile(users, []byte("alice:correct horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n, trust := secure(t, "--sasl=true", "--bootstrap-users-file", users, "--set", "sasl.enabled.mechanisms=PLAIN")
+	c := newClient(t, []string{n.Addr}, client.Options{TLS: trust, Username: "alice", Password: "correct horse"})
+	if err := c.Produce(t.Context(), &client.Record{Topic: "t", Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	for r, err := range c.Read(t.Context(), client.ReadOptions{Topic: "t"}) {
+		if err != nil || !bytes.Equal(r.Value, []byte("v")) {
+			t.Error(r, err)
+		}
+		break
+	}
+	for _, o := range []client.Options{{TLS: trust}, {TLS: trust, Username: "alice", Password: "battery staple"}, {TLS: trust, Username: "bob", Password: "correct horse"}} {
+		if err := newClient(t, []string{n.Addr}, o).Produce(t.Context(), &client.Record{Topic: "t"}); status.Code(err) != codes.Unauthenticated {
+			t.Errorf("%s: %v", o.Username, err)
+		}
+	}
+}
+
+// Over TLS, with a certificate of the client's own.
+func TestClientTLS(t *testing.T) {
+	n, trust := secure(t, "--tls-client-auth", "required")
+	c := newClient(t, []string{n.Addr}, client.Options{TLS: trust})
+	if err := c.Produce(t.Context(), &client.Record{Topic: "t", Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	for r, err := range c.Read(t.Context(), client.ReadOptions{Topic: "t"}) {
+		if err != nil || !bytes.Equal(r.Value, []byte("v")) {
+			t.Error(r, err)
+		}
+		break
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	nameless := trust.Clone()
+	nameless.Certificates = nil
+	for _, o := range []client.Options{{}, {TLS: nameless}} {
+		if err := newClient(t, []string{n.Addr}, o).Produce(ctx, &client.Record{Topic: "t"}); err == nil {
+			t.Errorf("%+v is let in", o)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package native
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/quorlog/quorlog/compat/rig"
+	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
+)
+
+// foreignLines is how many records go each way.
+const foreignLines = 500
+
+// run runs a program of somebody else and returns what it prints.
+func (w *world) run(argv ...string) string {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var out, errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		w.Fatalf("%s: %v\n%s", strings.Join(argv, " "), err, errs.String())
+	}
+	return out.String()
+}
+
+// lines are written to a file, too.
+func (w *world) lines(from string) (file string, lines []string) {
+	w.Helper()
+	for i := range foreignLines {
+		lines = append(lines, fmt.Sprintf("%s %d", from, i))
+	}
+	file = filepath.Join(w.TempDir(), from)
+	w.must(os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o600))
+	return file, lines
+}
+
+// TestPython: a client that is generated from the protos, in Python, beside Kafka's.
+func TestPython(t *testing.T) {
+	python := rig.Python("native.py", "grpc_tools")(t)
+	w := newWorld(t, 3)
+	w.topic("python", 1)
+	file, lines := w.lines("python")
+	w.run(slices.Concat(python, []string{"produce", w.addrs[0], "python", file})...)
+	cl := w.client(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"python": {0: kgo.NewOffset().AtStart()}}))
+	for n := 0; n < len(lines); {
+		fetches := cl.PollFetches(w.ctx)
+		w.must(fetches.Err())
+		fetches.EachRecord(func(r *kgo.Record) {
+			if string(r.Value) != lines[n] || len(r.Headers) != 2 || string(r.Headers[0].Value) != "python" || r.Headers[1].Value != nil || r.Key != nil {
+				w.Errorf("%d: %v", n, r)
+			}
+			n++
+		})
+	}
+	w.topic("to-python", 1)
+	_, lines = w.lines("kafka")
+	for _, line := range lines {
+		w.kafka.Produce(w.ctx, &kgo.Record{Topic: "to-python", Value: []byte(line)}, nil)
+	}
+	w.must(w.kafka.Flush(w.ctx))
+	got := w.run(slices.Concat(python, []string{"consume", w.addrs[1], "to-python", fmt.Sprint(len(lines))})...)
+	if got != strings.Join(lines, "\n")+"\n" {
+		w.Errorf("Python reads %d bytes: %.200s", len(got), got)
+	}
+	if got := w.run(slices.Concat(python, []string{"refused", w.addrs[w.leader("python", 0)], "python", ""})...); got != "OUT_OF_RANGE OFFSET_OUT_OF_RANGE 0 500\n" {
+		w.Errorf("an error tells %q", got)
+	}
+}
+
+// TestKcat: what kcat writes, gRPC reads, and the other way round, with every codec that kcat has, keys, headers, times and nulls.
+func TestKcat(t *testing.T) {
+	kcat := rig.Tool(t, "kcat")
+	w := newWorld(t, 1)
+	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
+		topic := "kcat-" + codec
+		w.topic(topic, 1)
+		file := filepath.Join(w.TempDir(), topic)
+		w.must(os.WriteFile(file, []byte("key:value\n:no key\ntombstone:\n"), 0o600))
+		w.run(kcat, "-b", w.addrs[0], "-t", topic, "-P", "-Z", "-K:", "-H", "a=1", "-H", "a=2", "-z", codec, "-l", file)
+		got, err := w.records(0).Consume(w.ctx, &quorlogv1.ConsumeRequest{Topic: topic})
+		w.must(err)
+		const headers = ` [a=[]byte{0x31} a=[]byte{0x32}]`
+		var shapes []string
+		for _, r := range got.GetRecords() {
+			if r.GetTimestampMs() < 1_700_000_000_000 {
+				w.Errorf("%v", r)
+			}
+			r.TimestampMs = nil
+			shapes = append(shapes, shapeOf(r))
+		}
+		want := []string{
+			shape([]byte("key"), []byte("value"), 0, nil), shape(nil, []byte("no key"), 0, nil), shape([]byte("tombstone"), nil, 0, nil),
+		}
+		for i := range want {
+			want[i] = strings.TrimSuffix(want[i], " []") + headers
+		}
+		if !slices.Equal(shapes, want) {
+			w.Errorf("%s: %q, want %q", codec, shapes, want)
+		}
+	}
+	w.topic("for-kcat", 1)
+	_, err := w.records(0).Produce(w.ctx, &quorlogv1.ProduceRequest{Topic: "for-kcat", Records: odd()})
+	w.must(err)
+	got := w.run(kcat, "-b", w.addrs[0], "-t", "for-kcat", "-C", "-e", "-q", "-f", `%o %T %K/%k %S/%s %h\n`)
+	want := "0 1700000000123 3/key 5/value \n1 1700000000000 -1/ 6/no key \n2 1700000000001 9/tombstone -1/ \n" +
+		"3 1700000000002 0/ 0/ \n4 1700000000003 2/\x00\xff 1/\x01 a=1,a=2,null=NULL,=\n"
+	if got != want {
+		w.Errorf("kcat reads %q, want %q", got, want)
+	}
+}

@@ -31,7 +31,9 @@ func testChain(t *testing.T, b *broker) {
 	rng := rig.Chance(t)
 	ids, kills := rig.Count(1_000, 10_000, 100_000), rig.Count(3, 10, 100)
 	if b.cluster == nil {
-		ids, kills = 1_000, 3 // what is tested there is the test
+		// What is tested there is the test. Nothing is killed: kfake forgets members that wait for a rebalance when their session
+		// times out and leaves them without an answer, and each that comes back starts the wait of the others again, for ever.
+		ids, kills = 1_000, 0
 	}
 	for _, topic := range []string{"A", "B", "C"} {
 		b.createTopic(t, topic, 4)
@@ -132,11 +134,7 @@ func (c *chain) disturb(k int, rng *rand.Rand) string {
 	c.t.Helper()
 	i := rng.IntN(len(c.workers))
 	w := c.workers[i]
-	what := k % 5
-	if c.cluster == nil {
-		what %= 2
-	}
-	switch what {
+	switch k % 5 {
 	case 0:
 		w.line.cut()
 		w.stop()

@@ -1,7 +1,7 @@
 // Package exactlyonce tests transactions from outside: a chain A -> B -> C of consumers that produce what they consume, a bank
 // whose money must stay the same, and packets that come late. Producers are cut off as if their machine had died, or live on
-// as zombies beside their successors; brokers are killed, among them the coordinators. The same workloads without the kills
-// of brokers run against franz-go's in-memory fake of Kafka, which has transactions: that tests the tests.
+// as zombies beside their successors; brokers are killed, among them the coordinators. The same workloads, in the chain without
+// the kills, run against franz-go's in-memory fake of Kafka, which has transactions: that tests the tests.
 //
 //	cord.go     a client whose connections can be cut all at once
 //	verdict.go  what was seen how often, and the check, proven by planted histories in verdict_test.go

@@ -18,7 +18,8 @@ import (
 //	v5         protocol type and name are checked and answered (KIP-559)
 //
 // Waits until the leader's assignments are committed to __consumer_offsets. A coordinator that loads has lost the rebalance that
-// was under way, and has the member join again: clients don't expect here to hear that it loads.
+// was under way, and has the member join again: clients don't expect here to hear that it loads. One that has loaded does the same
+// for a generation that the one before began (Kafka: ILLEGAL_GENERATION).
 var syncGroupRow = Row{Key: kafkaproto.KeySyncGroup, Min: 0, Max: 5, AdvertisedMin: 0, Handler: handler(handleSyncGroup)}
 
 func handleSyncGroup(ctx context.Context, a *API, _ *Request, q *kmsg.SyncGroupRequest) (kmsg.Response, error) {

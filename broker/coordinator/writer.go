@@ -142,5 +142,6 @@ func writeError(err error) error {
 	case errors.Is(err, replication.ErrInvalidProducerEpoch), errors.Is(err, replication.ErrInvalidTxnState):
 		return err // of a transactional write: its producer is fenced
 	}
-	return fmt.Errorf("%w: %w", broker.ErrCoordinatorNotAvailable, err)
+	// The cause is told, but not wrapped: clients of a coordinator do not expect its code, and some give up at it.
+	return fmt.Errorf("%w: %v", broker.ErrCoordinatorNotAvailable, err)
 }

@@ -59,6 +59,7 @@ type membership struct {
 	state      State
 	stateSince time.Time
 	generation Generation
+	inherited  bool // the generation is one that was restored: the coordinator before may have begun another
 	subscribed subscription
 	turn       rebalance
 }

@@ -89,7 +89,7 @@ func ownedSet(r *MemberRequest) partitionSet {
 func (s *modernMember) response(r *MemberRequest, share, changed bool) MemberResponse {
 	out := MemberResponse{Member: s.id, Epoch: s.epoch}
 	// A request that tells everything may come from a member that lost an answer.
-	full := r.Topics != nil && (share || r.Owned != nil && r.Rebalance >= 0)
+	full := (r.Topics != nil || r.Regex != nil) && (share || r.Owned != nil && r.Rebalance >= 0)
 	if changed || full || r.Epoch == EpochJoin {
 		out.Assigned = s.assigned.sorted()
 		out.HasAssignment = true
@@ -224,7 +224,7 @@ func (m *Machine) refresh(now time.Time, e *MemberHeartbeat, changed bool, recor
 	g := m.modern
 	changed = g.resolved(now, e, m.id, records) || changed
 	if changed || g.version != e.Version {
-		g.version = e.Version
+		g.version = e.resolves(g)
 		if hash := g.hashOf(e.Topics); hash != g.hash {
 			g.hash, changed = hash, true
 		}
@@ -234,6 +234,20 @@ func (m *Machine) refresh(now time.Time, e *MemberHeartbeat, changed bool, recor
 		*records = append(*records, g.groupRecord(m.id))
 	}
 	return g.groupEpoch > g.assignmentEpoch
+}
+
+// resolves is the version of the metadata that all expressions of the group are resolved for after a heartbeat; 0 if one is not. That one was
+// brought by a member that joined while the heartbeat was on its way.
+func (e *MemberHeartbeat) resolves(g *modern) uint64 {
+	if g.version == e.Version {
+		return e.Version
+	}
+	for _, s := range g.members {
+		if _, ok := e.Resolved[s.regex]; s.regex != "" && !ok {
+			return 0
+		}
+	}
+	return e.Version
 }
 
 // resolved takes over the topics that regular expressions match, and tells whether any differ. What is known for the version is
@@ -312,7 +326,10 @@ func (m *Machine) memberLeaves(now time.Time, e MemberHeartbeat) {
 	var records []Record
 	if r.Epoch == EpochStaticLeave && s.instance != "" {
 		s.epoch = EpochStaticLeave
-		s.revokeBy = time.Time{}
+		// It reads nothing any more. What it was giving up is not kept for its return.
+		g.disown(s)
+		s.revoking, s.revokeBy = partitionSet{}, time.Time{}
+		g.own(s)
 		records = append(records, g.currentRecord(m.id, s))
 	} else {
 		records = m.dismiss(now, e.Topics, s)

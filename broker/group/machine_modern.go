@@ -144,7 +144,7 @@ type modern struct {
 	groupEpoch      MemberEpoch
 	assignmentEpoch MemberEpoch
 	hash            int64  // of the subscribed topics' metadata as of groupEpoch
-	version         uint64 // of the metadata that hash was computed from; 0: none yet
+	version         uint64 // of the metadata that all expressions are resolved for; 0: none
 	members         map[string]*modernMember
 	static          map[string]string
 	target          map[string]partitionSet

@@ -257,6 +257,10 @@ func (m *Machine) sweep(now time.Time) {
 	if len(m.writes) > 0 || m.state == Dead {
 		return
 	}
+	// As in Kafka a share group ends only when it is deleted: what it has read is not in its offsets, and would be left behind.
+	if m.modern != nil && m.modern.share {
+		return
+	}
 	var expired []OffsetKey
 	for _, k := range m.offsets.keys("") {
 		if c, _ := m.offsets.get(k); m.isExpired(now, k, &c) && !m.txns.has(k) {

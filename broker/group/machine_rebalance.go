@@ -84,6 +84,7 @@ func (m *membership) completeJoin(now time.Time) {
 	}
 	m.turn = rebalance{}
 	m.generation++
+	m.inherited = false
 	if len(m.members) == 0 {
 		m.becomeEmpty(now)
 		return

@@ -37,6 +37,10 @@ func (m *membership) checkSync(r *SyncRequest) (*member, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case m.inherited && r.Generation > m.generation:
+		// The coordinator before began that generation and was gone before its assignments were written. Kafka calls it illegal, which
+		// franz-go tells its application as an error; but the member is known, and joins again like the others.
+		return nil, broker.ErrRebalanceInProgress
 	case r.Generation != m.generation:
 		return nil, broker.ErrIllegalGeneration
 	case r.ProtocolType != nil && *r.ProtocolType != m.protocolType, r.Protocol != nil && *r.Protocol != m.protocol:
@@ -131,6 +135,7 @@ func (m *membership) metadataRecord(shares map[string][]byte) Record {
 // is not the members' fault.
 func (m *membership) Restore(now time.Time, md *Metadata) {
 	m.protocolType, m.protocol, m.generation = md.ProtocolType, md.Protocol, md.Generation
+	m.inherited = true
 	m.stateSince = md.StateSince
 	m.subscribed = subscription{known: true}
 	if len(md.Members) == 0 {

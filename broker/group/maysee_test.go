@@ -66,3 +66,33 @@ func TestRegexesMatchWhatMembersMaySee(t *testing.T) {
 		want("u is hidden again", targets, "t")
 	})
 }
+
+// TestRegexesOfOneVersion: two members resolve their expressions at the same time, a topic comes in between, and neither tells of the other's
+// expression. The one that was resolved for the older topics is known to be.
+func TestRegexesOfOneVersion(t *testing.T) {
+	old := topicMap{"a": {Name: "a", ID: topicID("a"), Partitions: 1}}
+	grown := topicMap{"a": old["a"], "b": {Name: "b", ID: topicID("b"), Partitions: 1}}
+	beat := func(m *Machine, member, regex string, topics topicMap, version uint64) {
+		r := MemberRequest{Version: 1, Group: "g", Member: member, Regex: &regex, Owned: []TopicPartition{}, Rebalance: time.Minute}
+		matched := []string{}
+		if _, ok := topics[regex]; ok {
+			matched = append(matched, regex)
+		}
+		m.Step(scriptStart, MemberHeartbeat{Call: 1, Request: r, View: View{Topics: topics, Version: version}, Resolved: map[string][]string{regex: matched}})
+	}
+	limits := DefaultLimits()
+	for name, order := range map[string][2]uint64{"the older first": {1, 2}, "the newer first": {2, 1}} {
+		m := NewMachine("g", &limits)
+		beat(m, "first", "x", old, 1)
+		for _, version := range order {
+			if version == 1 {
+				beat(m, "late", "b", old, 1)
+			} else {
+				beat(m, "next", "a", grown, 2)
+			}
+		}
+		if got := m.modern.unresolved(nil, 2); !slices.Contains(got, "b") {
+			t.Errorf("%s: %v is resolved anew, not b", name, got)
+		}
+	}
+}

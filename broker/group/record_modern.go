@@ -204,7 +204,7 @@ func (l *modernLog) restore(now time.Time, t Times) *modern {
 			s.classic = &classicSide{session: v.Classic.Session, protocols: v.Classic.Protocols}
 		}
 		s.alive(now, t)
-		if s.state == stateUnrevoked {
+		if len(s.revoking) > 0 {
 			s.revokeBy = now.Add(s.rebalance)
 		}
 		g.adopt(s)

@@ -196,12 +196,17 @@ func TestRefusedAppends(t *testing.T) {
 		{replication.ErrNotLeader, broker.ErrNotCoordinator},
 		{replication.ErrStorage, broker.ErrNotCoordinator},
 		{replication.ErrNotEnoughReplicas, broker.ErrCoordinatorNotAvailable},
+		{replication.ErrOverloaded, broker.ErrCoordinatorNotAvailable},
 		{batch.ErrTooLarge, broker.ErrMessageTooLarge},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			n := newNode(t, newFakeLogs(), DefaultLimits())
 			n.logOf("g").fail = c.log
-			wantErr(t, c.log.Error(), firstError(n.Commit(t.Context(), commitOf("g", "", NoGeneration, "t", 5))), c.want)
+			err := firstError(n.Commit(t.Context(), commitOf("g", "", NoGeneration, "t", 5)))
+			wantErr(t, c.log.Error(), err, c.want)
+			if errors.Is(err, c.log) {
+				t.Errorf("%v has the code of its cause", err)
+			}
 			n.logOf("g").fail = nil
 			wantErr(t, "commit", firstError(n.Commit(t.Context(), commitOf("g", "", NoGeneration, "t", 5))), nil)
 		})

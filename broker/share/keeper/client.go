@@ -74,7 +74,7 @@ func unavailable(last error) error {
 	if last == nil {
 		last = errNoAnswer
 	}
-	return fmt.Errorf("%w: %w", broker.ErrCoordinatorNotAvailable, last)
+	return fmt.Errorf("%w: %v", broker.ErrCoordinatorNotAvailable, last) // not wrapped: its code would come first
 }
 
 func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {

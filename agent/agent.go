@@ -178,6 +178,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	a.partitions, err = partition.NewManager(partition.Options{
 		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Network: a.network(), Logger: a.levels.Logger("partition"), Now: a.config.Now,
 		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard, LowSpace: a.lowSpace, Pace: a.catchingUp.wait,
+		Timing:          raftTiming(a.layers),
 		ReplicaLag:      a.layers.Duration("replica.lag.time.max.ms"),
 		CheckpointBytes: a.layers.Int("log.checkpoint.bytes"), ProducerExpiry: a.layers.Duration("producer.id.expiration.ms"),
 	})

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/raftgroup"
@@ -59,10 +60,16 @@ func (m *metadata) openMetadata(ctx context.Context) error {
 	}
 }
 
+// raftTiming is one time for all: a follower must not be less patient than the lease of its leader is long.
+func raftTiming(l config.Layers) raftgroup.Timing {
+	t := l.Duration("quorlog.election.timeout.ms")
+	return raftgroup.Timing{Heartbeat: t, Election: t, Lease: t}
+}
+
 func (m *metadata) openGroup() (err error) {
 	m.meta, err = raftgroup.OpenMeta(raftgroup.MetaOptions{
 		Dir: filepath.Join(m.node.DataDir, metadataDir), Self: m.joined.Meta, Machine: m.machine, Found: m.joined.Found,
-		Network: m.network(), Logger: m.levels.Logger("raft").With("group", "metadata"), OnFatal: m.fail, Guard: m.watch.Guard,
+		Network: m.network(), Timing: raftTiming(m.layers), Logger: m.levels.Logger("raft").With("group", "metadata"), OnFatal: m.fail, Guard: m.watch.Guard,
 	})
 	if err != nil {
 		return err

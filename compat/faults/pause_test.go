@@ -1,11 +1,28 @@
 package faults
 
 import (
+	"maps"
 	"testing"
 	"time"
 
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
+
+// TestPatientElections gives the nodes more time than the leader is stopped for: it leads on.
+func TestPatientElections(t *testing.T) {
+	c, l, _ := cluster(t, testcluster.ClusterOptions{Args: []string{"--set", "quorlog.election.timeout.ms=5000"}}, LoadOptions{})
+	l.WaitAcked(100)
+	before := lookAt(c, l.Topic).parts
+	victim := leaderOf(t, c, l.Topic, 0)
+	c.Node(victim).Pause()
+	idle(2 * time.Second)
+	c.Node(victim).Resume()
+	l.WaitAcked(1_000)
+	if after := lookAt(c, l.Topic).parts; !maps.EqualFunc(before, after, func(a, b leaderView) bool { return a.leader == b.leader && a.epoch == b.epoch }) {
+		t.Errorf("leaders and their epochs were %v and are %v", before, after)
+	}
+	l.Check()
+}
 
 // TestPaused stops processes (SIGSTOP) for as long as an election takes, and for much longer: the leader, which must not
 // acknowledge anything when it wakes up, a follower, and two at once.

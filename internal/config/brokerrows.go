@@ -79,6 +79,7 @@ func clusterRows() []Setting {
 		brokerRow("replica.selector.class", Class, selectors[0], strings.Join(selectors, ", "), "Which replica a consumer reads from that names its rack: one in sync in the same rack, or always the leader. Kafka's default is the leader.", oneOf(selectors...), true),
 		brokerRow("auto.leader.rebalance.enable", Boolean, "true", "", "Whether leaderships move back to the preferred replicas when these are in sync again.", boolean, true),
 		brokerRow("leader.imbalance.check.interval.seconds", Long, "30", "1 or more", "How often that is looked at. Kafka's default is 300.", integer(1, maxLong), false),
+		brokerRow("quorlog.election.timeout.ms", Int, "400", "200 to 60000", "How long a leader may be silent before its replicas elect another, and how long it leads on without a majority. The same on all nodes. More of it bears processors that are held up, and makes a failure last as long. Quorlog's own.", integer(200, 60_000), false),
 		brokerRow("quorlog.catchup.max.bytes.per.second", Long, "52428800", "1 or more", "How much of older data a node sends to new replicas, of all partitions that it leads together; what is produced meanwhile does not count. Quorlog's own.", integer(1, maxLong), true),
 		brokerRow("quorlog.drain", String, "false", "false, true, until-restart", "Set for a single node: it gives all its leaderships away and gets no new replicas where others can take them, until this is false again. until-restart becomes false when the node starts again. Quorlog's own.", oneOf("false", "true", "until-restart"), true),
 	}

@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/api"
 	"github.com/quorlog/quorlog/broker/auth"
@@ -191,6 +192,7 @@ func (a *Agent) openPartitions(ctx context.Context) (err error) {
 		Partitions: a.partitions, Controller: a.controller, Leaders: a.table,
 		Count:    int32(a.layers.Int("offsets.topic.num.partitions")),
 		Replicas: int16(a.layers.Int("offsets.topic.replication.factor")),
+		Config:   map[string]string{"segment.bytes": fmt.Sprint(a.layers.Int("offsets.topic.segment.bytes"))},
 	})
 	limits, err := group.LimitsOf(a.node.Kafka)
 	if err != nil {
@@ -241,6 +243,9 @@ func (a *Agent) serve(ctx context.Context) error {
 		Node: a.node.NodeID, Images: a.controller, Controller: a.controller, Local: a.partitions, Leaders: a.table,
 		Groups: &groups{partitions: a.partitions, meta: a.meta, now: a.config.Now}, Call: a.callPeer, Placement: a.controller,
 		FS: a.fs, DataDir: a.node.DataDir, Levels: a.levels,
+		Internal: map[string]func(context.Context) error{
+			broker.OffsetsTopic: a.offsets.EnsureTopic, broker.TransactionTopic: a.transactions.topic.EnsureTopic, broker.ShareStateTopic: a.shares.topic.EnsureTopic,
+		},
 	})
 	a.admin.Store(service)
 	shared, err := a.shares.service(lookup)

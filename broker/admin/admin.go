@@ -79,6 +79,9 @@ type Options struct {
 	Groups    Groups
 	Call      PeerCall
 	Placement Placement
+	// Internal makes the coordinators' topics, by name: with what settings only they know. A name that is missing is not created for whoever
+	// asks for it.
+	Internal map[string]func(context.Context) error
 	// FS and DataDir tell DescribeLogDirs where the logs are.
 	FS      Volume
 	DataDir string
@@ -102,6 +105,7 @@ type Service struct {
 	groups     Groups
 	call       PeerCall
 	placement  Placement
+	internal   map[string]func(context.Context) error
 	peers      bool // there is a leadership table: all nodes' partitions are known
 	fs         Volume
 	dataDir    string
@@ -114,7 +118,7 @@ type Service struct {
 func New(o Options) *Service {
 	s := &Service{
 		node: o.Node, images: o.Images, controller: o.Controller, local: o.Local, leaders: o.Leaders, peers: o.Leaders != nil,
-		groups: o.Groups, call: o.Call, placement: o.Placement, fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait, loggers: loggers{o.Node, o.Levels},
+		groups: o.Groups, call: o.Call, placement: o.Placement, internal: o.Internal, fs: o.FS, dataDir: o.DataDir, leaderWait: o.LeaderWait, loggers: loggers{o.Node, o.Levels},
 	}
 	if s.leaderWait == 0 {
 		s.leaderWait = DefaultLeaderWait

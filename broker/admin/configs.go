@@ -60,21 +60,11 @@ func (s *Service) TopicSettings(t *controller.Topic) []Setting {
 	return describe(layers(s.images.Image(), t), config.Topic, func(string) bool { return true })
 }
 
-// DescribeConfigs returns the effective settings of a resource: those named, or all if names is nil. Names that do not
+// DescribeConfigs returns the effective settings of a resource: those named, or all if none is. Names that do not
 // exist are left out.
 func (s *Service) DescribeConfigs(r Resource, names []string) ([]Setting, error) {
 	im := s.images.Image()
-	asked := func(name string) bool {
-		if names == nil {
-			return true
-		}
-		for _, n := range names {
-			if n == name {
-				return true
-			}
-		}
-		return false
-	}
+	asked := func(name string) bool { return len(names) == 0 || slices.Contains(names, name) }
 	switch r.Kind {
 	case TopicResource:
 		info := s.describeRef(im, TopicRef{Name: r.Name})

@@ -116,18 +116,23 @@ func (s *Service) Topics(ctx context.Context, refs []TopicRef, create bool) []To
 	return infos
 }
 
-// createMissing makes topics with the default settings and returns why some could not be made.
+// createMissing makes topics and returns why some could not be made: those of users with the default settings.
 func (s *Service) createMissing(ctx context.Context, names []string) map[string]error {
 	slices.Sort(names)
-	names = slices.Compact(names)
-	topics := make([]controller.NewTopic, len(names))
-	for i, name := range names {
-		topics[i] = controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1}
-	}
 	failed := make(map[string]error)
+	var topics []controller.NewTopic
+	for _, name := range slices.Compact(names) {
+		if !broker.IsInternalTopic(name) {
+			topics = append(topics, controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
+		} else if ensure := s.internal[name]; ensure != nil {
+			if err := ensure(ctx); err != nil {
+				failed[name] = err
+			}
+		}
+	}
 	for i, r := range s.CreateTopics(ctx, topics, false) {
 		if r.Err != nil {
-			failed[names[i]] = r.Err
+			failed[topics[i].Name] = r.Err
 		}
 	}
 	return failed

@@ -118,6 +118,17 @@ func TestAutoCreation(t *testing.T) {
 	if got := at(13, "no/good", true); got.ErrorCode != int16(kafkaproto.InvalidTopicException) {
 		t.Errorf("bad name: %v", kafkaproto.Code(got.ErrorCode))
 	}
+	// The coordinators' topics are made as coordinators make them, and only by them.
+	for i, version := range []int16{3, 13} {
+		made := at(version, broker.TransactionTopic, version >= metadataMayCreate)
+		topic := n.ctl.Image().Topics[broker.TransactionTopic]
+		if made.ErrorCode != 0 || !made.IsInternal || len(made.Partitions) != 3 || topic.Config["cleanup.policy"] != "compact" {
+			t.Errorf("%d: %+v, %v", i, made, topic.Config)
+		}
+		if got := at(version, broker.ShareStateTopic, version >= metadataMayCreate); got.ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
+			t.Errorf("of a coordinator that this node does not have: %v", kafkaproto.Code(got.ErrorCode))
+		}
+	}
 	n.setBroker("auto.create.topics.enable", "false")
 	if got := at(13, "never", true); got.ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
 		t.Errorf("switched off: %v", kafkaproto.Code(got.ErrorCode))

@@ -76,6 +76,15 @@ func TestDescribeTopicConfigs(t *testing.T) {
 	if some := c.describe(topicResource, "orders", "segment.bytes", "no.such"); len(some.Configs) != 1 {
 		t.Errorf("%+v", some.Configs)
 	}
+	q := kmsg.NewPtrDescribeConfigsRequest()
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName, r.ConfigNames = topicResource, "orders", []string{}
+	q.Resources = append(q.Resources, r)
+	for _, version := range []int16{1, 4} {
+		if none := ask[*kmsg.DescribeConfigsResponse](c, q, version).Resources[0]; len(none.Configs) != len(all.Configs) {
+			t.Errorf("version %d: no names are %d settings, no list of names %d", version, len(none.Configs), len(all.Configs))
+		}
+	}
 }
 
 func TestDescribeConfigsErrors(t *testing.T) {
@@ -125,6 +134,10 @@ func TestIncrementalAlterConfigs(t *testing.T) {
 		{"bad value", false, []kmsg.IncrementalAlterConfigsRequestResourceConfig{op("retention.ms", set, "x")}, kafkaproto.InvalidConfig, "retention.ms", "604800000"},
 		{"unknown setting", false, []kmsg.IncrementalAlterConfigsRequestResourceConfig{op("no.such", set, "x")}, kafkaproto.InvalidConfig, "retention.ms", "604800000"},
 		{"twice", false, []kmsg.IncrementalAlterConfigsRequestResourceConfig{op("retention.ms", set, "7"), op("retention.ms", set, "8")}, kafkaproto.InvalidRequest, "retention.ms", "604800000"},
+		// A mirror takes away what the source has at its default, by names that only the source knows.
+		{"delete of an unknown setting", false, []kmsg.IncrementalAlterConfigsRequestResourceConfig{op("message.downconversion.enable", del, ""), op("retention.ms", set, "9")}, 0, "retention.ms", "9"},
+		{"and again", false, []kmsg.IncrementalAlterConfigsRequestResourceConfig{op("message.downconversion.enable", del, ""), op("retention.ms", del, "")}, 0, "retention.ms", "604800000"},
+		{"nothing else", false, []kmsg.IncrementalAlterConfigsRequestResourceConfig{op("message.downconversion.enable", del, "")}, 0, "retention.ms", "604800000"},
 		{"no such operation", false, []kmsg.IncrementalAlterConfigsRequestResourceConfig{op("retention.ms", 9, "7")}, kafkaproto.InvalidRequest, "retention.ms", "604800000"},
 	} {
 		if got := c.alter(topicResource, "orders", tc.validate, tc.ops...); got != tc.want {

@@ -85,7 +85,7 @@ func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 	}
 	n.clusterID = n.ctl.Image().ClusterID
 	partitions := admin.NewPartitions(n.ctl, n.manager, nil)
-	topic := replicated.New(replicated.Options{Partitions: n.manager, Controller: n.ctl, Topic: broker.TransactionTopic})
+	topic := replicated.New(replicated.Options{Partitions: n.manager, Controller: n.ctl, Topic: broker.TransactionTopic, Count: 3})
 	transactions, err := txn.New(txn.Options{
 		Logs: topic, Cluster: topic, Node: 1, Peers: noPeers{}, Logger: slog.New(slog.DiscardHandler),
 		NewID: func(context.Context) (txn.ProducerID, error) { return 1, nil },
@@ -101,6 +101,7 @@ func newNodeOn(t testing.TB, fs vfs.FS, static map[string]string) *node {
 		Fetch:   fetch.New(fetch.Options{Partitions: fetch.Local(partitions), Sessions: fetch.DefaultSessions}),
 		Admin: admin.New(admin.Options{
 			Node: 1, Images: n.ctl, Controller: n.ctl, Local: n.manager, FS: fs, DataDir: dir,
+			Internal:   map[string]func(context.Context) error{broker.TransactionTopic: topic.EnsureTopic},
 			LeaderWait: 30 * time.Second,
 		}),
 		Logger: slog.New(slog.DiscardHandler),

@@ -129,6 +129,9 @@ func (l *fakeLog) Read(from batch.Offset, maxBytes int, readCommitted bool, epoc
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if from < l.start {
+		return Chunk{}, replication.ErrOffsetOutOfRange
+	}
 	c, records := Chunk{Offsets: o}, &fakeRecords{log: l}
 	if readCommitted {
 		c.Aborted = l.aborted

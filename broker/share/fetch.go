@@ -3,6 +3,7 @@ package share
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -250,10 +251,20 @@ func (f *fetching) limit() int { return min(f.request.MaxBytes, f.service.o.MaxB
 
 func (f *fetching) fail(tp TopicPartition, err error) {
 	res := f.result(tp)
-	if res.Err = told(err); errors.Is(res.Err, replication.ErrNotLeader) {
+	if res.Err = awaited(told(err)); errors.Is(res.Err, replication.ErrNotLeader) {
 		res.Leader = f.service.o.Logs.LeaderOf(tp)
 	}
 	f.urgent = true
+}
+
+// awaited puts what will be over into a word that Kafka's consumer knows of a share-partition. It knows few, and ends at any other.
+func awaited(err error) error {
+	for _, later := range []error{replication.ErrOverloaded, broker.ErrCoordinatorNotAvailable, broker.ErrCoordinatorLoading, broker.ErrNotCoordinator} {
+		if errors.Is(err, later) {
+			return fmt.Errorf("%w: %s", replication.ErrOffsetNotAvailable, err.Error())
+		}
+	}
+	return err
 }
 
 // acquireOnce reads where there is something available, and acquires it. again tells that it read in vain, because somebody
@@ -279,6 +290,9 @@ func (f *fetching) acquireOnce(tp TopicPartition) (again bool, deadline time.Tim
 		return false, deadline, err
 	}
 	chunk, err := at.log.Read(from, f.limit()-f.bytes, f.settings.ReadCommitted, at.epoch)
+	if errors.Is(err, replication.ErrOffsetOutOfRange) {
+		return true, deadline, nil // the log start has moved on meanwhile, and is looked at first
+	}
 	if err != nil || chunk.Records == nil {
 		return false, deadline, err
 	}

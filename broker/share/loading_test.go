@@ -123,7 +123,7 @@ func TestRoomForSharePartitions(t *testing.T) {
 		w.want(w.fetch("a"), 0, 0)
 		r := w.request("a")
 		r.Partitions = []Wanted{{TopicPartition: otherPart}}
-		if got := w.result(w.do(r), otherPart); !errors.Is(got.Err, replication.ErrOverloaded) {
+		if got := w.result(w.do(r), otherPart); !errors.Is(got.Err, replication.ErrOffsetNotAvailable) {
 			t.Errorf("%+v", got)
 		}
 		if err := w.ack("a", 0, 0, Accept); err != nil {

@@ -515,3 +515,20 @@ func TestClose(t *testing.T) {
 		}
 	})
 }
+
+// TestLogStartMovesOnMeanwhile: records are removed between the look for the next one and its reading; the fetch goes on behind them.
+func TestLogStartMovesOnMeanwhile(t *testing.T) {
+	run(t, func(t *testing.T, w *world) {
+		w.log.produce(t, 3, batch.BuildOptions{})
+		w.log.produce(t, 2, batch.BuildOptions{})
+		w.log.reading = func() {
+			w.log.mu.Lock()
+			defer w.log.mu.Unlock()
+			w.log.start = 3
+		}
+		got := w.result(w.do(w.request("a")), thePart)
+		if got.Err != nil || len(got.Acquired) != 1 || got.Acquired[0].First != 3 || got.Acquired[0].Last != 4 {
+			t.Errorf("%v, acquired %+v", got.Err, got.Acquired)
+		}
+	})
+}

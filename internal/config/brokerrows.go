@@ -102,7 +102,7 @@ func coordinatorRows() []Setting {
 	return []Setting{
 		brokerRow("offsets.topic.num.partitions", Int, "16", "1 or more", "Partitions of __consumer_offsets, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("offsets.topic.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __consumer_offsets; -1 as default.replication.factor.", integer(-1, 32767), false),
-		brokerRow("offsets.topic.segment.bytes", Int, "104857600", "1 or more", "Segment size of __consumer_offsets.", integer(1, maxInt), false),
+		brokerRow("offsets.topic.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __consumer_offsets, fixed when it is created.", integer(1<<20, maxInt), false),
 		brokerRow("offsets.retention.minutes", Int, "10080", "1 or more", "How long the offsets of a group without members are kept.", integer(1, maxInt), false),
 		brokerRow("offsets.retention.check.interval.ms", Long, "600000", "1 or more", "How often expired offsets are looked for.", integer(1, maxLong), false),
 		brokerRow("offset.metadata.max.bytes", Int, "4096", "0 or more", "The largest text that goes with a committed offset.", integer(0, maxInt), false),

@@ -53,10 +53,12 @@ func (c *Controller) AlterConfigs(ctx context.Context, r Resource, ops []ConfigO
 		changes := &metapb.ChangeConfigs{}
 		for _, op := range ops {
 			change, err := resolveOp(im, r, now, op)
-			if err != nil {
+			switch {
+			case err != nil:
 				return nil, err
+			case change != nil:
+				changes.Changes = append(changes.Changes, change)
 			}
-			changes.Changes = append(changes.Changes, change)
 		}
 		return changes, nil
 	})
@@ -93,7 +95,7 @@ func (c *Controller) change(ctx context.Context, r Resource, validateOnly bool,
 			return err
 		}
 		changes, err := make(im, now)
-		if err != nil {
+		if err != nil || len(changes.Changes) == 0 && !changes.Replace {
 			return err
 		}
 		changes.Kind, changes.TopicId, changes.Node, changes.Group = target.Kind, target.TopicId, target.Node, target.Group
@@ -181,7 +183,7 @@ func (im *Image) target(r Resource) (*metapb.ChangeConfigs, error) {
 }
 
 // resolveOp turns an operation into the value that it leads to. An operation on a list depends on what the list is now, so
-// its change says what that was.
+// its change says what that was. nil: nothing changes.
 func resolveOp(im *Image, r Resource, now map[string]string, op ConfigOp) (*metapb.ConfigChange, error) {
 	change := &metapb.ConfigChange{Name: op.Name}
 	row, known := config.Lookup(resourceScopes[r.Type], op.Name)
@@ -190,8 +192,9 @@ func resolveOp(im *Image, r Resource, now map[string]string, op ConfigOp) (*meta
 		change.Value = &op.Value
 		return change, nil
 	case OpDelete:
+		// What nobody knows is not set, which is what is wanted: a mirror takes away whatever its source has at the default.
 		if _, set := now[op.Name]; !known && !set {
-			return nil, invalidConfig(config.Validate(resourceScopes[r.Type], op.Name, ""))
+			return nil, nil
 		}
 		return change, nil
 	case OpAppend, OpSubtract:

@@ -44,11 +44,8 @@ const (
 	maxProducerIDs = 1_000_000
 )
 
-// Topics that the cluster itself writes.
-const (
-	offsetsTopic      = "__consumer_offsets"
-	transactionsTopic = "__transaction_state"
-)
+// internalTopics are those that the cluster itself writes.
+var internalTopics = []string{"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
 // ValidateTopicName says whether a topic may have a name: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', but not "." or
 // "..", which are no names of directories. The error is replication.ErrInvalidTopic.

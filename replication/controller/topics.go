@@ -121,7 +121,7 @@ func (c *Controller) resolve(im *Image, p *placer, t *NewTopic) (*metapb.NewTopi
 	id := c.newTopicID()
 	return &metapb.NewTopic{
 		Name: t.Name, Id: id[:], Partitions: toPlacements(placements), Config: toSettings(t.Config),
-		Internal: t.Internal || t.Name == offsetsTopic || t.Name == transactionsTopic,
+		Internal: t.Internal || slices.Contains(internalTopics, t.Name),
 	}, nil
 }
 

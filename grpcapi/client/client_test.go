@@ -251,6 +251,7 @@ func TestSendFailures(t *testing.T) {
 	if err := cl.Produce(ctx, &Record{Topic: "t", Value: make([]byte, 5<<20)}); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
+	badHeader(ctx, c, cl)
 	if err := cl.Produce(ctx, &Record{Topic: "nowhere"}); status.Code(err) != codes.NotFound {
 		t.Error(err)
 	}
@@ -269,6 +270,35 @@ func TestSendFailures(t *testing.T) {
 		if _, err := New(target, Options{}); err == nil {
 			t.Errorf("%s is taken", target)
 		}
+	}
+}
+
+// badHeader: a header that no message can carry is refused, and its neighbours do not lose their stream.
+func badHeader(ctx context.Context, c *fakeCluster, cl *Client) {
+	c.t.Helper()
+	c.topic("headers", 3) // node 0 leads 0 and 2
+	c.connected(ctx, cl)
+	if err := cl.Produce(ctx, &Record{Topic: "headers", Partition: 2}); err != nil {
+		c.t.Fatal(err)
+	}
+	var got results
+	for _, key := range []string{"\xff", "good", "caf\xc3"} {
+		err := cl.Send(ctx, &Record{Topic: "headers", Headers: []Header{{Key: "a"}, {Key: key}}}, got.done)
+		if want := ErrHeaderKey; key != "good" && !errors.Is(err, want) || key == "good" && err != nil {
+			c.t.Errorf("%q: %v", key, err)
+		}
+	}
+	if err := cl.Produce(ctx, &Record{Topic: "headers", Partition: 2}); err != nil {
+		c.t.Error(err)
+	}
+	if err := cl.Flush(ctx); err != nil || len(got.good) != 1 || len(got.bad) > 0 {
+		c.t.Errorf("%v: %d stored, failed: %v", err, len(got.good), got.bad)
+	}
+	n := c.nodes[0]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.mu.links != 1 {
+		c.t.Errorf("%d streams produce to one node", n.mu.links)
 	}
 }
 

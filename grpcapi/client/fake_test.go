@@ -78,8 +78,8 @@ type fakeNode struct {
 	silent bool // GetServers does not name it
 	mu     struct {
 		sync.Mutex
-		produced, streams int // batches and ConsumeStreams
-		kick              chan struct{}
+		produced, streams, links int // batches, ConsumeStreams and ProduceStreams
+		kick                     chan struct{}
 	}
 }
 
@@ -243,6 +243,7 @@ func failed(code codes.Code, reason string) *quorlogv1.ProduceStreamResponse_Err
 // ProduceStream implements quorlogv1.RecordsServer.
 func (n *fakeNode) ProduceStream(stream grpc.BidiStreamingServer[quorlogv1.ProduceStreamRequest, quorlogv1.ProduceStreamResponse]) error {
 	n.mu.Lock()
+	n.mu.links++
 	kick := n.mu.kick
 	n.mu.Unlock()
 	answers := make(chan *quorlogv1.ProduceStreamResponse, 300)

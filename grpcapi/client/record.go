@@ -23,7 +23,7 @@ type Record struct {
 
 // Header is an entry of a record's headers; names may repeat, and a nil value is null.
 type Header struct {
-	Key   string
+	Key   string // UTF-8, else Send returns [ErrHeaderKey]
 	Value []byte
 }
 

@@ -257,7 +257,7 @@ func TestSendFailures(t *testing.T) {
 	}
 	brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if err := cl.Produce(brief, &Record{Topic: "not yet"}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := cl.Produce(brief, &Record{Topic: "not-yet"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if _, err := New("quorlog:///localhost:9092", Options{Username: "alice"}); !errors.Is(err, ErrPlaintext) {
@@ -464,9 +464,9 @@ func TestReadsAreBalanced(t *testing.T) {
 func TestManyReads(t *testing.T) {
 	c := newFake(t, 2)
 	c.topic("much", 2*maxReads)
-	c.topic("too much", 2*maxReads+1)
+	c.topic("too-much", 2*maxReads+1)
 	ctx := limited(t)
-	for topic, want := range map[string]error{"much": nil, "too much": ErrTooManyReads} {
+	for topic, want := range map[string]error{"much": nil, "too-much": ErrTooManyReads} {
 		cl := c.client(Options{Partitioner: Manual})
 		c.connected(ctx, cl)
 		for p := range c.mu.counts[topic] {
@@ -492,7 +492,7 @@ func TestManyReads(t *testing.T) {
 	}
 }
 
-// As many partitions as no server has take no memory.
+// As many partitions as no server has take no memory, and a name that no topic can have keeps nobody from any other.
 func TestAbsurdTopics(t *testing.T) {
 	t.Parallel()
 	c := newFake(t, 1)
@@ -504,6 +504,36 @@ func TestAbsurdTopics(t *testing.T) {
 			if !errors.Is(err, want) {
 				t.Errorf("%s: %v", topic, err)
 			}
+		}
+	}
+	records := quorlogv1.NewRecordsClient(cl.Conn())
+	for i, name := range []string{"\xff", strings.Repeat("x", 1<<17), strings.Repeat("x", 250), "", ".", "..", "a b", "a/b", "\u00e4"} {
+		soon, cancel := context.WithTimeout(ctx, topicPatience/2)
+		for _, err := range cl.Read(soon, ReadOptions{Topic: name}) {
+			if !errors.Is(err, errTopicName) {
+				t.Errorf("%.20q is read: %v", name, err)
+			}
+		}
+		if err := cl.Send(soon, &Record{Topic: name}, nil); !errors.Is(err, errTopicName) {
+			t.Errorf("%.20q is written: %v", name, err)
+		}
+		if _, err := records.ConsumeStream(For(soon, name, 0), &quorlogv1.ConsumeRequest{}); !errors.Is(err, errTopicName) {
+			t.Errorf("%.20q is streamed: %v", name, err)
+		}
+		if _, err := records.Produce(soon, &quorlogv1.ProduceRequest{Topic: name, Partition: proto.Int32(0)}); err == nil {
+			t.Errorf("%.20q is there", name)
+		}
+		topic := "good-" + strconv.Itoa(i)
+		c.topic(topic, 1)
+		if err := cl.Produce(soon, &Record{Topic: topic}); err != nil {
+			t.Errorf("after %.20q: %v", name, err)
+		}
+		cancel()
+	}
+	for _, name := range []string{strings.Repeat("x", 249), "aA0._-"} {
+		c.topic(name, 1)
+		if err := cl.Produce(ctx, &Record{Topic: name}); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -27,6 +27,7 @@ var (
 	// ErrPartition: [Options.Partitioner] chose a partition that the topic does not have.
 	ErrPartition = errors.New("no such partition")
 	errNotFound  = errorOf(&quorlogv1.Error{Code: int32(codes.NotFound), Reason: "UNKNOWN_TOPIC_OR_PARTITION", Message: "there is no such topic"})
+	errTopicName = errorOf(&quorlogv1.Error{Code: int32(codes.InvalidArgument), Reason: "INVALID_TOPIC_EXCEPTION", Message: "no topic can have that name"})
 	errTooLong   = errors.New("the record could not be sent in time")
 )
 

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
@@ -193,6 +194,9 @@ func (n *fakeNode) GetServers(_ context.Context, req *quorlogv1.GetServersReques
 	c := n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if proto.Size(req) > 64<<10 {
+		return nil, status.Error(codes.ResourceExhausted, "a large request")
+	}
 	out := &quorlogv1.GetServersResponse{Partitions: map[string]int32{}}
 	for _, topic := range req.GetTopics() {
 		if n, ok := c.mu.counts[topic]; ok {

@@ -44,6 +44,7 @@ type fakeCluster struct {
 		counts     map[string]int32 // partitions, by topic
 		changed    chan struct{}    // closed when something is stored or moves
 		producers  int64
+		missed     int // reads of what is not there
 		chaos      func(node int) chaos
 	}
 }
@@ -120,8 +121,19 @@ func (n *fakeNode) serve(l net.Listener) {
 func (c *fakeCluster) topic(name string, partitions int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.counts[name] = partitions
-	for i := range partitions {
+	c.growLocked(name, 0, partitions)
+}
+
+// grow adds partitions to a topic, up to a number.
+func (c *fakeCluster) grow(name string, partitions int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.growLocked(name, c.mu.counts[name], partitions)
+}
+
+func (c *fakeCluster) growLocked(name string, from, to int32) {
+	c.mu.counts[name] = to
+	for i := from; i < to; i++ {
 		p := &fakePartition{partition: partition{producers: map[int64]*memory{}}, leader: int(i) % len(c.nodes)}
 		for id := range c.nodes {
 			if id != p.leader {
@@ -352,6 +364,8 @@ func (c *fakeCluster) from(req *quorlogv1.ConsumeRequest, next int64) (*quorlogv
 	defer c.mu.Unlock()
 	p := c.mu.partitions[partitionKey{req.GetTopic(), req.GetPartition()}]
 	if p == nil {
+		c.mu.missed++
+		c.tellLocked()
 		return nil, nil, failure(codes.NotFound, "UNKNOWN_TOPIC_OR_PARTITION")
 	}
 	end := int64(len(p.records))

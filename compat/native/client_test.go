@@ -226,6 +226,47 @@ func readAll(t *testing.T, addrs []string, partitions int32, want int) *order {
 	return o
 }
 
+// Partitions that are added while a client reads a topic are read as well, from their first record.
+func TestClientReadsAddedPartitions(t *testing.T) {
+	const partitions, records = 3, 50
+	w := newWorld(t, 3)
+	w.topic("t", 1)
+	reader, writer := newClient(t, w.addrs, client.Options{}), newClient(t, w.addrs, client.Options{})
+	var next map[int32]int64
+	ctx, stop := context.WithCancel(w.ctx)
+	var writing sync.WaitGroup
+	defer writing.Wait()
+	defer stop()
+	writing.Go(func() { // so that the reader, which begins at the end, has something to begin with
+		for writer.Produce(ctx, &client.Record{Topic: "t", Key: []byte("0"), Value: []byte("old")}) == nil {
+		}
+	})
+	for r, err := range reader.Read(w.ctx, client.ReadOptions{Topic: "t", Start: client.Latest()}) {
+		w.must(err)
+		if next == nil {
+			stop()
+			_, err := w.topics(0).AlterTopic(w.ctx, &quorlogv1.AlterTopicRequest{Name: "t", Partitions: partitions})
+			w.must(err)
+			next = map[int32]int64{1: 0, 2: 0}
+			for i := range records {
+				for p := range next {
+					w.must(w.kafka.ProduceSync(w.ctx, &kgo.Record{Topic: "t", Partition: p, Value: []byte(strconv.Itoa(i))}).FirstErr())
+				}
+			}
+		}
+		if r.Partition == 0 {
+			continue
+		}
+		if r.Offset != next[r.Partition] || string(r.Value) != strconv.FormatInt(r.Offset, 10) {
+			t.Fatalf("%s at %d of %d, want %d", r.Value, r.Offset, r.Partition, next[r.Partition])
+		}
+		next[r.Partition]++
+		if next[1] == records && next[2] == records {
+			break
+		}
+	}
+}
+
 // tally counts the calls of a client by node, and the batches that a node had to hand on.
 type tally struct {
 	mu     sync.Mutex

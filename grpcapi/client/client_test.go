@@ -251,12 +251,13 @@ func TestSendFailures(t *testing.T) {
 	if err := cl.Produce(ctx, &Record{Topic: "t", Value: make([]byte, 5<<20)}); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
+	badHeader(ctx, c, cl)
 	if err := cl.Produce(ctx, &Record{Topic: "nowhere"}); status.Code(err) != codes.NotFound {
 		t.Error(err)
 	}
 	brief, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 	defer cancel()
-	if err := cl.Produce(brief, &Record{Topic: "not yet"}); !errors.Is(err, context.DeadlineExceeded) {
+	if err := cl.Produce(brief, &Record{Topic: "not-yet"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	if _, err := New("quorlog:///localhost:9092", Options{Username: "alice"}); !errors.Is(err, ErrPlaintext) {
@@ -269,6 +270,35 @@ func TestSendFailures(t *testing.T) {
 		if _, err := New(target, Options{}); err == nil {
 			t.Errorf("%s is taken", target)
 		}
+	}
+}
+
+// badHeader: a header that no message can carry is refused, and its neighbours do not lose their stream.
+func badHeader(ctx context.Context, c *fakeCluster, cl *Client) {
+	c.t.Helper()
+	c.topic("headers", 3) // node 0 leads 0 and 2
+	c.connected(ctx, cl)
+	if err := cl.Produce(ctx, &Record{Topic: "headers", Partition: 2}); err != nil {
+		c.t.Fatal(err)
+	}
+	var got results
+	for _, key := range []string{"\xff", "good", "caf\xc3"} {
+		err := cl.Send(ctx, &Record{Topic: "headers", Headers: []Header{{Key: "a"}, {Key: key}}}, got.done)
+		if want := ErrHeaderKey; key != "good" && !errors.Is(err, want) || key == "good" && err != nil {
+			c.t.Errorf("%q: %v", key, err)
+		}
+	}
+	if err := cl.Produce(ctx, &Record{Topic: "headers", Partition: 2}); err != nil {
+		c.t.Error(err)
+	}
+	if err := cl.Flush(ctx); err != nil || len(got.good) != 1 || len(got.bad) > 0 {
+		c.t.Errorf("%v: %d stored, failed: %v", err, len(got.good), got.bad)
+	}
+	n := c.nodes[0]
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.mu.links != 1 {
+		c.t.Errorf("%d streams produce to one node", n.mu.links)
 	}
 }
 
@@ -434,9 +464,9 @@ func TestReadsAreBalanced(t *testing.T) {
 func TestManyReads(t *testing.T) {
 	c := newFake(t, 2)
 	c.topic("much", 2*maxReads)
-	c.topic("too much", 2*maxReads+1)
+	c.topic("too-much", 2*maxReads+1)
 	ctx := limited(t)
-	for topic, want := range map[string]error{"much": nil, "too much": ErrTooManyReads} {
+	for topic, want := range map[string]error{"much": nil, "too-much": ErrTooManyReads} {
 		cl := c.client(Options{Partitioner: Manual})
 		c.connected(ctx, cl)
 		for p := range c.mu.counts[topic] {
@@ -462,7 +492,7 @@ func TestManyReads(t *testing.T) {
 	}
 }
 
-// As many partitions as no server has take no memory.
+// As many partitions as no server has take no memory, and a name that no topic can have keeps nobody from any other.
 func TestAbsurdTopics(t *testing.T) {
 	t.Parallel()
 	c := newFake(t, 1)
@@ -474,6 +504,36 @@ func TestAbsurdTopics(t *testing.T) {
 			if !errors.Is(err, want) {
 				t.Errorf("%s: %v", topic, err)
 			}
+		}
+	}
+	records := quorlogv1.NewRecordsClient(cl.Conn())
+	for i, name := range []string{"\xff", strings.Repeat("x", 1<<17), strings.Repeat("x", 250), "", ".", "..", "a b", "a/b", "\u00e4"} {
+		soon, cancel := context.WithTimeout(ctx, topicPatience/2)
+		for _, err := range cl.Read(soon, ReadOptions{Topic: name}) {
+			if !errors.Is(err, errTopicName) {
+				t.Errorf("%.20q is read: %v", name, err)
+			}
+		}
+		if err := cl.Send(soon, &Record{Topic: name}, nil); !errors.Is(err, errTopicName) {
+			t.Errorf("%.20q is written: %v", name, err)
+		}
+		if _, err := records.ConsumeStream(For(soon, name, 0), &quorlogv1.ConsumeRequest{}); !errors.Is(err, errTopicName) {
+			t.Errorf("%.20q is streamed: %v", name, err)
+		}
+		if _, err := records.Produce(soon, &quorlogv1.ProduceRequest{Topic: name, Partition: proto.Int32(0)}); err == nil {
+			t.Errorf("%.20q is there", name)
+		}
+		topic := "good-" + strconv.Itoa(i)
+		c.topic(topic, 1)
+		if err := cl.Produce(soon, &Record{Topic: topic}); err != nil {
+			t.Errorf("after %.20q: %v", name, err)
+		}
+		cancel()
+	}
+	for _, name := range []string{strings.Repeat("x", 249), "aA0._-"} {
+		c.topic(name, 1)
+		if err := cl.Produce(ctx, &Record{Topic: name}); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,6 +32,8 @@ const (
 	maxTopics, askedBytes = 10_000, 32 << 10
 	// topicPatience is how long a topic may be missing: one that was just made is not known everywhere at once.
 	topicPatience = 5 * time.Second
+	// maxTopicName is how long a topic's name can be, in bytes; it is Kafka's limit and the server's.
+	maxTopicName = 249
 )
 
 // directory knows who is there and who leads what. It is the resolver of the client's connection, over which it asks.
@@ -207,10 +210,24 @@ func (d *directory) requests() []*quorlogv1.GetServersRequest {
 	return all
 }
 
+// named tells whether a topic can have a name: the server's rule. Others must not get into requests, which are about topics of others, too:
+// one that can't be encoded, or is too large, is answered for none of them.
+func named(topic string) bool {
+	if topic == "" || topic == "." || topic == ".." || len(topic) > maxTopicName {
+		return false
+	}
+	return !strings.ContainsFunc(topic, func(c rune) bool {
+		return ('a' > c || c > 'z') && ('A' > c || c > 'Z') && ('0' > c || c > '9') && c != '.' && c != '_' && c != '-'
+	})
+}
+
 // watch has a topic asked for, and returns what is closed when the directory was asked the next time.
 func (d *directory) watch(topic string, create bool) <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if !named(topic) {
+		return d.mu.changed
+	}
 	i := d.mu.topics[topic]
 	if i == nil {
 		if len(d.mu.topics) >= maxTopics {
@@ -229,6 +246,9 @@ func (d *directory) watch(topic string, create bool) <-chan struct{} {
 
 // topic waits until it is known how many partitions a topic has. It is made if that is wanted and the cluster does so.
 func (d *directory) topic(ctx context.Context, topic string, create bool) (*routes, error) {
+	if !named(topic) {
+		return nil, errTopicName
+	}
 	var missing time.Time
 	for {
 		if r := d.known.Load().topics[topic]; r != nil && r.count > 0 {

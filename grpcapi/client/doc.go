@@ -21,7 +21,7 @@
 //	identify     fetches a producer id; at most one for each Client; ends with the answer
 //	links        two for each node that batches go to, one sends and one receives; end when the stream breaks or is idle
 //	pauses       a timer for each partition whose last batch failed
-//	readers      one for each partition of a Read of several; end with its loop
+//	readers      one for each partition of a Read, unless it names only one; end with its loop
 //	leave        one for each stream of a Read, woken by the directory; ends with the stream
 //
 // All of them end with Close, which waits for those that hold anything.

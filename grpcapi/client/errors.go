@@ -16,6 +16,8 @@ var (
 	ErrClosed = errors.New("the client is closed")
 	// ErrTooLarge: a record does not fit into a message of gRPC, or into the client's buffer. It was not sent.
 	ErrTooLarge = errors.New("the record is too large")
+	// ErrHeaderKey: the key of a header is not UTF-8, which a message of gRPC can't carry. The record was not sent.
+	ErrHeaderKey = errors.New("the key of a header is not UTF-8")
 	// ErrUnknownOutcome: nobody answered in time, so the record may be stored, or may yet be. It comes with the last failure.
 	ErrUnknownOutcome = errors.New("it is not known whether the record was stored")
 	// ErrSequence: the server has lost sight of what this client sent before.
@@ -25,6 +27,7 @@ var (
 	// ErrPartition: [Options.Partitioner] chose a partition that the topic does not have.
 	ErrPartition = errors.New("no such partition")
 	errNotFound  = errorOf(&quorlogv1.Error{Code: int32(codes.NotFound), Reason: "UNKNOWN_TOPIC_OR_PARTITION", Message: "there is no such topic"})
+	errTopicName = errorOf(&quorlogv1.Error{Code: int32(codes.InvalidArgument), Reason: "INVALID_TOPIC_EXCEPTION", Message: "no topic can have that name"})
 	errTooLong   = errors.New("the record could not be sent in time")
 )
 

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/protoadapt"
 
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
@@ -43,6 +44,7 @@ type fakeCluster struct {
 		counts     map[string]int32 // partitions, by topic
 		changed    chan struct{}    // closed when something is stored or moves
 		producers  int64
+		missed     int // reads of what is not there
 		chaos      func(node int) chaos
 	}
 }
@@ -78,8 +80,8 @@ type fakeNode struct {
 	silent bool // GetServers does not name it
 	mu     struct {
 		sync.Mutex
-		produced, streams int // batches and ConsumeStreams
-		kick              chan struct{}
+		produced, streams, links int // batches, ConsumeStreams and ProduceStreams
+		kick                     chan struct{}
 	}
 }
 
@@ -119,8 +121,19 @@ func (n *fakeNode) serve(l net.Listener) {
 func (c *fakeCluster) topic(name string, partitions int32) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.counts[name] = partitions
-	for i := range partitions {
+	c.growLocked(name, 0, partitions)
+}
+
+// grow adds partitions to a topic, up to a number.
+func (c *fakeCluster) grow(name string, partitions int32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.growLocked(name, c.mu.counts[name], partitions)
+}
+
+func (c *fakeCluster) growLocked(name string, from, to int32) {
+	c.mu.counts[name] = to
+	for i := from; i < to; i++ {
 		p := &fakePartition{partition: partition{producers: map[int64]*memory{}}, leader: int(i) % len(c.nodes)}
 		for id := range c.nodes {
 			if id != p.leader {
@@ -193,6 +206,9 @@ func (n *fakeNode) GetServers(_ context.Context, req *quorlogv1.GetServersReques
 	c := n.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if proto.Size(req) > 64<<10 {
+		return nil, status.Error(codes.ResourceExhausted, "a large request")
+	}
 	out := &quorlogv1.GetServersResponse{Partitions: map[string]int32{}}
 	for _, topic := range req.GetTopics() {
 		if n, ok := c.mu.counts[topic]; ok {
@@ -243,6 +259,7 @@ func failed(code codes.Code, reason string) *quorlogv1.ProduceStreamResponse_Err
 // ProduceStream implements quorlogv1.RecordsServer.
 func (n *fakeNode) ProduceStream(stream grpc.BidiStreamingServer[quorlogv1.ProduceStreamRequest, quorlogv1.ProduceStreamResponse]) error {
 	n.mu.Lock()
+	n.mu.links++
 	kick := n.mu.kick
 	n.mu.Unlock()
 	answers := make(chan *quorlogv1.ProduceStreamResponse, 300)
@@ -347,6 +364,8 @@ func (c *fakeCluster) from(req *quorlogv1.ConsumeRequest, next int64) (*quorlogv
 	defer c.mu.Unlock()
 	p := c.mu.partitions[partitionKey{req.GetTopic(), req.GetPartition()}]
 	if p == nil {
+		c.mu.missed++
+		c.tellLocked()
 		return nil, nil, failure(codes.NotFound, "UNKNOWN_TOPIC_OR_PARTITION")
 	}
 	end := int64(len(p.records))

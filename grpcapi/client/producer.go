@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/quorlog/quorlog/grpcapi/keys"
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
@@ -69,6 +71,10 @@ func (p *producer) send(ctx context.Context, r *Record, done func(*Record, error
 	size := r.size()
 	if size > maxBatch || size+bookkeeping > p.o.Buffer || len(r.Headers) >= maxParts {
 		return fmt.Errorf("%w: %d bytes", ErrTooLarge, size)
+	}
+	if i := slices.IndexFunc(r.Headers, func(h Header) bool { return !utf8.ValidString(h.Key) }); i >= 0 {
+		// It would end the stream that others use, which can't know that nothing of the batch has left.
+		return fmt.Errorf("%w: %.100q", ErrHeaderKey, r.Headers[i].Key)
 	}
 	topic, err := p.dir.topic(ctx, r.Topic, true)
 	if err != nil {

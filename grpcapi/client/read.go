@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"sync"
 	"time"
 
@@ -52,18 +53,21 @@ func Since(t time.Time) Start {
 // ReadOptions say what to read.
 type ReadOptions struct {
 	Topic string
-	// Partitions are those to read; none: all that the topic has when the Read begins.
+	// Partitions are those to read; none: all that the topic has, and those that are added while the Read goes on.
 	Partitions []int32
-	Start      Start
-	// Offsets are where to begin in some of the partitions, instead of Start.
+	// Start is for the partitions that are known when the Read begins. One of which the client learns later, up to ten seconds after it
+	// was added as a rule, is read from its oldest record whatever Start says: what was stored meanwhile is not to be missed, as
+	// it is by consumers of Kafka that begin with the latest record (auto.offset.reset).
+	Start Start
+	// Offsets are where to begin in some of the partitions, instead of Start or the oldest record.
 	Offsets map[int32]int64
 	// Uncommitted has records of transactions read that are open or were aborted.
 	Uncommitted bool
 }
 
 // Read reads records as they come, until the loop over it is left, the context ends, or something can't be mended. Then the last pair
-// has the error and no record: the context's, an [OutOfRangeError], or the server's. When a node fails, it goes on at another replica with
-// the next record. Records of a partition come in their order.
+// has the error and no record: the context's, an [OutOfRangeError], [ErrTooManyReads], or the server's. When a node fails, it goes on at
+// another replica with the next record. Records of a partition come in their order.
 //
 //	for r, err := range c.Read(ctx, client.ReadOptions{Topic: "events"}) {
 //		if err != nil {
@@ -76,11 +80,16 @@ func (c *Client) Read(ctx context.Context, o ReadOptions) iter.Seq2[*Record, err
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		defer context.AfterFunc(c.dir.ctx, cancel)()
+		o := o
+		o.Offsets = maps.Clone(o.Offsets) // the loop may change its own
 		readers, err := c.readers(ctx, o)
-		if err == nil && len(readers) == 1 {
-			err = readers[0].run(ctx, func(a answer) error { return a.give(yield) })
-		} else if err == nil {
-			err = together(ctx, readers, func(a answer) error { return a.give(yield) })
+		give := func(a answer) error { return a.give(yield) }
+		switch {
+		case err != nil:
+		case len(o.Partitions) == 1:
+			err = readers[0].run(ctx, give)
+		default:
+			err = c.together(ctx, o, readers, give)
 		}
 		switch {
 		case errors.Is(err, errLeft):
@@ -116,54 +125,74 @@ func (c *Client) readers(ctx context.Context, o ReadOptions) ([]*reader, error) 
 	if err != nil {
 		return nil, err
 	}
-	partitions := o.Partitions
-	if len(partitions) == 0 {
-		if int(topic.count) > maxReads*max(1, len(c.dir.known.Load().addrs)) {
-			return nil, ErrTooManyReads
-		}
-		for p := range topic.count {
-			partitions = append(partitions, p)
-		}
+	if len(o.Partitions) == 0 {
+		return c.more(o, 0, topic.count)
 	}
-	readers := make([]*reader, 0, len(partitions))
-	for _, p := range partitions {
+	readers := make([]*reader, 0, len(o.Partitions))
+	for _, p := range o.Partitions {
 		if p < 0 || p >= topic.count {
 			return nil, fmt.Errorf("%w: %d of %d", ErrPartition, p, topic.count)
 		}
+		readers = append(readers, c.reader(o, p, o.Start))
+	}
+	return readers, nil
+}
+
+// more are the readers of a Read of all partitions for those that it does not have yet, from one on. Those that were there when it
+// began come together.
+func (c *Client) more(o ReadOptions, from, count int32) (readers []*reader, err error) {
+	if int(count) > maxReads*max(1, len(c.dir.known.Load().addrs)) {
+		return nil, ErrTooManyReads
+	}
+	for p := from; p < count; p++ {
 		start := o.Start
-		if offset, ok := o.Offsets[p]; ok {
-			start = At(offset)
+		if from > 0 {
+			start = Earliest()
 		}
-		r := &reader{dir: c.dir, records: c.records, key: partitionKey{o.Topic, p}, start: start}
-		r.request = quorlogv1.ConsumeRequest{Topic: o.Topic, Partition: p}
-		if o.Uncommitted {
-			r.request.Isolation = quorlogv1.Isolation_ISOLATION_READ_UNCOMMITTED
-		}
+		r := c.reader(o, p, start)
+		r.added = from > 0
 		readers = append(readers, r)
 	}
 	return readers, nil
 }
 
-// together runs several readers, each in a goroutine, and hands on what they get, one answer at a time. It returns the first error.
-func together(ctx context.Context, readers []*reader, give func(answer) error) error {
+func (c *Client) reader(o ReadOptions, partition int32, start Start) *reader {
+	if offset, ok := o.Offsets[partition]; ok {
+		start = At(offset)
+	}
+	r := &reader{dir: c.dir, records: c.records, key: partitionKey{o.Topic, partition}, start: start}
+	r.request = quorlogv1.ConsumeRequest{Topic: o.Topic, Partition: partition}
+	if o.Uncommitted {
+		r.request.Isolation = quorlogv1.Isolation_ISOLATION_READ_UNCOMMITTED
+	}
+	return r
+}
+
+// together runs several readers, each in a goroutine, and hands on what they get, one answer at a time. If all partitions are read, those
+// that the directory learns of get readers as well. It returns the first error.
+func (c *Client) together(ctx context.Context, o ReadOptions, readers []*reader, give func(answer) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	answers, failed := make(chan answer), make(chan error, len(readers))
+	answers, failed := make(chan answer), make(chan error)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel()
-	for _, r := range readers {
-		running.Go(func() {
-			failed <- r.run(ctx, func(a answer) error {
-				select {
-				case answers <- a:
-					return nil
-				case <-ctx.Done():
-					return ctx.Err()
-				}
-			})
-		})
-	}
+	count := int32(0) // of readers
+	var changed <-chan struct{}
 	for {
+		for _, r := range readers {
+			running.Go(func() { r.runTo(ctx, answers, failed) })
+		}
+		count, readers = count+int32(len(readers)), nil
+		if changed == nil && len(o.Partitions) == 0 {
+			changed = c.dir.watch(o.Topic, false) // before what is known is looked at, or a change between the two would be missed
+			if t := c.dir.known.Load().topics[o.Topic]; t != nil && t.count > count {
+				var err error
+				if readers, err = c.more(o, count, t.count); err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		select {
 		case a := <-answers:
 			if err := give(a); err != nil {
@@ -171,6 +200,10 @@ func together(ctx context.Context, readers []*reader, give func(answer) error) e
 			}
 		case err := <-failed:
 			return err
+		case <-changed:
+			changed = nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
 }
@@ -183,6 +216,7 @@ type reader struct {
 	start   Start
 	request quorlogv1.ConsumeRequest
 
+	added    bool // the partition was added while the Read went on
 	located  bool // request has the offset of the next record
 	began    bool // something was read
 	failures int  // in a row
@@ -211,6 +245,22 @@ func (r *reader) run(ctx context.Context, give func(answer) error) error {
 	}
 }
 
+// runTo is run for one of several readers.
+func (r *reader) runTo(ctx context.Context, answers chan<- answer, failed chan<- error) {
+	err := r.run(ctx, func(a answer) error {
+		select {
+		case answers <- a:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	select {
+	case failed <- err:
+	case <-ctx.Done(): // nobody waits for it
+	}
+}
+
 // mend returns nil if it is worth trying again, else what to say.
 func (r *reader) mend(err error) error {
 	switch {
@@ -231,7 +281,9 @@ func (r *reader) mend(err error) error {
 	case refused, unsure:
 		return nil
 	case missing:
-		if r.misses++; r.misses < maxMisses {
+		// Not all nodes hear of a new partition at once, and the Read is not to end by it. Of a topic that was deleted the readers of the
+		// other partitions tell.
+		if r.misses++; r.misses < maxMisses || r.added && !r.began {
 			return nil
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 // Record is one record of a topic: the same as Kafka's.
 type Record struct {
+	// Topic is 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-'; with other names [Reason] is INVALID_TOPIC_EXCEPTION.
 	Topic string
 	// Partition is where the record is. Send sets it, by the key or by [Options.Partitioner].
 	Partition int32
@@ -23,7 +24,7 @@ type Record struct {
 
 // Header is an entry of a record's headers; names may repeat, and a nil value is null.
 type Header struct {
-	Key   string
+	Key   string // UTF-8, else Send returns [ErrHeaderKey]
 	Value []byte
 }
 

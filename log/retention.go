@@ -180,6 +180,12 @@ func (l *Log) Scrub(maxBytes int64) (ScrubResult, error) {
 			return r, nil
 		}
 		p, err := l.partOfIndex(at)
+		if errors.Is(err, ErrNotFound) {
+			err = lost(l, at)
+			if err == nil || errors.Is(err, errGone) {
+				return r, nil // as below
+			}
+		}
 		if err != nil {
 			return r, err
 		}

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -202,4 +203,53 @@ func TestWalksOverAClosedLog(t *testing.T) {
 	}
 	_, err := f.log.Scrub(1)
 	mustBe(t, err, ErrClosed)
+}
+
+// damagedFooter has records without a time in sealed segments, and a damaged footer on the first, so that nobody knows when that was
+// sealed.
+func damagedFooter(t *testing.T, fs vfs.FS, dir string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, fs: fs, time: newClock()}
+	f.o = Options{FS: fs, Dir: dir, Now: f.time.now}
+	f.open()
+	for _, r := range []string{"a=1", "a=2", "b=1"} {
+		f.append(1, kv(t, frameOpt{term: 1, times: []int64{-1}}, r))
+		f.seal()
+	}
+	name := f.log.mu.segments[0].path(indexSuffix)
+	mustBe(t, f.log.Close(), nil)
+	flip(t, fs, name, indexHeadSize+slotSize+footerSize-9)
+	f.open()
+	return f
+}
+
+const week = 7 * 24 * time.Hour
+
+// What nobody knows the age of is not as old as 1970.
+func TestRetentionOfUnknownAge(t *testing.T) {
+	f := damagedFooter(t, vfs.NewMem(), testDir)
+	if start, ok := f.log.RetentionStart(f.time.now(), week, -1); ok {
+		t.Fatalf("what was just written is a week old, up to %d", start)
+	}
+	f.clean(CleanOptions{})
+	if start, ok := f.log.RetentionStart(f.time.now().Add(week), week, -1); ok {
+		t.Fatalf("what was just cleaned is a week old, up to %d", start)
+	}
+	start, ok := f.log.RetentionStart(f.time.now().Add(week+time.Second), week, -1)
+	equal(t, []any{start, ok}, []any{Offset(3), true}, "a week after compaction")
+}
+
+// The file system knows when the file was last written.
+func TestRetentionByTheFilesTime(t *testing.T) {
+	f := damagedFooter(t, vfs.OS{}, t.TempDir()+"/p")
+	name := f.log.mu.segments[0].path(logSuffix)
+	now := f.time.now()
+	mustBe(t, os.Chtimes(name, now, now.Add(-time.Hour)), nil)
+	_, ok := f.log.RetentionStart(now, week, -1)
+	equal(t, ok, false, "may an hour old segment go")
+	f.reopen()
+	mustBe(t, os.Chtimes(name, now, now.Add(-week-time.Hour)), nil)
+	start, ok := f.log.RetentionStart(now, week, -1)
+	equal(t, []any{start, ok}, []any{Offset(1), true}, "the old segment")
+	mustBe(t, f.log.Close(), nil)
 }

@@ -141,13 +141,18 @@ func (l *Log) acquireAt(i Index) *segment {
 	return l.mu.segments[k]
 }
 
-// Aborted returns the aborted transactions with data in [from,to), in the order of their markers, for read_committed.
+// Aborted returns the aborted transactions with data in [from,to), in the order of their markers, for read_committed. Those of
+// segments that are gone are missing: who asks for a range that was read earlier looks afterwards whether the log start has
+// passed `from`.
 func (l *Log) Aborted(from, to Offset) ([]AbortedTxn, error) {
 	return again(l, func() ([]AbortedTxn, error) { return l.abortedIn(from, to) })
 }
 
 func (l *Log) abortedIn(from, to Offset) (found []AbortedTxn, err error) {
-	segments := l.acquireWithAborted(from)
+	segments, err := l.acquireWithAborted(from)
+	if err != nil {
+		return nil, err
+	}
 	defer func() {
 		for _, s := range segments {
 			s.release()
@@ -170,15 +175,19 @@ func (l *Log) abortedIn(from, to Offset) (found []AbortedTxn, err error) {
 	return found, nil
 }
 
-// acquireWithAborted returns the segments from an offset on that list aborted transactions.
-func (l *Log) acquireWithAborted(from Offset) (found []*segment) {
+// acquireWithAborted returns the segments from an offset on that list aborted transactions. A closed log lists none, which must
+// not be taken for an answer: a range that was read before keeps its files.
+func (l *Log) acquireWithAborted(from Offset) (found []*segment, err error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
+	if len(l.mu.segments) == 0 {
+		return nil, ErrClosed
+	}
 	for _, s := range l.mu.segments[max(segmentOfOffset(l.mu.segments, from), 0):] {
 		if s.txn.count() > 0 {
 			s.acquire()
 			found = append(found, s)
 		}
 	}
-	return found
+	return found, nil
 }

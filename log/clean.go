@@ -252,7 +252,8 @@ func (c *cleaning) lastPart() (part, error) {
 	return l.partLocked(len(l.mu.segments) - 1), nil
 }
 
-// scan calls fn for all frames of a part.
+// scan calls fn for all frames of a part. What stays of them gets a new slot, so their heads are held against the old one first:
+// base offset and leader epoch lie outside of the batch CRC, and a new slot would prove damage to be sound.
 func (c *cleaning) scan(p *part, fn func(*scanner) error) error {
 	file, err := p.seg.log()
 	if err != nil {
@@ -260,7 +261,10 @@ func (c *cleaning) scan(p *part, fn func(*scanner) error) error {
 	}
 	sc := newScanner(file, p.seg, 0, p.end, p.seg.beginning(0))
 	read := int64(0)
-	for sc.next() {
+	for i := 0; sc.next(); i++ {
+		if i >= p.table.n || checksum(sc.frame[:headSize]) != p.table.at(i).headCRC {
+			return fmt.Errorf("%w: segment %s: frame head at position %d", ErrCorrupt, p.seg.name(), sc.at.pos)
+		}
 		if sc.bytes > read {
 			if err := c.pace(sc.bytes - read); err != nil {
 				return err

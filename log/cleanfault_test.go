@@ -1,6 +1,11 @@
 package log
 
 import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -157,4 +162,89 @@ func (c *crowdOf) aborted() error {
 	}
 	_, err := c.k.Dirt(c.f.time.now(), 0)
 	return err
+}
+
+// Offset and leader epoch of a batch lie outside of its CRC. Cleaning must not give a damaged one a slot that proves it.
+func TestCleanFindsDamagedHeads(t *testing.T) {
+	f := openFixture(t)
+	f.append(1, kv(t, frameOpt{term: 1}, "a=1"), kv(t, frameOpt{term: 1}, "b=1"))
+	f.seal()
+	f.append(2, kv(t, frameOpt{term: 2}, "a=2"))
+	f.seal()
+	for _, at := range []int64{6, posLeaderEpoch + 3} {
+		for _, index := range []Index{2, 3} { // the last frame of a segment, and the first
+			o := f.o
+			o.FS = f.fs.(*vfs.Mem).CrashClone(nil, vfs.CrashOptions{Survive: 100})
+			l, err := Open(o)
+			mustBe(t, err, nil)
+			p, err := l.partOfIndex(index)
+			mustBe(t, err, nil)
+			mustBe(t, p.load(), nil)
+			flip(t, o.FS, p.seg.path(logSuffix), int64(p.table.at(int(index-p.seg.first)).pos)+at)
+			p.release()
+			_, err = NewCleaner(l).Clean(CleanOptions{})
+			mustBe(t, err, ErrCorrupt)
+			_, err = l.Entry(index)
+			mustBe(t, err, ErrCorrupt)
+			mustBe(t, l.Close(), nil)
+		}
+	}
+}
+
+// A log rots and is cleaned before anything else reads it. Either the damage is told, or the outcome is that of a sound log.
+func TestBitRotBeforeCleaning(t *testing.T) {
+	f := openFixture(t, small)
+	for i := range 12 {
+		term := Epoch(1 + i/3)
+		f.append(term, kv(t, frameOpt{term: term}, fmt.Sprintf("k%d=%d", i%5, i)), config(fmt.Sprint(i)))
+		if i%4 == 3 {
+			f.append(term, txn(t, 1, term, 1, 0, int32(i/4)), marker(term, 1, 0, i%8 == 3))
+		}
+	}
+	f.seal()
+	cleaned := func(seed uint64, flips int) (entries []Entry, records []byte, aborted []AbortedTxn, err error) {
+		o := f.o
+		o.FS = f.fs.(*vfs.Mem).CrashClone(rand.New(rand.NewPCG(seed, 7)), vfs.CrashOptions{Survive: 100, Flips: flips})
+		l, err := Open(o)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		defer l.closeFilesLocked()
+		if _, err := NewCleaner(l).Clean(CleanOptions{Everywhere: l.LastIndex()}); err != nil {
+			return nil, nil, nil, err
+		}
+		for i := Index(1); i <= l.LastIndex(); i++ {
+			e, err := l.Entry(i)
+			if err != nil {
+				return nil, nil, nil, err
+			}
+			entries = append(entries, e)
+		}
+		r, err := l.Read(0, l.Offsets().HighWatermark, 1<<20, true)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		defer r.Release()
+		if records, err = r.AppendTo(nil); err == nil {
+			aborted, err = l.Aborted(0, l.Offsets().LogEnd)
+		}
+		return entries, records, aborted, err
+	}
+	entries, records, aborted, err := cleaned(0, 0)
+	mustBe(t, err, nil)
+	found := 0
+	for seed := range uint64(1000) {
+		e, r, a, err := cleaned(seed, 1)
+		if err != nil {
+			typed(t, seed, err)
+			found++
+			continue
+		}
+		if !reflect.DeepEqual(e, entries) || !bytes.Equal(r, records) || !slices.Equal(a, aborted) {
+			t.Fatalf("seed %d: damage was cleaned into the log", seed)
+		}
+	}
+	if found < 200 {
+		t.Fatalf("only %d flips were found", found)
+	}
 }

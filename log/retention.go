@@ -81,7 +81,7 @@ func (l *Log) RetentionStart(now time.Time, age time.Duration, bytes int64) (sta
 }
 
 // newest returns the time of a segment's newest record: its largest timestamp, or, for records that have none, when the
-// segment was sealed. -1 where that is not known.
+// segment was sealed. -1 where that is not known: an age that was made up would remove the segment on all replicas.
 func (p *part) newest() int64 {
 	if p.active {
 		return p.maxTS
@@ -90,10 +90,12 @@ func (p *part) newest() int64 {
 	switch {
 	case err != nil:
 		return noTimestamp
-	case ft.maxTS < 0:
-		return ft.sealed
+	case ft.maxTS >= 0:
+		return ft.maxTS
+	case ft.sealed == notSealed:
+		return noTimestamp
 	}
-	return ft.maxTS
+	return ft.sealed
 }
 
 // Steps of a drop. Commit point: the rename of the checkpoint.
@@ -180,6 +182,12 @@ func (l *Log) Scrub(maxBytes int64) (ScrubResult, error) {
 			return r, nil
 		}
 		p, err := l.partOfIndex(at)
+		if errors.Is(err, ErrNotFound) {
+			err = lost(l, at)
+			if err == nil || errors.Is(err, errGone) {
+				return r, nil // as below
+			}
+		}
 		if err != nil {
 			return r, err
 		}

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -123,4 +124,132 @@ func TestRetentionOfRecordsWithoutTime(t *testing.T) {
 	_, _, ok, err = f.log.MaxTimestamp(60)
 	mustBe(t, err, nil)
 	equal(t, ok, false, "a largest timestamp of none")
+}
+
+// tenSegments is a log on a file system whose calls can be met. No slots and frames are known yet, nor, with a damaged footer,
+// what the first segment's says: then its .log is read for it.
+func tenSegments(t *testing.T, damaged bool) (*fixture, *vfs.Injector, []SegmentInfo) {
+	t.Helper()
+	f := newFixture(t, vfs.NewMem())
+	in := vfs.Inject(f.fs)
+	f.o.FS, f.o.SegmentBytes = in, 1
+	f.open()
+	for i := range 10 {
+		f.append(1, frame(t, 2, frameOpt{term: 1, times: []int64{int64(100 * i), int64(100*i) + 1}}))
+	}
+	f.apply()
+	segs := f.log.Segments()
+	mustBe(t, f.log.Close(), nil)
+	if damaged {
+		flip(t, f.fs, f.log.o.Dir+"/"+segmentName(segs[0].Base, segs[0].First)+indexSuffix, indexHeadSize+slotSize+footerSize-9)
+	}
+	f.open()
+	return f, in, segs
+}
+
+// A walk over the segments meets retention: what it has not looked at yet is gone. That is no answer; it begins again.
+func TestWalksThatRetentionOvertakes(t *testing.T) {
+	for _, walk := range []struct {
+		name    string
+		damaged bool
+		do      func(t *testing.T, l *Log)
+	}{
+		{"offset for a timestamp", true, func(t *testing.T, l *Log) {
+			off, ts, ok, err := l.OffsetForTimestamp(901, 20)
+			mustBe(t, err, nil)
+			equal(t, []any{off, ts, ok}, []any{Offset(19), int64(901), true}, "the record")
+		}},
+		{"largest timestamp", false, func(t *testing.T, l *Log) {
+			off, ts, ok, err := l.MaxTimestamp(20)
+			mustBe(t, err, nil)
+			equal(t, []any{off, ts, ok}, []any{Offset(19), int64(901), true}, "the record")
+		}},
+		{"scrub", false, func(t *testing.T, l *Log) {
+			_, err := l.Scrub(1 << 20)
+			mustBe(t, err, nil)
+			r, err := l.Scrub(1 << 20)
+			mustBe(t, err, nil)
+			equal(t, r.Wrapped, true, "the next step comes to the end")
+		}},
+	} {
+		t.Run(walk.name, func(t *testing.T) {
+			f, in, segs := tenSegments(t, walk.damaged)
+			f.append(1, logStart(segs[4].Base))
+			e, err := f.log.Entry(f.log.LastIndex())
+			mustBe(t, err, nil)
+			dropped := 0
+			in.Arm(vfs.Rule{Op: vfs.OpRead, Path: segmentName(segs[0].Base, segs[0].First) + logSuffix, Do: func(vfs.Call) {
+				f.log.Apply(e)
+				dropped, err = f.log.DropSegments()
+			}})
+			walk.do(t, f.log)
+			mustBe(t, err, nil)
+			equal(t, dropped, 4, "dropped")
+		})
+	}
+}
+
+// A log that is closed during a walk, or was before, has no answer either.
+func TestWalksOverAClosedLog(t *testing.T) {
+	f, in, segs := tenSegments(t, false)
+	in.Arm(vfs.Rule{Op: vfs.OpRead, Path: segmentName(segs[0].Base, segs[0].First) + logSuffix, Do: func(vfs.Call) {
+		mustBe(t, f.log.Close(), nil)
+	}})
+	for range 2 {
+		_, _, _, err := f.log.MaxTimestamp(20)
+		mustBe(t, err, ErrClosed)
+		_, _, _, err = f.log.OffsetForTimestamp(901, 20)
+		mustBe(t, err, ErrClosed)
+	}
+	_, err := f.log.Scrub(1)
+	mustBe(t, err, ErrClosed)
+}
+
+// damagedFooter has records without a time in sealed segments, and a damaged footer on the first, so that nobody knows when that was
+// sealed.
+func damagedFooter(t *testing.T, fs vfs.FS, dir string) *fixture {
+	t.Helper()
+	f := &fixture{t: t, fs: fs, time: newClock()}
+	f.o = Options{FS: fs, Dir: dir, Now: f.time.now}
+	f.open()
+	for _, r := range []string{"a=1", "a=2", "b=1"} {
+		f.append(1, kv(t, frameOpt{term: 1, times: []int64{-1}}, r))
+		f.seal()
+	}
+	name := f.log.mu.segments[0].path(indexSuffix)
+	mustBe(t, f.log.Close(), nil)
+	flip(t, fs, name, indexHeadSize+slotSize+footerSize-9)
+	f.open()
+	return f
+}
+
+const week = 7 * 24 * time.Hour
+
+// What nobody knows the age of is not as old as 1970.
+func TestRetentionOfUnknownAge(t *testing.T) {
+	f := damagedFooter(t, vfs.NewMem(), testDir)
+	if start, ok := f.log.RetentionStart(f.time.now(), week, -1); ok {
+		t.Fatalf("what was just written is a week old, up to %d", start)
+	}
+	f.clean(CleanOptions{})
+	if start, ok := f.log.RetentionStart(f.time.now().Add(week), week, -1); ok {
+		t.Fatalf("what was just cleaned is a week old, up to %d", start)
+	}
+	start, ok := f.log.RetentionStart(f.time.now().Add(week+time.Second), week, -1)
+	equal(t, []any{start, ok}, []any{Offset(3), true}, "a week after compaction")
+}
+
+// The file system knows when the file was last written.
+func TestRetentionByTheFilesTime(t *testing.T) {
+	f := damagedFooter(t, vfs.OS{}, t.TempDir()+"/p")
+	name := f.log.mu.segments[0].path(logSuffix)
+	now := f.time.now()
+	mustBe(t, os.Chtimes(name, now, now.Add(-time.Hour)), nil)
+	_, ok := f.log.RetentionStart(now, week, -1)
+	equal(t, ok, false, "may an hour old segment go")
+	f.reopen()
+	mustBe(t, os.Chtimes(name, now, now.Add(-week-time.Hour)), nil)
+	start, ok := f.log.RetentionStart(now, week, -1)
+	equal(t, []any{start, ok}, []any{Offset(1), true}, "the old segment")
+	mustBe(t, f.log.Close(), nil)
 }

@@ -358,6 +358,9 @@ func (w *rewriting) writeIndex() error {
 		if err != nil {
 			return err
 		}
+		if old.sealed == notSealed {
+			old.sealed = w.now // an age to go by from now on; that of an older segment of the group would be too high
+		}
 		ft.sealed = max(ft.sealed, old.sealed)
 	}
 	b := indexHead{base: w.seg.base, first: w.seg.first, created: w.now}.encode()

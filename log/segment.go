@@ -205,7 +205,18 @@ func (s *segment) rebuildTable(next segmentEnd) (table, footer, error) {
 			ErrCorrupt, s.name(), sc.chain.offset, sc.chain.index, next.offset, next.index)
 	}
 	s.verified.setAll()
-	return ss.table, footer{slots: uint32(ss.n), crc: ss.crc, logSize: s.size.Load(), maxTS: b.maxTS, end: next}, nil
+	ft := footer{slots: uint32(ss.n), crc: ss.crc, logSize: s.size.Load(), maxTS: b.maxTS, sealed: s.written(), end: next}
+	return ss.table, ft, nil
+}
+
+// written is when the .log was last written, which stands for the time of sealing once that is lost. notSealed where the file system
+// does not tell.
+func (s *segment) written() int64 {
+	info, err := s.fs.Stat(s.path(logSuffix))
+	if err != nil {
+		return notSealed
+	}
+	return max(info.ModTime().UnixMilli(), notSealed)
 }
 
 // peekFooter reads the footer of a sealed segment and nothing else; an error or nil where it is not sound.
@@ -253,6 +264,9 @@ type segmentEnd struct {
 
 // noTimestamp is the timestamp of frames that have none.
 const noTimestamp = int64(-1)
+
+// notSealed is the time of sealing where that is not known: no age to go by.
+const notSealed = int64(0)
 
 // tableBuilder makes slots from frames, in Append and wherever an index is rebuilt.
 type tableBuilder struct {

@@ -74,19 +74,24 @@ func (l *Log) maxTimestamp(below Offset) (found, error) {
 	return best.recordReaching(slot, largest, from)
 }
 
-// eachPart calls fn for every segment from the log start on until it returns false. The part is released afterwards.
+// eachPart calls fn for every segment from the log start on until it returns false. The part is released afterwards. errGone: not
+// all were looked at.
 func (l *Log) eachPart(fn func(p *part, start Offset) (bool, error)) error {
 	l.mu.RLock()
+	closed := len(l.mu.segments) == 0
 	start, limit := l.mu.offsets.start, l.mu.next.index
 	at := l.mu.boundary.Index + 1
 	if k := segmentOfOffset(l.mu.segments, start); k >= 0 {
 		at = l.mu.segments[k].first
 	}
 	l.mu.RUnlock()
+	if closed {
+		return ErrClosed
+	}
 	for at < limit {
 		p, err := l.partOfIndex(at)
 		if errors.Is(err, ErrNotFound) {
-			return nil // cut off meanwhile
+			return lost(l, at)
 		}
 		if err != nil {
 			return err
@@ -97,6 +102,20 @@ func (l *Log) eachPart(fn func(p *part, start Offset) (bool, error)) error {
 		if err != nil || !more {
 			return err
 		}
+	}
+	return nil
+}
+
+// lost tells a walk over the segments why there is none at an index any more. nil: a truncation took the rest, and what was looked
+// at is all there is. errGone: the front is gone, and with it segments that were not looked at. Nor does a closed log have an answer.
+func lost(l *Log, at Index) error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	switch {
+	case len(l.mu.segments) == 0:
+		return ErrClosed
+	case at <= l.mu.boundary.Index:
+		return errGone
 	}
 	return nil
 }

@@ -16,10 +16,17 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"syscall"
 )
 
 // ErrLocked means that somebody else holds the lock: another process, or another part of this one.
 var ErrLocked = errors.New("locked by another process")
+
+// IsExhausted tells errors of a process or machine that has run out of descriptors, mappings or memory. They say nothing of the file:
+// the same call may work in a moment.
+func IsExhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOMEM)
+}
 
 // FS is a file system. Paths are slash-separated and may be absolute. Every error wraps the operating system's errno, so
 // errors.Is(err, fs.ErrNotExist), syscall.ENOSPC and the like work on all implementations.

@@ -81,12 +81,19 @@ func (p *Partition) read(r ReadRequest, o Offsets) (ReadResult, error) {
 		if !r.ReadCommitted || rg.Len() == 0 {
 			return res, nil
 		}
-		if res.Aborted, err = p.log.Aborted(r.Offset, rg.Next); err == nil && swaps == p.log.Stats().Swaps {
+		res.Aborted, err = p.log.Aborted(r.Offset, rg.Next)
+		// Retention takes a segment's list of aborted transactions with it, while the range keeps its bytes; but not before the
+		// log start has passed the segment. So the list was whole if the log start is not behind the offset now.
+		start := p.log.Offsets().LogStart
+		if err == nil && start <= r.Offset && swaps == p.log.Stats().Swaps {
 			return res, nil
 		}
 		rg.Release()
 		if err != nil {
 			return ReadResult{}, p.readError(err)
+		}
+		if start > r.Offset {
+			return ReadResult{Offsets: p.log.Offsets()}, fmt.Errorf("%w: the log starts at %d, behind %d", replication.ErrOffsetOutOfRange, start, r.Offset)
 		}
 		// Compaction came between the two: the transactions may be those of batches that are gone.
 	}

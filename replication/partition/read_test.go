@@ -2,11 +2,13 @@ package partition
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/log"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
@@ -272,5 +274,93 @@ func TestFullDiskRefusesBatchesEarly(t *testing.T) {
 	}
 	if len(n.fatals()) > 0 {
 		t.Error(n.fatals())
+	}
+}
+
+// A fetch that retention overtakes: the frames of the oldest segment are taken already when it goes, and with it the list of its
+// aborted transactions. Without the list a read_committed consumer would take what was aborted for committed.
+func TestRetentionDuringAReadOfCommitted(t *testing.T) {
+	mem := vfs.NewMem()
+	cfg := testConfig()
+	cfg.SegmentBytes = 1000
+	n := open(t, Options{DataDir: "/d", FS: mem})
+	p := n.partition(0, cfg)
+	mustAppend(t, p, batch.BuildOptions{Producer: &batch.Producer{ID: 3}, Transactional: true}, strings.Repeat("a", 700))
+	if _, err := p.Append(Batch{Frame: batch.BuildControl(batch.Control{ProducerID: 3})}).Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for range 4 {
+		mustAppend(t, p, batch.BuildOptions{}, strings.Repeat("b", 700))
+	}
+	if err := n.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// Nothing is verified in a new process, so a read has to look at the bytes of the segment behind.
+	in := vfs.Inject(mem)
+	n = open(t, Options{DataDir: "/d", FS: in})
+	p = n.partition(0, cfg)
+	r := ReadRequest{MaxBytes: 1 << 20, ReadCommitted: true, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch}
+	segs := p.log.Segments()
+	i := slices.IndexFunc(segs, func(s log.SegmentInfo) bool { return s.Base >= 2 })
+	if i < 1 || segs[i].Active {
+		t.Fatalf("segments: %+v", segs)
+	}
+	behind := segs[i]
+	dropped := 0
+	rule := in.Arm(vfs.Rule{Op: vfs.OpRead, Path: fmt.Sprintf("%020d-%020d.log", behind.Base, behind.First), Do: func(vfs.Call) {
+		if _, err := p.DeleteRecords(ctx, behind.Base); err != nil {
+			t.Error(err)
+		}
+		var err error
+		if dropped, err = p.log.DropSegments(); err != nil {
+			t.Error(err)
+		}
+	}})
+	res, err := p.Read(r)
+	if rule.Hits() != 1 || dropped != i {
+		t.Fatalf("%d reads of the segment behind the transaction, %d segments dropped", rule.Hits(), dropped)
+	}
+	if !errors.Is(err, replication.ErrOffsetOutOfRange) {
+		t.Errorf("%v, aborted %v", err, res.Aborted)
+	}
+	if res.Range != nil {
+		res.Range.Release()
+	}
+	r.Offset = behind.Base
+	if res, err = p.Read(r); err != nil || res.Range.Len() == 0 || len(res.Aborted) != 0 {
+		t.Fatalf("from the new log start: %+v, %v", res, err)
+	}
+	res.Range.Release()
+}
+
+// A partition that is closed during a fetch lists no aborted transactions any more, while the range keeps its files.
+func TestCloseDuringAReadOfCommitted(t *testing.T) {
+	mem := vfs.NewMem()
+	n := open(t, Options{DataDir: "/d", FS: mem})
+	p := n.partition(0, testConfig())
+	mustAppend(t, p, batch.BuildOptions{Producer: &batch.Producer{ID: 3}, Transactional: true}, "a")
+	if _, err := p.Append(Batch{Frame: batch.BuildControl(batch.Control{ProducerID: 3})}).Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	in := vfs.Inject(mem)
+	n = open(t, Options{DataDir: "/d", FS: in})
+	p = n.partition(0, testConfig())
+	rule := in.Arm(vfs.Rule{Op: vfs.OpRead, Path: ".log", Do: func(vfs.Call) {
+		if err := p.close(); err != nil {
+			t.Error(err)
+		}
+	}})
+	res, err := p.Read(ReadRequest{MaxBytes: 1 << 20, ReadCommitted: true, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch})
+	if rule.Hits() == 0 {
+		t.Fatal("nothing was read")
+	}
+	if !errors.Is(err, replication.ErrNotLeader) {
+		t.Errorf("%v, aborted %v", err, res.Aborted)
+	}
+	if res.Range != nil {
+		res.Range.Release()
 	}
 }

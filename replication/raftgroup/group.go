@@ -245,8 +245,8 @@ func shutDown(node *raft.Raft, end interface{ Interrupt() }) error {
 
 // publish makes the instance the one that requests and proposals go to.
 func (g *Group) publish(in *instance) error {
-	if err := in.store.Failed(); err != nil {
-		return err // something that Raft read at its start is damaged
+	if err := in.store.Started(); err != nil {
+		return err // something that Raft read at its start is damaged, or can't be read now
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -4,6 +4,7 @@ package raftgroup
 
 import (
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,4 +191,31 @@ func TestCrashWithinAReset(t *testing.T) {
 			s.find(old, kept)
 		})
 	}
+}
+
+// A replica that can't open a file to read it takes a snapshot all the same, and is not taken for damaged: nothing is read of what it
+// is reset to.
+func TestASnapshotNeedsNoDescriptors(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		s, old, kept := diverge(t, 120, 40)
+		defer s.close()
+		old.crash(vfs.CrashOptions{Survive: 100})
+		old.start()
+		rules := []*vfs.Armed{
+			old.in.Arm(vfs.Rule{Op: vfs.OpOpen, Path: simDir, Err: syscall.EMFILE, Last: -1}),
+			old.in.Arm(vfs.Rule{Op: vfs.OpMap, Err: syscall.ENOMEM, Last: -1}),
+		}
+		old.connect()
+		s.converge(60 * time.Second)
+		for _, r := range rules {
+			r.Disarm()
+		}
+		s.find(old, kept)
+		if old.installed() == 0 {
+			t.Error("no snapshot was installed")
+		}
+		if failed := old.failed(); len(failed) > 0 {
+			t.Error(failed)
+		}
+	})
 }

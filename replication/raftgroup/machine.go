@@ -3,10 +3,12 @@ package raftgroup
 import (
 	"errors"
 	"io"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/quorlog/quorlog/log"
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -17,7 +19,11 @@ var errNoRestore = errors.New("raftgroup: the log is not restored from snapshots
 type machine struct {
 	group *Group
 	in    *instance
+	cut   bool // the instance ended before an entry could be read: what follows must not be applied either
 }
+
+// exhaustedPause lies between attempts to read what descriptors or mappings are missing for.
+const exhaustedPause = 100 * time.Millisecond
 
 // Apply implements raft.FSM. Raft calls ApplyBatch instead.
 func (m *machine) Apply(l *raft.Log) any { return m.ApplyBatch([]*raft.Log{l})[0] }
@@ -29,16 +35,18 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	epoch := log.Epoch(-1)
 	var leader replication.ReplicaID
 	for i, l := range logs {
-		if m.in.store.Failed() != nil {
+		if m.cut || m.in.store.Failed() != nil {
 			answers[i] = replication.ErrUnknownOutcome // the log is not what Raft thinks: nothing counts as applied any more
 			continue
 		}
 		if log.Index(l.Index) <= m.in.floor {
 			continue
 		}
-		l, err := m.in.store.Fill(l)
+		l, err := m.fill(l)
 		if err != nil {
-			m.in.store.Poison(err) // what is applied is committed: it can't be another
+			if m.cut = vfs.IsExhausted(err); !m.cut {
+				m.in.store.Poison(err) // what is applied is committed: it can't be another
+			}
 			answers[i] = replication.ErrUnknownOutcome
 			continue
 		}
@@ -60,6 +68,9 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		m.in.store.Poison(err)
 		return answers
 	}
+	if m.cut {
+		return answers
+	}
 	m.group.o.Owner.Applied()
 	if last := logs[len(logs)-1]; m.in.leading.Load() == last.Term && m.in.news.committed(last.Index, last.Term) {
 		m.group.o.Herald.mark(m.in)
@@ -70,6 +81,25 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		m.group.review(m.in)
 	}
 	return answers
+}
+
+// fill is Store.Fill for an entry that is committed. It can't be left out, so where descriptors or mappings are missing this waits for
+// them, and Raft behind it, until the instance ends.
+func (m *machine) fill(l *raft.Log) (*raft.Log, error) {
+	for told := false; ; told = true {
+		full, err := m.in.store.Fill(l)
+		if !vfs.IsExhausted(err) {
+			return full, err
+		}
+		if !told {
+			m.group.logger.Error("committed entries can't be read", "index", l.Index, "err", err)
+		}
+		select {
+		case <-time.After(exhaustedPause):
+		case <-m.in.life.Done():
+			return nil, err
+		}
+	}
 }
 
 // refusal is the answer that a refused frame holds.

@@ -14,6 +14,9 @@
 // these two calls answer something harmless instead, and the group, which asks Failed before each message that it sends or
 // takes, is dumb and deaf by then: what Raft makes of the answer reaches nobody.
 //
+// Running out of descriptors or mappings is no such error, where something is only read: Raft gets a stub, with the entry's term, and
+// who needs the rest tries again until it can be read.
+//
 // # Goroutines
 //
 //   - Votes.run: one for each Votes; commits what waits. Woken by Set and Drop, stopped by Close.

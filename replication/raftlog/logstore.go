@@ -12,6 +12,7 @@ import (
 
 	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
+	"github.com/quorlog/quorlog/log/vfs"
 )
 
 // Errors of a Store.
@@ -46,6 +47,10 @@ type Store struct {
 	busy    atomic.Bool
 	failure atomic.Pointer[error]
 	once    sync.Once
+	start   struct {
+		sync.Mutex
+		over bool // Raft has read what it begins with
+	}
 
 	gets, stores, stored atomic.Int64
 
@@ -75,6 +80,14 @@ func (s *Store) Failed() error {
 // else meanwhile.
 func (s *Store) Busy() bool { return s.busy.Load() }
 
+// Started ends the beginning, in which Raft reads the log for configurations. An error is why it can't go on from there.
+func (s *Store) Started() error {
+	s.start.Lock()
+	defer s.start.Unlock()
+	s.start.over = true
+	return s.Failed()
+}
+
 // Poison refuses all further changes, because of err.
 func (s *Store) Poison(err error) {
 	s.failure.CompareAndSwap(nil, &err)
@@ -96,7 +109,8 @@ func (s *Store) LastIndex() (uint64, error) { return uint64(s.log.LastIndex()), 
 // entries before it sends or applies them, and looks only at their terms; Fill reads it when it is needed.
 //
 // Below the boundary and above the end the answer is exactly raft.ErrLogNotFound, which Raft compares with ==; the boundary answers
-// with its term. A frame that cannot be read poisons the store and answers as a no-op: see the package's word on failure.
+// with its term. A frame that cannot be read poisons the store and answers as a no-op: see the package's word on failure. Where it
+// is descriptors or mappings that are missing, the answer is a stub too: whoever needs the entry asks Fill.
 func (s *Store) GetLog(index uint64, out *raft.Log) error {
 	s.gets.Add(1)
 	e, size, err := s.log.Glance(log.Index(index))
@@ -112,15 +126,42 @@ func (s *Store) GetLog(index uint64, out *raft.Log) error {
 	case err == nil:
 		err = decode(&e, out)
 	}
-	if err != nil {
-		s.Poison(fmt.Errorf("read entry %d: %w", index, err))
-		term, err := s.log.Term(log.Index(index))
-		if err != nil {
-			return raft.ErrLogNotFound
-		}
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("read entry %d: %w", index, err)
+	later := false
+	if vfs.IsExhausted(err) {
+		later = s.later(err)
+	} else {
+		s.Poison(err)
+	}
+	term, err := s.log.Term(log.Index(index))
+	switch {
+	case err != nil:
+		return raft.ErrLogNotFound
+	case later:
+		*out = raft.Log{Index: index, Term: uint64(term), Type: raft.LogCommand, Extensions: stub(unknownSize)}
+	default:
 		*out = raft.Log{Index: index, Term: uint64(term), Type: raft.LogNoop}
 	}
 	return nil
+}
+
+// unknownSize, in bytes, is what a stub of an entry counts for whose size could not be looked up: the size of a large batch, so that
+// not too many are read at once when they can be.
+const unknownSize = 1 << 20
+
+// later reports whether an entry that can't be read for lack of descriptors or mappings may be read when it is needed, of whatever
+// type it is. It may not while Raft starts, which looks for configurations then: that start is to fail, and be tried again, so the
+// owner hears of it from Started only.
+func (s *Store) later(err error) bool {
+	s.start.Lock()
+	defer s.start.Unlock()
+	if !s.start.over {
+		s.failure.CompareAndSwap(nil, &err)
+	}
+	return s.start.over
 }
 
 // stubLength tells the mark of a stub, its size, from Local.
@@ -141,7 +182,8 @@ func Size(l *raft.Log) int {
 // ErrReplaced: the entry that a stub stood for is not in the log any more.
 var ErrReplaced = errors.New("raftlog: the entry is gone or another")
 
-// Fill returns an entry with the data that GetLog left out. A frame that cannot be read poisons the store.
+// Fill returns an entry with the data that GetLog left out. A frame that cannot be read poisons the store, unless it may be readable
+// later: see vfs.IsExhausted.
 func (s *Store) Fill(l *raft.Log) (*raft.Log, error) {
 	if !isStub(l) {
 		return l, nil
@@ -156,7 +198,9 @@ func (s *Store) Fill(l *raft.Log) (*raft.Log, error) {
 	}
 	if err != nil {
 		err = fmt.Errorf("read entry %d: %w", l.Index, err)
-		s.Poison(err)
+		if !vfs.IsExhausted(err) {
+			s.Poison(err)
+		}
 		return nil, err
 	}
 	return out, nil

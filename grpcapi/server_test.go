@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/auth"
@@ -400,6 +401,16 @@ func TestFailureHidesTheInside(t *testing.T) {
 	s.o.Reason = func(error) string { return unknownError }
 	if st := status.Convert(s.failure(errors.New("open /secret/path: no such file"))); st.Code() != codes.Internal || strings.Contains(st.Message(), "secret") {
 		t.Error(st)
+	}
+}
+
+// An error may name what a Kafka client chose; it can be told all the same.
+func TestFailureIsText(t *testing.T) {
+	s, _ := open(t, Options{}, nil)
+	s.o.Reason = func(error) string { return "INVALID_REQUEST" }
+	st := status.Convert(s.failure(errors.New("no \xff")))
+	if _, err := proto.Marshal(st.Proto()); err != nil || st.Message() != "no \ufffd" {
+		t.Error(st, err)
 	}
 }
 

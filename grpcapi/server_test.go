@@ -197,6 +197,68 @@ func TestSharesOfCalls(t *testing.T) {
 	}
 }
 
+// Nor can an address with many connections, whether it calls much on each or little.
+func TestSharesOfAddresses(t *testing.T) {
+	for _, each := range []int{maxStreams, fewCalls, 1} {
+		g := &gauge{receiving: newRoom(maxReceiving, 0)}
+		begin := func(from *address) error {
+			nc := newCounted(nil)
+			nc.from = from
+			for range each {
+				ctx, err := g.call(t, nc, quorlogv1.Records_ConsumeStream_FullMethodName)
+				if err != nil {
+					return err
+				}
+				callIn(ctx).arrived()
+			}
+			return nil
+		}
+		var greedy, second address
+		for _, from := range []*address{&greedy, &second} {
+			for begin(from) == nil {
+			}
+			if left := maxCalls - g.calls.Load(); left < from.calls.Load() {
+				t.Errorf("of %d a connection, an address has %d calls and leaves %d", each, from.calls.Load(), left)
+			}
+		}
+		for range 10 { // others
+			if _, err := g.call(t, newCounted(nil), quorlogv1.Records_ConsumeStream_FullMethodName); err != nil {
+				t.Error(err)
+			}
+		}
+		gateway := newCounted(nil)
+		gateway.trusted = true
+		for range maxStreams {
+			if _, err := g.call(t, gateway, quorlogv1.Records_ConsumeStream_FullMethodName); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// Watching never ends and takes no right: a connection has a few of it, and what it calls besides is answered.
+func TestWatches(t *testing.T) {
+	_, addr := open(t, Options{}, nil)
+	cc := connect(t, addr)
+	watch := func() error {
+		stream, err := healthv1.NewHealthClient(cc).Watch(t.Context(), &healthv1.HealthCheckRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		return err
+	}
+	for range watchesOfOne {
+		if err := watch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := watch(); status.Code(err) != codes.Unimplemented {
+		t.Errorf("another is answered: %v", err)
+	}
+	healthy(t, cc)
+}
+
 // Nor all streams that produce.
 func TestSharesOfStreams(t *testing.T) {
 	g := &gauge{receiving: newRoom(maxReceiving, 0)}

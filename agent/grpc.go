@@ -57,6 +57,7 @@ func openNative(a *Agent, lookup *admin.Partitions, services *api.Services, trac
 		},
 		Authorizer: services.Authorizer, Reason: api.Reason, Forward: a.forwardNative, Authenticate: a.logins.authenticate,
 		Logger: a.levels.Logger("grpc"), Now: a.config.Now, Turns: a.turns, Tracer: tracer,
+		MaxConnectionsPerIP: int(a.layers.Int("max.connections.per.ip")),
 	})
 	if err != nil {
 		return err
@@ -80,10 +81,7 @@ func openNative(a *Agent, lookup *admin.Partitions, services *api.Services, trac
 // nativeCaller tells who calls through a port: whom the certificate of the connection stands for, if it has one. Where the port
 // wants a login it is nobody yet: see authenticate.
 func (c *contacts) nativeCaller(p *port, remote string, nc *portmux.Conn) (broker.Caller, error) {
-	caller := broker.Caller{Principal: broker.Anonymous, Listener: p.Name}
-	if addr, err := netip.ParseAddrPort(remote); err == nil {
-		caller.Host = addr.Addr().Unmap()
-	}
+	caller := broker.Caller{Principal: broker.Anonymous, Listener: p.Name, Host: hostOf(remote)}
 	if p.SASL {
 		caller.Principal = ""
 		return caller, nil
@@ -98,6 +96,15 @@ func (c *contacts) nativeCaller(p *port, remote string, nc *portmux.Conn) (broke
 		}
 	}
 	return caller, nil
+}
+
+// hostOf is the address of host:port; the zero value for anything but IP.
+func hostOf(remote string) netip.Addr {
+	addr, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
 }
 
 // closeNative ends what gRPC clients have under way.

@@ -192,15 +192,16 @@ func (w *web) open(context.Context) error {
 // listen serves all ports, which share one bound on connections, and the listener of its own for probes, which has another.
 func (w *web) listen() (err error) {
 	a := w.node
+	perIP := int(a.layers.Int("max.connections.per.ip"))
 	if a.node.MetricsListen != "" {
 		if w.probes, err = net.Listen("tcp", a.node.MetricsListen); err != nil {
 			return fmt.Errorf("metrics-listen: %w", err)
 		}
 		a.logger.Info("figures and probes have a listener of their own", "listen", w.probes.Addr().String())
-		own := &webConns{most: webConnections}
+		own := &webConns{most: webConnections, mostPerIP: perIP}
 		a.loops.Go(func() { w.serve(own.listener(w.probes, nil)) })
 	}
-	conns := &webConns{most: webConnections}
+	conns := &webConns{most: webConnections, mostPerIP: perIP}
 	for _, p := range a.ports.all {
 		l := p.mux.HTTP()
 		a.loops.Go(func() { w.serve(conns.listener(l, p)) })

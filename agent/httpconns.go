@@ -4,17 +4,21 @@ import (
 	"container/list"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 )
 
-// webConns bounds the connections of HTTP clients. When there are as many as may be, the one goes that has waited longest for its
+// webConns bounds the connections of HTTP clients, and those of one address. When there are as many as may be, the one goes that has waited longest for its
 // next request: connections that say nothing, or little at a time, must not keep a probe out, for which the node would be killed.
-// Only while requests of all of them are being answered, the new one is closed.
+// Only while requests of all of them are being answered, the new one is closed. An address that has all that it may have loses one of
+// its own.
 type webConns struct {
-	most int
-	mu   struct {
+	most      int
+	mostPerIP int // 0: as many as there may be
+	mu        struct {
 		sync.Mutex
 		open    int
+		perIP   map[netip.Addr]int
 		waiting list.List // of *webConn, none of whose requests is being answered; who has waited longest is first
 	}
 }
@@ -24,6 +28,7 @@ type webConn struct {
 	net.Conn
 	port  *port // nil for the listener of probes
 	conns *webConns
+	ip    netip.Addr
 
 	// Guarded by conns.mu.
 	place *list.Element // in waiting
@@ -46,7 +51,7 @@ func (l *webListener) Accept() (net.Conn, error) {
 		if err != nil {
 			return nil, err
 		}
-		c := &webConn{Conn: nc, conns: l.conns, port: l.port}
+		c := &webConn{Conn: nc, conns: l.conns, port: l.port, ip: hostOf(nc.RemoteAddr().String())}
 		if over := l.conns.enter(c); over != nil {
 			_ = over.Conn.Close() // there is nobody to tell
 			if over == c {
@@ -61,17 +66,30 @@ func (l *webListener) Accept() (net.Conn, error) {
 func (w *webConns) enter(c *webConn) (over *webConn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.mu.open >= w.most {
-		first := w.mu.waiting.Front()
-		if first == nil {
+	alone := w.mostPerIP > 0 && w.mu.perIP[c.ip] >= w.mostPerIP // makes room for itself
+	if alone || w.mu.open >= w.most {
+		if over = w.longestLocked(c.ip, alone); over == nil {
 			return c
 		}
-		over, _ = first.Value.(*webConn)
 		over.leaveLocked()
 	}
+	if w.mu.perIP == nil {
+		w.mu.perIP = map[netip.Addr]int{}
+	}
 	w.mu.open++
+	w.mu.perIP[c.ip]++
 	c.place = w.mu.waiting.PushBack(c)
 	return over
+}
+
+// longestLocked is the connection that has waited longest, of all or of an address alone; nil if none waits.
+func (w *webConns) longestLocked(ip netip.Addr, alone bool) *webConn {
+	for at := w.mu.waiting.Front(); at != nil; at = at.Next() {
+		if c, _ := at.Value.(*webConn); !alone || c.ip == ip {
+			return c
+		}
+	}
+	return nil
 }
 
 // leaveLocked counts the connection out, once.
@@ -81,6 +99,9 @@ func (c *webConn) leaveLocked() {
 	}
 	c.gone = true
 	c.conns.mu.open--
+	if c.conns.mu.perIP[c.ip]--; c.conns.mu.perIP[c.ip] == 0 {
+		delete(c.conns.mu.perIP, c.ip)
+	}
 	c.waitLocked(false)
 }
 

@@ -161,7 +161,7 @@ func TestFiguresByCertificate(t *testing.T) {
 			must(err)
 			config.Certificates = []tls.Certificate{pair}
 		}
-		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config}, Timeout: time.Minute}
+		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: config, ForceAttemptHTTP2: true}, Timeout: time.Minute}
 		resp, err := client.Get("https://" + a.Addr() + path)
 		must(err)
 		body, err := io.ReadAll(resp.Body)

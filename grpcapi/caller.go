@@ -84,11 +84,16 @@ func byWeb(ctx context.Context) bool {
 
 // Anonymous is a caller of whom only the address is known.
 func Anonymous(addr net.Addr) broker.Caller {
-	c := broker.Caller{Principal: broker.Anonymous}
-	if ap, err := netip.ParseAddrPort(addr.String()); err == nil {
-		c.Host = ap.Addr().Unmap()
+	return broker.Caller{Principal: broker.Anonymous, Host: hostOf(addr)}
+}
+
+// hostOf is the address without the port; the zero value for anything but IP.
+func hostOf(addr net.Addr) netip.Addr {
+	ap, err := netip.ParseAddrPort(addr.String())
+	if err != nil {
+		return netip.Addr{}
 	}
-	return c
+	return ap.Addr().Unmap()
 }
 
 const (

@@ -20,7 +20,7 @@ func (s *management) GetServers(ctx context.Context, req *quorlogv1.GetServersRe
 	out := &quorlogv1.GetServersResponse{ClusterId: c.ID, Controller: int32(c.Controller), Partitions: map[string]int32{}}
 	servers := map[replication.NodeID]*quorlogv1.Server{}
 	for i, n := range slices.Concat(c.Nodes, c.Fenced) {
-		server := &quorlogv1.Server{Id: int32(n.ID), Address: addressAt(n, callerOf(ctx).Listener), Rack: n.Rack, Alive: i < len(c.Nodes)}
+		server := &quorlogv1.Server{Id: int32(n.ID), Address: addressAt(n, callerOf(ctx).Listener), Rack: text(n.Rack), Alive: i < len(c.Nodes)}
 		servers[n.ID], out.Servers = server, append(out.Servers, server)
 	}
 	if req.GetServersOnly() {

@@ -2,6 +2,7 @@ package grpcapi
 
 import (
 	"fmt"
+	"strings"
 
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
 
@@ -15,6 +16,10 @@ import (
 // maxParts bounds the records and headers of a request together. An empty one takes two bytes on the wire and fifty times that
 // in memory: four megabytes of them would become two hundred.
 const maxParts = 100_000
+
+// text makes of a string that came by Kafka's protocol one that a message may have: to Kafka strings are bytes, and a message with one
+// that is not UTF-8 can't be encoded at all.
+func text(s string) string { return strings.ToValidUTF8(s, "\ufffd") }
 
 // guarded is gRPC's codec with a look at what is to be decoded, before it is.
 type guarded struct{}

@@ -147,8 +147,9 @@ func (d *decoder) record(r batch.Record) error {
 	out := &quorlogv1.Record{Key: r.Key, Value: r.Value, Offset: int64(r.Offset), TimestampMs: &r.Timestamp}
 	size := partCost + len(r.Key) + len(r.Value)
 	for _, h := range r.Headers {
-		out.Headers = append(out.Headers, &quorlogv1.Header{Key: h.Key, Value: h.Value})
-		size += partCost + len(h.Key) + len(h.Value)
+		header := &quorlogv1.Header{Key: text(h.Key), Value: h.Value}
+		out.Headers = append(out.Headers, header)
+		size += partCost + len(header.GetKey()) + len(h.Value)
 	}
 	full := d.size+size > d.limit || d.at.maxCount > 0 && len(d.out.GetRecords()) == d.at.maxCount
 	if full && len(d.out.GetRecords()) > 0 {

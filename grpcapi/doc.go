@@ -7,8 +7,8 @@
 //
 // # Limits
 //
-// Connections, calls of a connection, calls whose message is still on its way, and the size and number of parts of a message
-// are bounded before anything is decoded (limits.go, conns.go, codec.go). What a stream reads at once shrinks as there are more of
+// Connections and calls, in all, of an address and of a connection, calls whose message is still on its way, and the size and number of
+// parts of a message are bounded before anything is decoded (limits.go, conns.go, codec.go). What a stream reads at once shrinks as there are more of
 // them. What calls hold of records is bounded in bytes; when others wait for that memory, those who send or take theirs slowly
 // lose their calls (room.go).
 //

@@ -73,7 +73,7 @@ func (s *core) failure(err error, details ...protoadapt.MessageV1) error {
 		return err
 	}
 	reason := s.o.Reason(err)
-	code, text := codeOf(reason), err.Error()
+	code, message := codeOf(reason), text(err.Error())
 	switch {
 	case errors.Is(err, replication.ErrOverloaded):
 		code = codes.ResourceExhausted
@@ -85,9 +85,9 @@ func (s *core) failure(err error, details ...protoadapt.MessageV1) error {
 	case reason == unknownError, errors.Is(err, replication.ErrStorage):
 		// What went wrong inside is the operator's to know: the text may name files.
 		s.logger.Warn("a call failed", "reason", reason, "error", err)
-		text = "the node failed; its log says why"
+		message = "the node failed; its log says why"
 	}
-	st := status.New(code, text)
+	st := status.New(code, message)
 	full, detailsErr := st.WithDetails(append([]protoadapt.MessageV1{&errdetails.ErrorInfo{Reason: reason, Domain: domain}}, details...)...)
 	if detailsErr != nil {
 		return st.Err()

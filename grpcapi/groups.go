@@ -74,7 +74,8 @@ func (s *management) ListGroups(ctx context.Context, req *quorlogv1.ListGroupsRe
 	found := map[string]*quorlogv1.GroupListing{} // one may change its coordinator meanwhile
 	for _, g := range list {
 		if all || s.may(ctx, broker.Describe, broker.Group(g.Group)) {
-			found[g.Group] = &quorlogv1.GroupListing{Group: g.Group, Type: g.Type, State: g.State, ProtocolType: g.ProtocolType}
+			name := text(g.Group) // so other nodes tell it, too
+			found[name] = &quorlogv1.GroupListing{Group: name, Type: g.Type, State: g.State, ProtocolType: text(g.ProtocolType)}
 		}
 	}
 	if !handedOn(ctx) {
@@ -136,19 +137,24 @@ func (s *management) DescribeGroup(ctx context.Context, req *quorlogv1.DescribeG
 }
 
 func classic(g *group.Description) *quorlogv1.Group {
-	out := &quorlogv1.Group{Group: g.Group, Type: classicGroup, State: g.State.String()}
+	out := &quorlogv1.Group{Group: text(g.Group), Type: classicGroup, State: g.State.String()}
 	for _, m := range g.Members {
-		out.Members = append(out.Members, &quorlogv1.GroupMember{Member: m.Member, Instance: m.Instance, ClientId: m.ClientID, ClientHost: m.ClientHost})
+		out.Members = append(out.Members, member(m.Member, m.Instance, m.ClientID, m.ClientHost))
 	}
 	return out
 }
 
 func modern(g *group.MemberGroup, kind string) *quorlogv1.Group {
-	out := &quorlogv1.Group{Group: g.Group, Type: kind, State: g.State}
+	out := &quorlogv1.Group{Group: text(g.Group), Type: kind, State: g.State}
 	for _, m := range g.Members {
-		out.Members = append(out.Members, &quorlogv1.GroupMember{Member: m.Member, Instance: m.Instance, ClientId: m.ClientID, ClientHost: m.ClientHost})
+		out.Members = append(out.Members, member(m.Member, m.Instance, m.ClientID, m.ClientHost))
 	}
 	return out
+}
+
+// member is a member of a group, who chose most of this.
+func member(id, instance, clientID, clientHost string) *quorlogv1.GroupMember {
+	return &quorlogv1.GroupMember{Member: text(id), Instance: text(instance), ClientId: text(clientID), ClientHost: text(clientHost)}
 }
 
 // DeleteGroup deletes a group without members.
@@ -199,7 +205,7 @@ func (s *management) committed(ctx context.Context, req *quorlogv1.CommitOffsets
 	for _, err := range errs {
 		r := &quorlogv1.OffsetResult{}
 		if err != nil {
-			r.Reason, r.Message = s.o.Reason(err), err.Error()
+			r.Reason, r.Message = s.o.Reason(err), text(err.Error())
 		}
 		stored = stored || err == nil
 		out.Results = append(out.Results, r)
@@ -235,7 +241,9 @@ func (s *management) FetchOffsets(ctx context.Context, req *quorlogv1.FetchOffse
 		}
 		for _, p := range t.Partitions {
 			if p.Err == nil && p.Offset >= 0 {
-				out.Offsets = append(out.Offsets, &quorlogv1.GroupOffset{Topic: t.Name, Partition: p.Partition, Offset: int64(p.Offset), Metadata: p.Metadata})
+				out.Offsets = append(out.Offsets, &quorlogv1.GroupOffset{
+					Topic: text(t.Name), Partition: p.Partition, Offset: int64(p.Offset), Metadata: text(p.Metadata),
+				})
 			}
 		}
 	}

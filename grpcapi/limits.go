@@ -9,6 +9,7 @@ import (
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
 
 	"google.golang.org/grpc/codes"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
@@ -22,8 +23,12 @@ const (
 	// messageTime is what a client has for the first message of a call.
 	messageTime = 10 * time.Second
 	// maxCalls bounds the calls under way, most of which wait. When there are half as many, connections may have no more than
-	// fewCalls, so that some of them can't take what is left.
+	// fewCalls, so that some of them can't take what is left, and addresses, which may have many connections, no more than there is left,
+	// or fewCalls.
 	maxCalls, fewCalls = 2_000, 8
+	// watchesOfOne bounds the streams of a connection that watch the node's health, which takes no right and never ends. A client needs
+	// one, a proxy one for each of its clients; those that get none take the node for healthy, as gRPC's health checking has it.
+	watchesOfOne = 4
 	// maxProducing bounds the ProduceStreams, which may hold half a message each at any time, and streamsOfOne those of a connection.
 	// When there are half as many, connections may have no more than fewStreams.
 	maxProducing, streamsOfOne, fewStreams = 256, 16, 2
@@ -53,6 +58,7 @@ var (
 	errSlowReader   = status.Error(codes.ResourceExhausted, "the client reads too slowly, and others need the memory: go on at next_offset")
 	errMuchUnderWay = status.Error(codes.ResourceExhausted, "too much is under way on this node: records may or may not be stored")
 	errManyCalls    = status.Error(codes.ResourceExhausted, "too many calls are under way on this node")
+	errManyWatches  = status.Error(codes.Unimplemented, "this connection has enough streams that watch the node's health")
 	errManyStreams  = status.Error(codes.ResourceExhausted, "too many streams produce to this node")
 )
 
@@ -70,6 +76,7 @@ type call struct {
 	method   string
 	conn     *counted
 	produces bool
+	watches  bool
 	reads    atomic.Bool
 	arrived  func() // the first message has come; more calls do nothing
 	cancel   context.CancelCauseFunc
@@ -86,12 +93,16 @@ func callIn(ctx context.Context) *call {
 // tap is asked when the headers of a call have come. It must not wait.
 func (g *gauge) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	nc := identityOf(ctx).conn
-	c := &call{gauge: g, method: info.FullMethodName, conn: nc, produces: info.FullMethodName == quorlogv1.Records_ProduceStream_FullMethodName}
-	switch all := g.calls.Load(); {
+	c := &call{gauge: g, method: info.FullMethodName, conn: nc}
+	c.produces = c.method == quorlogv1.Records_ProduceStream_FullMethodName
+	c.watches = c.method == healthv1.Health_Watch_FullMethodName
+	switch {
 	case nc == nil:
 		return nil, status.Error(codes.Internal, errForeign.Error())
-	case all >= maxCalls, all >= maxCalls/2 && !nc.trusted && nc.calls.Load() >= fewCalls:
+	case g.manyCalls(nc):
 		return nil, errManyCalls
+	case c.watches && nc.watching.Load() >= watchesOfOne:
+		return nil, errManyWatches
 	case c.produces && g.manyStreams(nc):
 		return nil, errManyStreams
 	}
@@ -110,10 +121,22 @@ func (g *gauge) tap(ctx context.Context, info *tap.Info) (context.Context, error
 		g.producing.Add(1)
 		nc.producing.Add(1)
 	}
+	if c.watches {
+		nc.watching.Add(1)
+	}
 	nc.begins()
 	c.parts.Store(1)
 	context.AfterFunc(ctx, c.ends) // gRPC ends the context with the call, whatever becomes of it
 	return ctx, nil
+}
+
+// manyCalls tells whether a connection may not have another call.
+func (g *gauge) manyCalls(nc *counted) bool {
+	left := maxCalls - g.calls.Load()
+	if nc.trusted || left > maxCalls/2 {
+		return left <= 0
+	}
+	return left <= 0 || nc.calls.Load() >= fewCalls || nc.from.calls.Load() >= max(left, fewCalls)
 }
 
 // manyStreams tells whether a connection may not have another ProduceStream.
@@ -132,6 +155,9 @@ func (c *call) ends() {
 	if c.produces {
 		c.gauge.producing.Add(-1)
 		c.conn.producing.Add(-1)
+	}
+	if c.watches {
+		c.conn.watching.Add(-1)
 	}
 	if c.reads.Load() {
 		c.gauge.reading.Add(-1)

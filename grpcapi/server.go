@@ -56,8 +56,8 @@ type Options struct {
 	Tracer trace.Tracer
 	Logger *slog.Logger
 	Now    func() time.Time
-	// MaxConnections bounds the connections; 0 means DefaultMaxConnections.
-	MaxConnections int
+	// MaxConnections bounds the connections; 0 means DefaultMaxConnections. MaxConnectionsPerIP bounds those of one address; 0: as many.
+	MaxConnections, MaxConnectionsPerIP int
 }
 
 // DefaultMaxConnections is enough for a thousand programs with one channel each.
@@ -138,7 +138,7 @@ func New(o Options) (*Server, error) {
 		c.o.MaxConnections = DefaultMaxConnections
 	}
 	c.gauge.receiving, c.memory = newRoom(maxReceiving, 0), newMemory()
-	s := &Server{core: c, records: &records{core: c}, health: health.NewServer(), conns: conns{most: c.o.MaxConnections}}
+	s := &Server{core: c, records: &records{core: c}, health: health.NewServer(), conns: conns{most: c.o.MaxConnections, mostPerIP: c.o.MaxConnectionsPerIP}}
 	c.ctx, s.stop = context.WithCancel(context.Background())
 	s.grpc = grpc.NewServer(
 		grpc.Creds(handshake{}), grpc.ForceServerCodecV2(guarded{}),

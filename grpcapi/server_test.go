@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/auth"
@@ -194,6 +195,68 @@ func TestSharesOfCalls(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// Nor can an address with many connections, whether it calls much on each or little.
+func TestSharesOfAddresses(t *testing.T) {
+	for _, each := range []int{maxStreams, fewCalls, 1} {
+		g := &gauge{receiving: newRoom(maxReceiving, 0)}
+		begin := func(from *address) error {
+			nc := newCounted(nil)
+			nc.from = from
+			for range each {
+				ctx, err := g.call(t, nc, quorlogv1.Records_ConsumeStream_FullMethodName)
+				if err != nil {
+					return err
+				}
+				callIn(ctx).arrived()
+			}
+			return nil
+		}
+		var greedy, second address
+		for _, from := range []*address{&greedy, &second} {
+			for begin(from) == nil {
+			}
+			if left := maxCalls - g.calls.Load(); left < from.calls.Load() {
+				t.Errorf("of %d a connection, an address has %d calls and leaves %d", each, from.calls.Load(), left)
+			}
+		}
+		for range 10 { // others
+			if _, err := g.call(t, newCounted(nil), quorlogv1.Records_ConsumeStream_FullMethodName); err != nil {
+				t.Error(err)
+			}
+		}
+		gateway := newCounted(nil)
+		gateway.trusted = true
+		for range maxStreams {
+			if _, err := g.call(t, gateway, quorlogv1.Records_ConsumeStream_FullMethodName); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// Watching never ends and takes no right: a connection has a few of it, and what it calls besides is answered.
+func TestWatches(t *testing.T) {
+	_, addr := open(t, Options{}, nil)
+	cc := connect(t, addr)
+	watch := func() error {
+		stream, err := healthv1.NewHealthClient(cc).Watch(t.Context(), &healthv1.HealthCheckRequest{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = stream.Recv()
+		return err
+	}
+	for range watchesOfOne {
+		if err := watch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := watch(); status.Code(err) != codes.Unimplemented {
+		t.Errorf("another is answered: %v", err)
+	}
+	healthy(t, cc)
 }
 
 // Nor all streams that produce.
@@ -400,6 +463,16 @@ func TestFailureHidesTheInside(t *testing.T) {
 	s.o.Reason = func(error) string { return unknownError }
 	if st := status.Convert(s.failure(errors.New("open /secret/path: no such file"))); st.Code() != codes.Internal || strings.Contains(st.Message(), "secret") {
 		t.Error(st)
+	}
+}
+
+// An error may name what a Kafka client chose; it can be told all the same.
+func TestFailureIsText(t *testing.T) {
+	s, _ := open(t, Options{}, nil)
+	s.o.Reason = func(error) string { return "INVALID_REQUEST" }
+	st := status.Convert(s.failure(errors.New("no \xff")))
+	if _, err := proto.Marshal(st.Proto()); err != nil || st.Message() != "no \ufffd" {
+		t.Error(st, err)
 	}
 }
 

@@ -87,7 +87,7 @@ func (s *management) described(ctx context.Context, name string) (*quorlogv1.Top
 	out.Config = make(map[string]string, len(settings))
 	for _, set := range settings {
 		if !set.Sensitive {
-			out.Config[set.Name] = set.Value
+			out.Config[set.Name] = text(set.Value)
 		}
 	}
 	return out, nil

@@ -265,13 +265,13 @@ func (p *pod) gone() bool {
 	}
 }
 
-// check makes one HTTP probe. As the kubelet, it believes any certificate and shows none.
+// check makes one HTTP probe. As the kubelet, it believes any certificate, shows none, and would speak HTTP/2.
 func (p *pod) check(pr *probe) error {
 	port, err := p.container().port(pr.HTTPGet.Port)
 	if err != nil {
 		return err
 	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, DisableKeepAlives: true, ForceAttemptHTTP2: true}
 	client := &http.Client{Transport: transport, Timeout: time.Duration(pr.TimeoutSeconds) * time.Second}
 	url := strings.ToLower(cmp.Or(pr.HTTPGet.Scheme, "HTTP")) + "://" + net.JoinHostPort(p.ip, strconv.Itoa(port)) + pr.HTTPGet.Path
 	resp, err := client.Get(url)

@@ -1,9 +1,12 @@
 package native
 
 import (
+	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,8 +15,10 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/quorlog/quorlog/compat/rig"
+	"github.com/quorlog/quorlog/grpcapi/client"
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
 )
 
@@ -118,4 +123,110 @@ func TestKcat(t *testing.T) {
 	if got != want {
 		w.Errorf("kcat reads %q, want %q", got, want)
 	}
+}
+
+// TestForeignHeaders: a header whose name is no text, which Kafka's clients may write, keeps nobody from reading on.
+func TestForeignHeaders(t *testing.T) {
+	w := newWorld(t, 3)
+	w.topic("headers", 1)
+	for _, r := range []*kgo.Record{
+		{Value: []byte("a")}, {Value: []byte("odd"), Headers: []kgo.RecordHeader{{Key: "\xff", Value: []byte("\xfe")}}}, {Value: []byte("b")},
+	} {
+		r.Topic = "headers"
+		w.must(w.kafka.ProduceSync(w.ctx, r).FirstErr())
+	}
+	check := func(how string, records []*quorlogv1.Record) {
+		w.Helper()
+		if len(records) != 3 || string(records[0].GetValue()) != "a" || string(records[2].GetValue()) != "b" {
+			w.Errorf("%s: %v", how, records)
+			return
+		}
+		if h := records[1].GetHeaders(); len(h) != 1 || h[0].GetKey() != "\ufffd" || string(h[0].GetValue()) != "\xfe" {
+			w.Errorf("%s: %q", how, h)
+		}
+	}
+	for node := range w.addrs {
+		check("Consume", headersConsumed(w, node))
+		check("ConsumeStream", headersStreamed(w, node))
+	}
+	base := "http://" + w.addrs[w.leader("headers", 0)] + "/v1/topics/headers/partitions/0/"
+	status, text := w.http(http.MethodGet, base+"records?offset=0", nil)
+	answer := new(quorlogv1.ConsumeResponse)
+	if err := protojson.Unmarshal([]byte(text), answer); err != nil || status != http.StatusOK {
+		w.Error(status, text, err)
+	}
+	check("HTTP", answer.GetRecords())
+	check("a stream by HTTP", headersByWeb(w, base+"stream"))
+	var records []*quorlogv1.Record
+	for r, err := range newClient(t, w.addrs, client.Options{}).Read(w.ctx, client.ReadOptions{Topic: "headers"}) {
+		if err != nil {
+			w.Error(err)
+			break
+		}
+		out := &quorlogv1.Record{Value: r.Value}
+		for _, h := range r.Headers {
+			out.Headers = append(out.Headers, &quorlogv1.Header{Key: h.Key, Value: h.Value})
+		}
+		if records = append(records, out); len(records) == 3 {
+			break
+		}
+	}
+	check("the client", records)
+}
+
+// headersConsumed reads three records by calls, from wherever the one before ended.
+func headersConsumed(w *world, node int) (records []*quorlogv1.Record) {
+	w.Helper()
+	for next := int64(0); len(records) < 3; {
+		got, err := w.records(node).Consume(w.ctx, &quorlogv1.ConsumeRequest{
+			Topic: "headers", Start: &quorlogv1.ConsumeRequest_Offset{Offset: next}, MaxWaitMs: 10_000,
+		})
+		if err != nil {
+			w.Error(err)
+			return records
+		}
+		records, next = append(records, got.GetRecords()...), got.GetNextOffset()
+	}
+	return records
+}
+
+// headersStreamed reads three records by a stream.
+func headersStreamed(w *world, node int) (records []*quorlogv1.Record) {
+	w.Helper()
+	ctx, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	stream, err := w.records(node).ConsumeStream(ctx, &quorlogv1.ConsumeRequest{Topic: "headers"})
+	w.must(err)
+	for len(records) < 3 {
+		got, err := stream.Recv()
+		if err != nil {
+			w.Error(err)
+			return records
+		}
+		records = append(records, got.GetRecords()...)
+	}
+	return records
+}
+
+// headersByWeb does so by HTTP.
+func headersByWeb(w *world, url string) (records []*quorlogv1.Record) {
+	w.Helper()
+	req, err := http.NewRequestWithContext(w.ctx, http.MethodGet, url, nil)
+	w.must(err)
+	transport := &http.Transport{}
+	defer transport.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	w.must(err)
+	defer func() { _ = resp.Body.Close() }()
+	for lines := bufio.NewScanner(resp.Body); len(records) < 3 && lines.Scan(); {
+		var line struct{ Result json.RawMessage }
+		w.must(json.Unmarshal(lines.Bytes(), &line))
+		got := new(quorlogv1.ConsumeResponse)
+		if err := protojson.Unmarshal(line.Result, got); err != nil {
+			w.Error(err, lines.Text())
+			return records
+		}
+		records = append(records, got.GetRecords()...)
+	}
+	return records
 }

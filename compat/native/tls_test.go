@@ -11,7 +11,7 @@ import (
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
 )
 
-// A port with TLS serves gRPC and HTTPS too, and nothing in plain text.
+// A port with TLS serves gRPC and HTTPS too, to clients that would speak HTTP/2 as well, and nothing in plain text.
 func TestTLS(t *testing.T) {
 	n, trust := secure(t)
 	cc, err := grpc.NewClient("passthrough:///"+n.Addr, grpc.WithTransportCredentials(credentials.NewTLS(trust)))
@@ -26,7 +26,7 @@ func TestTLS(t *testing.T) {
 	if _, err := records.Produce(t.Context(), &quorlogv1.ProduceRequest{Topic: "t", Records: []*quorlogv1.Record{{Value: []byte("v")}}}); err != nil {
 		t.Fatal(err)
 	}
-	transport := &http.Transport{TLSClientConfig: trust}
+	transport := &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Get("https://" + n.Addr + "/v1/topics/t/partitions/0/records")
 	if err != nil {

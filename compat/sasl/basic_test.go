@@ -50,7 +50,7 @@ func TestBasic(t *testing.T) {
 	}
 	trust := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
 	trust.RootCAs.AppendCertsFromPEM(pem)
-	transport := &http.Transport{TLSClientConfig: trust}
+	transport := &http.Transport{TLSClientConfig: trust, ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()
 	get := func(url string, who basic) (code int, challenge string) {
 		t.Helper()

@@ -37,7 +37,7 @@ func TestRightsByCertificate(t *testing.T) {
 	} {
 		t.Run(c.who+" at "+c.addr, func(t *testing.T) {
 			var opts []kgo.Opt
-			scheme, creds, transport := "http", insecure.NewCredentials(), &http.Transport{}
+			scheme, creds, transport := "http", insecure.NewCredentials(), &http.Transport{ForceAttemptHTTP2: true}
 			if c.config != nil {
 				opts = append(opts, kgo.DialTLSConfig(c.config))
 				scheme, creds, transport.TLSClientConfig = "https", credentials.NewTLS(c.config), c.config

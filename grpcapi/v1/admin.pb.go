@@ -685,7 +685,9 @@ func (x *ListGroupsResponse) GetGroups() []*GroupListing {
 
 type GroupListing struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Group string                 `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
+	// What Kafka's clients call groups, their members and themselves, and put beside offsets, may be no UTF-8: what of it is not is told as
+	// U+FFFD, here and below. Such a group has no name by which one could ask for it, and those with the same name are told as one.
+	Group string `protobuf:"bytes,1,opt,name=group,proto3" json:"group,omitempty"`
 	// "classic", "consumer" or "share".
 	Type          string `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
 	State         string `protobuf:"bytes,3,opt,name=state,proto3" json:"state,omitempty"`

@@ -262,8 +262,9 @@ func (k *Keeper) parse(r *reading) (*generation, error) {
 // peerVersion is the oldest version of TLS that nodes speak with each other: both sides are this program.
 const peerVersion = tls.VersionTLS13
 
-// applicationProtocols are what a client may choose from. Kafka clients name none.
-var applicationProtocols = []string{"h2", "http/1.1"}
+// applicationProtocols are what a client may choose from, the best first. Kafka clients name none. HTTP/2 is for gRPC alone, whose
+// clients offer nothing else; who offers both, as browsers, curl and Prometheus do, wants pages, which are served by HTTP/1.1.
+var applicationProtocols = []string{"http/1.1", "h2"}
 
 func (g *generation) config(oldest uint16, auth tls.ClientAuthType, protocols ...string) *tls.Config {
 	return &tls.Config{

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -159,11 +160,11 @@ func TestClientAuth(t *testing.T) {
 func TestProtocols(t *testing.T) {
 	d := newDir(t)
 	k := d.open(d.node(1))
-	for offered, want := range map[string]string{"h2": "h2", "http/1.1": "http/1.1", "kafka": "", "": ""} {
-		var protocols []string
-		if offered != "" {
-			protocols = []string{offered}
-		}
+	for offered, want := range map[string]string{
+		"h2": "h2", "http/1.1": "http/1.1", "kafka": "", "": "",
+		"h2 http/1.1": "http/1.1", "http/1.1 h2": "http/1.1", // browsers, curl, Prometheus: HTTP/2 is gRPC here
+	} {
+		protocols := strings.Fields(offered)
 		state, clientErr, serverErr := shake(t, k.Server(NoClientAuth, true), d.client(nil, protocols...))
 		if err := errors.Join(clientErr, serverErr); err != nil || state.NegotiatedProtocol != want {
 			t.Errorf("%q: %q, %v", offered, state.NegotiatedProtocol, err)

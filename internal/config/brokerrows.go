@@ -90,7 +90,7 @@ func networkRows() []Setting {
 		brokerRow("socket.request.max.bytes", Int, "104857600", "1024 to 104857600", "The largest request that is read.", integer(1024, 100<<20), false),
 		brokerRow("connections.max.idle.ms", Long, "600000", "-1 or more", "A connection without requests is closed after this time; -1 never.", integer(-1, maxLong), false),
 		brokerRow("max.connections", Int, "10000", "1 or more", "Connections of all clients together.", integer(1, maxInt), false),
-		brokerRow("max.connections.per.ip", Int, "10000", "1 or more", "Connections of one address.", integer(1, maxInt), false),
+		brokerRow("max.connections.per.ip", Int, "10000", "1 or more", "Connections of one address, those of Kafka, gRPC and HTTP each by themselves.", integer(1, maxInt), false),
 		brokerRow("max.connection.creation.rate", Int, "5000", "1 or more", "New connections a second.", integer(1, maxInt), false),
 		brokerRow("queued.max.request.bytes", Long, "268435456", "1048576 or more", "Memory of all requests that are being read or answered; beyond it connections wait.", integer(1<<20, maxLong), false),
 		brokerRow("fetch.max.bytes", Int, "57671680", "1024 or more", "The most that one Fetch answers, but for a first batch that is larger.", integer(1024, maxInt), false),

@@ -98,5 +98,6 @@ func joinOffsets(ctx context.Context, a *API, r *Request, q *kmsg.TxnOffsetCommi
 		errors.Is(err, replication.ErrInvalidRequest), errors.Is(err, replication.ErrPolicyViolation):
 		return err
 	}
-	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %w", broker.ErrCoordinatorLoading, err)
+	// Not wrapped: an error of the other coordinator has a code too, which would be taken for the group's.
+	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %v", broker.ErrCoordinatorLoading, err)
 }

@@ -131,6 +131,6 @@ func (p Protocol) explain(err error) error {
 		errors.Is(err, replication.ErrInvalidRequest), errors.Is(err, replication.ErrPolicyViolation):
 		return err
 	}
-	// The coordinator could not tell: every producer tries again after this.
-	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %w", replication.ErrNotEnoughReplicas, err)
+	// The coordinator could not tell: every producer tries again after this. Its error is not wrapped, because it has a code too.
+	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %v", replication.ErrNotEnoughReplicas, err)
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
@@ -89,5 +90,18 @@ func TestALeadershipThatComesAfterTheVerification(t *testing.T) {
 	coordinator.meanwhile = func() {}
 	if err := produce(); err != nil || coordinator.asked != 2 {
 		t.Errorf("sent again: %v, the coordinator was asked %d times", err, coordinator.asked)
+	}
+}
+
+// Whatever keeps a coordinator from answering is told by one error, which every producer survives: a partition that the coordinator
+// has not heard of must not look like one that does not exist here.
+func TestACoordinatorThatCannotTell(t *testing.T) {
+	for _, why := range []error{
+		replication.ErrUnknownPartition, replication.ErrNotLeader, replication.ErrUnknownOutcome, broker.ErrConcurrentTransactions,
+		broker.ErrCoordinatorNotAvailable, context.DeadlineExceeded,
+	} {
+		if got := ProtocolV2.explain(why); !errors.Is(got, replication.ErrNotEnoughReplicas) || errors.Is(got, why) {
+			t.Errorf("%v is explained by %v", why, got)
+		}
 	}
 }

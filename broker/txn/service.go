@@ -182,10 +182,16 @@ type AddRequest struct {
 	Version    Version
 }
 
-// AddPartitions answers with an error, or nil, for each partition, or with one for all of them.
+// AddPartitions answers with an error, or nil, for each partition, or with one for all of them. With
+// replication.ErrUnknownPartition nothing was added: whoever asks may know the partition already, so a moment may cure that.
 func (s *Service) AddPartitions(ctx context.Context, r AddRequest) ([]error, error) {
 	if r.VerifyOnly {
 		return s.verify(&r)
+	}
+	for _, p := range r.Partitions {
+		if !s.Exists(p) {
+			return nil, fmt.Errorf("%w: %s-%d", replication.ErrUnknownPartition, p.Topic, p.Index)
+		}
 	}
 	f, err := s.do(ctx, r.ID, func(c CallID, _ ProducerID) Event {
 		return AddPartitions{Call: c, Identity: r.Identity, Partitions: r.Partitions, Version: r.Version}

@@ -46,7 +46,8 @@ type world struct {
 	next    batch.Offset
 	service *Service
 	ids     ProducerID
-	told    map[string]fate // by value
+	topics  map[string]int32 // partitions of the topics that the coordinator knows
+	told    map[string]fate  // by value
 	acked   map[string]map[int]bool
 }
 
@@ -62,7 +63,8 @@ const (
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
 		t: t, ctx: t.Context(), fs: vfs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1)), epoch: 1, ids: 1000,
-		told: map[string]fate{}, acked: map[string]map[int]bool{},
+		topics: map[string]int32{"t": worldPartitions, broker.TransactionTopic: 1},
+		told:   map[string]fate{}, acked: map[string]map[int]bool{},
 	}
 	w.open()
 	w.lead()
@@ -216,7 +218,10 @@ func (l worldLog) Read(from batch.Offset, _ int) (coordinator.Chunk, error) {
 // The cluster.
 
 func (w *world) Topic(name string) (coordinator.Topic, bool) {
-	return coordinator.Topic{Name: name, Partitions: map[string]int32{"t": worldPartitions, broker.TransactionTopic: 1}[name]}, true
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, ok := w.topics[name]
+	return coordinator.Topic{Name: name, Partitions: n}, ok
 }
 
 func (w *world) TopicByID(replication.TopicID) (coordinator.Topic, bool) {
@@ -235,6 +240,8 @@ func (w *world) Leader(Partition) (replication.NodeID, error) {
 	}
 	return 1, nil
 }
+
+func (w *world) Sync(context.Context) error { return nil }
 
 func (w *world) AddPartitions(ctx context.Context, _ replication.NodeID, r AddRequest) ([]error, error) {
 	each, err := w.coordinator().AddPartitions(ctx, r)

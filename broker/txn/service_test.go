@@ -1,0 +1,54 @@
+package txn
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/quorlog/quorlog/replication"
+)
+
+// TestAPartitionThatTheCoordinatorDoesNotKnow: a broker may be written to at a topic of which the coordinator has not heard yet.
+// What it does not know is not part of a transaction, because it could not be told from what was deleted; a moment later it may be.
+func TestAPartitionThatTheCoordinatorDoesNotKnow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.calm = true
+		s := w.coordinator()
+		c := &client{world: w, name: "client", id: "id", version: V2}
+		c.begin()
+		add := func(verify bool) AddRequest {
+			return AddRequest{ID: c.id, Identity: c.who, Partitions: []Partition{{"t", 0}, {"new", 1}}, Version: V2, VerifyOnly: verify}
+		}
+		if each, err := s.AddPartitions(t.Context(), add(false)); !errors.Is(err, replication.ErrUnknownPartition) {
+			t.Errorf("added: %v, %v", each, err)
+		}
+		began := time.Now()
+		if each, err := s.Join(t.Context(), add(false)); !errors.Is(err, replication.ErrUnknownPartition) || time.Since(began) != joinPatience {
+			t.Errorf("after %v: %v, %v", time.Since(began), each, err)
+		}
+		if m, err := s.Describe(c.id); err != nil || m.State != Empty {
+			t.Errorf("%+v, %v", m, err)
+		}
+		time.AfterFunc(joinPatience/2, func() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.topics["new"] = 2
+		})
+		if each, err := s.Join(t.Context(), add(false)); err != nil || errors.Join(each...) != nil {
+			t.Errorf("once it is known: %v, %v", each, err)
+		}
+		w.mu.Lock()
+		delete(w.topics, "new")
+		w.mu.Unlock()
+		if each, err := s.AddPartitions(t.Context(), add(true)); err != nil || errors.Join(each...) != nil {
+			t.Errorf("what is part of it stays: %v, %v", each, err)
+		}
+		s.Close()
+		w.late.Wait()
+		if err := w.manager.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -18,6 +18,8 @@ type Options[M Machine[E, F], E, F any] struct {
 	Logs   Logs          // needed
 	Kind   Kind[M, E, F] // needed
 	Limits Limits        // the zero value stands for DefaultLimits
+	// KeysSetting is what Limits.MaxKeys is called by those who may change it; empty if nobody may.
+	KeysSetting string
 	// Sweep is given to every machine each SweepEvery; 0: never.
 	Sweep      E
 	SweepEvery time.Duration
@@ -30,6 +32,12 @@ type Runtime[M Machine[E, F], E, F any] struct {
 	o       Options[M, E, F]
 	keys    atomic.Int64   // in all shards
 	running sync.WaitGroup // the shards' goroutines
+
+	refusals struct {
+		sync.Mutex
+		told  time.Time
+		since int // that time
+	}
 
 	mu struct {
 		sync.Mutex
@@ -185,6 +193,26 @@ func (r *Runtime[M, E, F]) admitKey() bool {
 		return false
 	}
 	return true
+}
+
+// refusalPause is how often it is told at most that keys are refused: clients come again several times a second.
+const refusalPause = time.Minute
+
+// refused tells that a new key was turned away.
+func (r *Runtime[M, E, F]) refused(now time.Time) {
+	n := &r.refusals
+	n.Lock()
+	n.since++
+	count := n.since
+	tell := now.Sub(n.told) >= refusalPause
+	if tell {
+		n.told, n.since = now, 0
+	}
+	n.Unlock()
+	if tell {
+		r.o.Logger.Warn("This node coordinates as many keys as it may; new ones are refused.", "topic", r.o.Topic,
+			"most", r.o.Limits.MaxKeys, "setting", r.o.KeysSetting, "refused", count)
+	}
 }
 
 func (r *Runtime[M, E, F]) addKeys(n int) { r.keys.Add(int64(n)) }

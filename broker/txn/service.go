@@ -57,7 +57,7 @@ func New(o Options) (*Service, error) {
 	s.sessions = newSessions(newSender(o.Peers, &s.limits, o.Logger))
 	var err error
 	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
-		Topic: broker.TransactionTopic, Logs: o.Logs, Kind: kind{s}, Logger: o.Logger,
+		Topic: broker.TransactionTopic, Logs: o.Logs, Kind: kind{s}, Logger: o.Logger, KeysSetting: SettingMaxIDs,
 		Limits: coordinator.Limits{
 			MaxKeys: s.limits.MaxIDs, MaxCalls: s.limits.MaxCalls, MaxQueuedBytes: s.limits.MaxQueuedBytes, MaxBatchBytes: s.limits.MaxBatchBytes,
 		},

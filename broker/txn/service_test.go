@@ -2,10 +2,13 @@ package txn
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/config"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -44,6 +47,57 @@ func TestAPartitionThatTheCoordinatorDoesNotKnow(t *testing.T) {
 		w.mu.Unlock()
 		if each, err := s.AddPartitions(t.Context(), add(true)); err != nil || errors.Join(each...) != nil {
 			t.Errorf("what is part of it stays: %v, %v", each, err)
+		}
+		s.Close()
+		w.late.Wait()
+		if err := w.manager.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLimitsOf(t *testing.T) {
+	got, err := LimitsOf(map[string]string{
+		"transaction.max.timeout.ms": "5", "transactional.id.expiration.ms": "7", SettingMaxIDs: "9", "log.segment.bytes": "1",
+	})
+	want := DefaultLimits()
+	want.MaxTimeout, want.Expiration, want.MaxIDs = 5*time.Millisecond, 7*time.Millisecond, 9
+	if err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, v := range []string{"0", "-1", "many", "3000000000", ""} {
+		if _, err := LimitsOf(map[string]string{SettingMaxIDs: v}); err == nil {
+			t.Errorf("%q is taken", v)
+		}
+	}
+	if s, ok := config.Lookup(config.Broker, SettingMaxIDs); !ok || s.Default != fmt.Sprint(DefaultLimits().MaxIDs) {
+		t.Errorf("the registry says %+v", s)
+	}
+}
+
+// TestMoreIDsThanThereMayBe: above the setting new ids are turned away, and those that are known go on.
+func TestMoreIDsThanThereMayBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.calm = true
+		w.coordinator().Close()
+		w.limits.MaxIDs = 2
+		w.lead()
+		s := w.coordinator()
+		begin := func(id string) error {
+			_, err := s.InitProducerID(t.Context(), InitRequest{ID: id, Timeout: worldTimeout, Expected: noIdentity})
+			return err
+		}
+		for _, id := range []string{"a", "b"} {
+			if err := w.retry(func() error { return begin(id) }); err != nil {
+				t.Fatal(id, err)
+			}
+		}
+		if err := begin("c"); !errors.Is(err, broker.ErrCoordinatorNotAvailable) {
+			t.Errorf("a third: %v", err)
+		}
+		if err := begin("a"); err != nil {
+			t.Errorf("one of the two: %v", err)
 		}
 		s.Close()
 		w.late.Wait()

@@ -37,6 +37,7 @@ type world struct {
 	fs      vfs.FS
 	parts   []*partition.Partition
 	late    sync.WaitGroup // what is on its way still
+	limits  Limits         // of coordinators that are yet to begin
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -62,7 +63,7 @@ const (
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, ctx: t.Context(), fs: vfs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1)), epoch: 1, ids: 1000,
+		t: t, ctx: t.Context(), fs: vfs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1)), epoch: 1, ids: 1000, limits: DefaultLimits(),
 		topics: map[string]int32{"t": worldPartitions, broker.TransactionTopic: 1},
 		told:   map[string]fate{}, acked: map[string]map[int]bool{},
 	}
@@ -113,7 +114,7 @@ func (w *world) soon() time.Duration { return time.Duration(1+w.draw(2000)) * ti
 // lead begins a coordinator.
 func (w *world) lead() {
 	s, err := New(Options{
-		Logs: w, Cluster: w, Node: 1, Peers: w, Logger: slog.New(slog.DiscardHandler),
+		Logs: w, Cluster: w, Node: 1, Peers: w, Limits: w.limits, Logger: slog.New(slog.DiscardHandler),
 		NewID: func(context.Context) (ProducerID, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()

@@ -109,6 +109,23 @@ func (r *Runtime[M, E, F]) View(partition int32, key string, fn func(m M, known 
 	return sh.view(key, fn)
 }
 
+// Verify is Log.Verify of a partition that this node leads. What is written with it is refused once a marker of the producer has
+// come, however long it waits here: a marker does not wait in this queue. The errors are Do's.
+func (r *Runtime[M, E, F]) Verify(partition int32, p batch.Producer) (Verified, error) {
+	sh, err := r.shard(partition)
+	if err != nil {
+		return nil, err
+	}
+	if err := sh.open(); err != nil {
+		return nil, err
+	}
+	log, err := r.o.Logs.Open(partition, sh.epoch)
+	if err != nil {
+		return nil, writeError(err)
+	}
+	return log.Verify(p), nil
+}
+
 // Each lets fn look at every machine of this node, under the locks of the shards, one after the other. With
 // broker.ErrCoordinatorLoading some are missing.
 func (r *Runtime[M, E, F]) Each(fn func(key string, m M)) (err error) {

@@ -166,7 +166,13 @@ func (p *memPending) Err() error            { return p.err }
 
 func (l *memLog) Open(int32, batch.Epoch) (Log, error) { return l, nil }
 
-func (l *memLog) Append(frame []byte) Pending {
+type unasked struct{}
+
+func (unasked) End() {}
+
+func (l *memLog) Verify(batch.Producer) Verified { return unasked{} }
+
+func (l *memLog) Append(frame []byte, _ Verified) Pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := &memPending{frame: frame, done: make(chan struct{})}
@@ -262,7 +268,7 @@ func TestMarkersComeInTheOrderOfTheLog(t *testing.T) {
 			}
 			m := Marker{ProducerID: 7, Commit: commit}
 			ended := make(chan error)
-			l.Append(batch.BuildControl(marker))
+			l.Append(batch.BuildControl(marker), nil)
 			l.release(nil)
 			go func() { ended <- r.Ended(context.Background(), 0, m, event{kind: "ended", commit: commit}) }()
 			if err := errors.Join(<-done, <-ended); err != nil {

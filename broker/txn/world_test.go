@@ -167,7 +167,10 @@ func (w *world) Open(_ int32, epoch batch.Epoch) (coordinator.Log, error) {
 	return worldLog{w, epoch}, nil
 }
 
-func (l worldLog) Append(frame []byte) coordinator.Pending {
+// Verify is for what a coordinator writes within transactions.
+func (l worldLog) Verify(batch.Producer) coordinator.Verified { return nil }
+
+func (l worldLog) Append(frame []byte, _ coordinator.Verified) coordinator.Pending {
 	a := &worldAppend{done: make(chan struct{})}
 	l.late.Go(func() {
 		<-time.After(time.Duration(l.draw(5)) * time.Millisecond)

@@ -68,6 +68,29 @@ func TestAMarkerEndsVerifications(t *testing.T) {
 	answers(t, "verified anew", p.Append(again), nil)
 }
 
+// Nor must offsets that were verified for the first, and waited for their turn: they have no sequence.
+func TestAMarkerEndsVerificationsOfOffsets(t *testing.T) {
+	_, p, _ := memPartition(t)
+	offsets := func(v *Verification) Batch { return txnFrom(t, 5, 0, batch.NoSequence, v) }
+	answers(t, "without verification", p.Append(offsets(nil)), replication.ErrInvalidTxnState)
+	late := offsets(nil)
+	late.Verified = Verify(p, late.Info.Header)
+	answers(t, "marker", p.Append(Marker{ProducerID: 5, ProducerEpoch: 0}.Batch(time.Now())), nil)
+	answers(t, "verified before the marker", p.Append(late), replication.ErrInvalidTxnState)
+	late.Verified.End()
+	again := offsets(nil)
+	again.Verified = Verify(p, again.Info.Header)
+	defer again.Verified.End()
+	answers(t, "verified anew", p.Append(again), nil)
+	if v := Verify(p, offsets(nil).Info.Header); v != nil {
+		t.Error("a transaction that is open here needs no verification")
+	}
+	answers(t, "of the open transaction", p.Append(offsets(nil)), nil)
+	if o := p.log.Offsets(); o.LastStable >= o.HighWatermark {
+		t.Errorf("the transaction should be open: %+v", o)
+	}
+}
+
 // While the coordinator is asked, it waits for the marker of the transaction before.
 func TestAMarkerOfBeforeEndsNoVerification(t *testing.T) {
 	_, p, _ := memPartition(t)

@@ -129,8 +129,8 @@ type Batch struct {
 	// Epoch refuses the batch, with replication.ErrNotLeader, unless this replica leads in exactly this epoch; 0 asks for none.
 	// A coordinator uses it: what it knows was true in the epoch in which it read its partition.
 	Epoch batch.Epoch
-	// Client tells that a client sent the batch: if it is of a transaction, this must be open here, or Verified. What a
-	// coordinator writes for a client was verified by it.
+	// Client tells that the batch is of a client, or was written for one: if it is of a transaction, this must be open here, or
+	// Verified.
 	Client   bool
 	Verified *Verification
 

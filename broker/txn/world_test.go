@@ -312,13 +312,14 @@ func (w *world) produce(ctx context.Context, id string, who Identity, v Version,
 			err = each[0]
 		}
 		if err != nil {
+			token.Refused(h)
 			return err
 		}
 	}
 	if w.chance(20) {
 		<-time.After(w.soon())
 	}
-	_, err = p.Append(partition.Batch{Frame: frame, Info: batch.Info{Header: h}, Client: true, Verified: token}).Wait(ctx)
+	_, err = p.Append(partition.Batch{Frame: frame, Info: batch.Info{Header: h}, Client: true, Verified: token, Continues: v < V2}).Wait(ctx)
 	return err
 }
 

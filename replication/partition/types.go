@@ -133,6 +133,9 @@ type Batch struct {
 	// Verified.
 	Client   bool
 	Verified *Verification
+	// Continues tells that the producer's sequences go on from one transaction to the next (transaction.version 1). So one of which
+	// nothing is known any more begins with any sequence, as Kafka lets it. With version 2 each transaction begins with sequence 0.
+	Continues bool
 
 	marker *Marker // see Marker.Batch
 }

@@ -223,6 +223,9 @@ func (t *transactions) Leader(p txn.Partition) (replication.NodeID, error) {
 	return replication.NoNode, nil
 }
 
+// Sync waits until this node knows what the metadata says now.
+func (t *transactions) Sync(ctx context.Context) error { return t.agent.controller.Sync(ctx) }
+
 // find names a partition for ever.
 func (t *transactions) find(p txn.Partition) (replication.PartitionID, error) {
 	topic := t.agent.controller.Image().Topics[p.Topic]

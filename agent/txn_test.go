@@ -98,3 +98,39 @@ func TestTransactions(t *testing.T) {
 		t.Errorf("described: %+v, %v", described, err)
 	}
 }
+
+// TestATransactionOfADeletedTopic: a transaction ends although a topic in it is no more, and the id's next one begins.
+func TestATransactionOfADeletedTopic(t *testing.T) {
+	c := startCluster(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	adm := kadm.NewClient(newClient(t, seeds(c)))
+	if _, err := adm.CreateTopics(ctx, 1, 3, nil, "stays", "goes"); err != nil {
+		t.Fatal(err)
+	}
+	producer := newClient(t, seeds(c), kgo.TransactionalID("id"))
+	produce := func(topics ...string) {
+		if err := producer.BeginTransaction(); err != nil {
+			t.Fatal(err)
+		}
+		for _, topic := range topics {
+			if err := producer.ProduceSync(ctx, &kgo.Record{Topic: topic, Value: []byte("v")}).FirstErr(); err != nil {
+				t.Fatal(topic, err)
+			}
+		}
+	}
+	produce("stays", "goes")
+	if deleted, err := adm.DeleteTopics(ctx, "goes"); err != nil || deleted["goes"].Err != nil {
+		t.Fatal(err, deleted["goes"].Err)
+	}
+	if err := producer.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	produce("stays")
+	if err := producer.EndTransaction(ctx, kgo.TryCommit); err != nil {
+		t.Fatal(err)
+	}
+	if got := readCommitted(t, c, "stays", 2); len(got) != 2 {
+		t.Errorf("read %q", got)
+	}
+}

@@ -48,22 +48,15 @@ func handleTxnOffsetCommit(ctx context.Context, a *API, r *Request, q *kmsg.TxnO
 			}
 		}
 	}
-	var each [][]error
-	refused := joinOffsets(ctx, a, r, q)
-	if refused == nil {
-		each = a.Group.TxnCommit(ctx, req)
-	}
+	req.Ask = func() error { return joinOffsets(ctx, a, r, q) }
+	each := a.Group.TxnCommit(ctx, req)
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	for i := range q.Topics {
 		rt := kmsg.NewTxnOffsetCommitResponseTopic()
 		rt.Topic = q.Topics[i].Topic
 		for j := range q.Topics[i].Partitions {
-			err := refused
-			if refused == nil {
-				err = each[i][j]
-			}
 			rp := kmsg.NewTxnOffsetCommitResponseTopicPartition()
-			rp.Partition, rp.ErrorCode = q.Topics[i].Partitions[j].Partition, code(err)
+			rp.Partition, rp.ErrorCode = q.Topics[i].Partitions[j].Partition, code(each[i][j])
 			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)
@@ -73,9 +66,6 @@ func handleTxnOffsetCommit(ctx context.Context, a *API, r *Request, q *kmsg.TxnO
 
 // joinOffsets asks the transaction's coordinator whether the group's offsets are part of the transaction, or makes them so.
 func joinOffsets(ctx context.Context, a *API, r *Request, q *kmsg.TxnOffsetCommitRequest) error {
-	if q.Group == "" {
-		return broker.ErrInvalidGroupID
-	}
 	p, err := a.Txn.GroupPartition(q.Group)
 	if err != nil {
 		return broker.ErrNotCoordinator // the client looks for the group's coordinator, and so creates the topic
@@ -98,5 +88,6 @@ func joinOffsets(ctx context.Context, a *API, r *Request, q *kmsg.TxnOffsetCommi
 		errors.Is(err, replication.ErrInvalidRequest), errors.Is(err, replication.ErrPolicyViolation):
 		return err
 	}
-	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %w", broker.ErrCoordinatorLoading, err)
+	// Not wrapped: an error of the other coordinator has a code too, which would be taken for the group's.
+	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %v", broker.ErrCoordinatorLoading, err)
 }

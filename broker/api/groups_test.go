@@ -43,7 +43,13 @@ func (doneAppend) Err() error            { return nil }
 
 func (m *memOffsets) Open(int32, batch.Epoch) (coordinator.Log, error) { return m, nil }
 
-func (m *memOffsets) Append(frame []byte) coordinator.Pending {
+type unasked struct{}
+
+func (unasked) End() {}
+
+func (m *memOffsets) Verify(batch.Producer) coordinator.Verified { return unasked{} }
+
+func (m *memOffsets) Append(frame []byte, _ coordinator.Verified) coordinator.Pending {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	batch.Stamp(frame, m.next, 1)

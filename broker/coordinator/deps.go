@@ -10,13 +10,21 @@ import (
 // Log is this node's replica of one partition of the topic. All methods may be called at any time; they answer
 // replication.ErrNotLeader when the node does not lead the partition.
 type Log interface {
-	// Append hands a frame over; it does not wait for the disk. The frame is the log's from then on. Appends end in order.
-	Append(frame []byte) Pending
+	// Append hands a frame over; it does not wait for the disk. The frame is the log's from then on. Appends end in order. One of a
+	// transaction needs what Verify gave for its producer; replication.ErrInvalidTxnState says that a marker came in between.
+	Append(frame []byte, verified Verified) Pending
+	// Verify begins a question to the coordinator of a producer's transaction, whether this partition is part of it. What that
+	// answers is worth something for as long as no marker ends the transaction here. The result is never nil, and is to be ended
+	// once the frames that it is for are appended, or will not be. Its Sequence does not matter.
+	Verify(p batch.Producer) Verified
 	// Bounds tells from where to where the log can be read, and where it ends.
 	Bounds() (Bounds, error)
 	// Read returns committed frames from the one that holds the offset on, about maxBytes of them but one at least.
 	Read(from batch.Offset, maxBytes int) (Chunk, error)
 }
+
+// Verified is such a question, under way or answered.
+type Verified interface{ End() }
 
 // Bounds obeys Start <= Committed <= End. What lies between Committed and End is under way.
 type Bounds struct {

@@ -57,6 +57,8 @@ type Write struct {
 	// Producer makes the records part of its transaction. They share no batch with other writes then. Its Sequence does not
 	// matter. Nil: not transactional.
 	Producer *batch.Producer
+	// Verified is what Runtime.Verify gave for Producer, before its transaction's coordinator was asked.
+	Verified Verified
 }
 
 // Place is where a machine is.

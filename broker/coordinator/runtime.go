@@ -18,6 +18,8 @@ type Options[M Machine[E, F], E, F any] struct {
 	Logs   Logs          // needed
 	Kind   Kind[M, E, F] // needed
 	Limits Limits        // the zero value stands for DefaultLimits
+	// KeysSetting is what Limits.MaxKeys is called by those who may change it; empty if nobody may.
+	KeysSetting string
 	// Sweep is given to every machine each SweepEvery; 0: never.
 	Sweep      E
 	SweepEvery time.Duration
@@ -30,6 +32,12 @@ type Runtime[M Machine[E, F], E, F any] struct {
 	o       Options[M, E, F]
 	keys    atomic.Int64   // in all shards
 	running sync.WaitGroup // the shards' goroutines
+
+	refusals struct {
+		sync.Mutex
+		told  time.Time
+		since int // that time
+	}
 
 	mu struct {
 		sync.Mutex
@@ -99,6 +107,23 @@ func (r *Runtime[M, E, F]) View(partition int32, key string, fn func(m M, known 
 		return err
 	}
 	return sh.view(key, fn)
+}
+
+// Verify is Log.Verify of a partition that this node leads. What is written with it is refused once a marker of the producer has
+// come, however long it waits here: a marker does not wait in this queue. The errors are Do's.
+func (r *Runtime[M, E, F]) Verify(partition int32, p batch.Producer) (Verified, error) {
+	sh, err := r.shard(partition)
+	if err != nil {
+		return nil, err
+	}
+	if err := sh.open(); err != nil {
+		return nil, err
+	}
+	log, err := r.o.Logs.Open(partition, sh.epoch)
+	if err != nil {
+		return nil, writeError(err)
+	}
+	return log.Verify(p), nil
 }
 
 // Each lets fn look at every machine of this node, under the locks of the shards, one after the other. With
@@ -185,6 +210,26 @@ func (r *Runtime[M, E, F]) admitKey() bool {
 		return false
 	}
 	return true
+}
+
+// refusalPause is how often it is told at most that keys are refused: clients come again several times a second.
+const refusalPause = time.Minute
+
+// refused tells that a new key was turned away.
+func (r *Runtime[M, E, F]) refused(now time.Time) {
+	n := &r.refusals
+	n.Lock()
+	n.since++
+	count := n.since
+	tell := now.Sub(n.told) >= refusalPause
+	if tell {
+		n.told, n.since = now, 0
+	}
+	n.Unlock()
+	if tell {
+		r.o.Logger.Warn("This node coordinates as many keys as it may; new ones are refused.", "topic", r.o.Topic,
+			"most", r.o.Limits.MaxKeys, "setting", r.o.KeysSetting, "refused", count)
+	}
 }
 
 func (r *Runtime[M, E, F]) addKeys(n int) { r.keys.Add(int64(n)) }

@@ -1,7 +1,9 @@
 package coordinator
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -164,7 +166,13 @@ func (p *memPending) Err() error            { return p.err }
 
 func (l *memLog) Open(int32, batch.Epoch) (Log, error) { return l, nil }
 
-func (l *memLog) Append(frame []byte) Pending {
+type unasked struct{}
+
+func (unasked) End() {}
+
+func (l *memLog) Verify(batch.Producer) Verified { return unasked{} }
+
+func (l *memLog) Append(frame []byte, _ Verified) Pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := &memPending{frame: frame, done: make(chan struct{})}
@@ -260,7 +268,7 @@ func TestMarkersComeInTheOrderOfTheLog(t *testing.T) {
 			}
 			m := Marker{ProducerID: 7, Commit: commit}
 			ended := make(chan error)
-			l.Append(batch.BuildControl(marker))
+			l.Append(batch.BuildControl(marker), nil)
 			l.release(nil)
 			go func() { ended <- r.Ended(context.Background(), 0, m, event{kind: "ended", commit: commit}) }()
 			if err := errors.Join(<-done, <-ended); err != nil {
@@ -389,6 +397,60 @@ func TestLimitsOfARuntime(t *testing.T) {
 		l.release(nil)
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestKeysThatAreRefusedAreTold: who runs the node hears of it, at most once a minute, and of how many there were.
+func TestKeysThatAreRefusedAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told bytes.Buffer
+		r, err := New(Options[*counter, event, effect]{
+			Topic: "t", Logs: &memLog{}, Kind: &counters{}, KeysSetting: "max.keys",
+			Limits: Limits{MaxKeys: 1, MaxCalls: 9, MaxQueuedBytes: 100, MaxBatchBytes: 100}, Logger: slog.New(slog.NewJSONHandler(&told, nil)),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(r.Close)
+		r.LeaderChanged(0, 1, true)
+		synctest.Wait()
+		if _, err := ask(r, "k", event{kind: "add"}); err != nil {
+			t.Fatal(err)
+		}
+		refuse := func(want ...int) {
+			t.Helper()
+			told.Reset()
+			for range 3 {
+				if _, err := ask(r, "z", event{kind: "add"}); !errors.Is(err, broker.ErrCoordinatorNotAvailable) {
+					t.Error(err)
+				}
+			}
+			for line := range bytes.Lines(told.Bytes()) {
+				var got struct {
+					Level, Topic, Setting string
+					Most, Refused         int
+				}
+				if err := json.Unmarshal(line, &got); err != nil {
+					t.Fatal(err)
+				}
+				if got.Level != "WARN" || got.Topic != "t" || got.Setting != "max.keys" || got.Most != 1 || len(want) == 0 || got.Refused != want[0] {
+					t.Errorf("told: %s, want %v", line, want)
+					return
+				}
+				want = want[1:]
+			}
+			if len(want) > 0 {
+				t.Errorf("not told: %v", want)
+			}
+		}
+		refuse(1)
+		<-time.After(59 * time.Second)
+		refuse()
+		<-time.After(time.Second)
+		refuse(6)
+		if _, err := ask(r, "k", event{kind: "add"}); err != nil {
+			t.Error("one that is known:", err)
 		}
 	})
 }

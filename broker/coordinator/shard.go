@@ -158,6 +158,12 @@ func (sh *shard[M, E, F]) fire(now time.Time) {
 	}
 }
 
+func (sh *shard[M, E, F]) open() error {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.openLocked()
+}
+
 // openLocked refuses work that the shard can't do now.
 func (sh *shard[M, E, F]) openLocked() error {
 	switch sh.mu.phase {

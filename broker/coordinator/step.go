@@ -3,19 +3,24 @@ package coordinator
 import (
 	"container/heap"
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
 )
 
 // errTooManyKeys is told as "try again": keys come and go.
-var errTooManyKeys = broker.ErrCoordinatorNotAvailable
+var errTooManyKeys = fmt.Errorf("%w: it has as many keys as it may", broker.ErrCoordinatorNotAvailable)
 
 // do gives an event to a machine and waits for the answer.
 func (sh *shard[M, E, F]) do(ctx context.Context, key string, event func(CallID) E) (F, error) {
 	ch := make(chan answer[F], 1)
 	var none F
 	call, err := sh.begin(key, event, ch)
+	if errors.Is(err, errTooManyKeys) {
+		sh.runtime.refused(time.Now())
+	}
 	if err != nil {
 		return none, err
 	}

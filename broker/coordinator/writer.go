@@ -93,7 +93,7 @@ func (sh *shard[M, E, F]) append(writes []queued[M]) (Pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	return log.Append(frame), nil
+	return log.Append(frame, writes[0].write.Verified), nil
 }
 
 // encodeFrame makes one batch of the records of some writes.

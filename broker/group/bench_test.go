@@ -28,7 +28,7 @@ func BenchmarkLoad(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		<-l.Append(frame).Done()
+		<-l.Append(frame, nil).Done()
 	}
 	limits := DefaultLimits()
 	b.ReportAllocs()

@@ -27,6 +27,46 @@ type memLog struct {
 	readErr error
 	appends int
 	held    batch.Offset // what Bounds.Committed lags behind the end
+	asking  []*memVerified
+}
+
+// memVerified counts until a marker comes.
+type memVerified struct {
+	log   *memLog
+	over  bool
+	ended bool
+}
+
+func (v *memVerified) End() {
+	v.log.mu.Lock()
+	defer v.log.mu.Unlock()
+	v.ended = true
+}
+
+func (l *memLog) Verify(batch.Producer) coordinator.Verified {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v := &memVerified{log: l}
+	l.asking = append(l.asking, v)
+	return v
+}
+
+// admitLocked refuses what was verified before a marker, or was not.
+func (l *memLog) admitLocked(frame []byte, verified coordinator.Verified) error {
+	h, err := batch.ParseHeader(frame)
+	if err != nil || !h.IsTransactional() {
+		return err
+	}
+	if h.IsControl() {
+		for _, v := range l.asking {
+			v.over = true
+		}
+		return nil
+	}
+	if v, ok := verified.(*memVerified); !ok || v.over || v.ended {
+		return replication.ErrInvalidTxnState
+	}
+	return nil
 }
 
 type memPending struct {
@@ -38,11 +78,15 @@ type memPending struct {
 func (p *memPending) Done() <-chan struct{} { return p.done }
 func (p *memPending) Err() error            { return p.err }
 
-func (l *memLog) Append(frame []byte) coordinator.Pending {
+func (l *memLog) Append(frame []byte, verified coordinator.Verified) coordinator.Pending {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.appends++
 	p := &memPending{frame: frame, done: make(chan struct{})}
+	if err := l.admitLocked(frame, verified); err != nil {
+		l.finishLocked(p, err)
+		return p
+	}
 	if l.hold {
 		l.waiting = append(l.waiting, p)
 		return p
@@ -110,7 +154,7 @@ func (l *memLog) appendRecords(t *testing.T, records ...batch.Record) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	<-l.Append(frame).Done()
+	<-l.Append(frame, nil).Done()
 }
 
 // fakeCluster is a cluster of one node with some topics.

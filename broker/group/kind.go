@@ -56,7 +56,7 @@ func (w Write) asked() *coordinator.Write {
 	for i := range w.Records {
 		size += w.Records[i].size()
 	}
-	return &coordinator.Write{Seq: w.Seq, Size: size, Producer: w.Producer.asBatch(), Records: func(add func(key, value []byte)) {
+	return &coordinator.Write{Seq: w.Seq, Size: size, Producer: w.Producer.asBatch(), Verified: w.Verified, Records: func(add func(key, value []byte)) {
 		for i := range w.Records {
 			add(encodeRecord(&w.Records[i]))
 		}

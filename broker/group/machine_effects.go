@@ -55,7 +55,8 @@ type Commit struct {
 	Generation Generation
 	Old        bool // see CommitRequest
 	Offsets    []CommitEntry
-	Producer   *Producer // of the transaction that the offsets are part of; nil: of none
+	Producer   *Producer            // of the transaction that the offsets are part of; nil: of none
+	Verified   coordinator.Verified // of Producer
 }
 
 // CommitEntry is one offset to store.
@@ -134,6 +135,7 @@ type Write struct {
 	Seq      uint64
 	Records  []Record
 	Producer *Producer // whose transaction the records are part of
+	Verified coordinator.Verified
 }
 
 // Forget says that nothing is left of the group: its machine may go.
@@ -191,14 +193,14 @@ func (o *outbox) replyEach(call CallID, each []error) {
 
 // write emits records and keeps what is to be done when they are committed or refused.
 func (o *outbox) write(records []Record, then func(now time.Time, err error)) {
-	o.writeFor(nil, records, then)
+	o.writeFor(nil, nil, records, then)
 }
 
 // writeFor is write as part of a producer's transaction, if there is one.
-func (o *outbox) writeFor(p *Producer, records []Record, then func(now time.Time, err error)) {
+func (o *outbox) writeFor(p *Producer, v coordinator.Verified, records []Record, then func(now time.Time, err error)) {
 	o.lastSeq++
 	o.writes[o.lastSeq] = pendingWrite{records: records, producer: p, then: then}
-	o.out = append(o.out, Write{Seq: o.lastSeq, Records: records, Producer: p})
+	o.out = append(o.out, Write{Seq: o.lastSeq, Records: records, Producer: p, Verified: v})
 }
 
 // waiting returns the keys of offsets on their way to the log. They come after nothing that is written now, so whatever

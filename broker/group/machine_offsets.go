@@ -88,7 +88,7 @@ func (m *Machine) commit(now time.Time, e Commit) {
 	for i := range e.Offsets {
 		records[i] = Record{Group: m.id, Key: &e.Offsets[i].Key, Offset: &e.Offsets[i].Value}
 	}
-	m.writeFor(e.Producer, records, func(_ time.Time, err error) {
+	m.writeFor(e.Producer, e.Verified, records, func(_ time.Time, err error) {
 		if err == nil {
 			m.keep(e)
 		}

@@ -187,7 +187,20 @@ func (s *Service) TxnCommit(ctx context.Context, r TxnCommitRequest) [][]error {
 	if r.Group == "" {
 		return failAll(make([][]error, len(r.Topics)), r.Topics, broker.ErrInvalidGroupID)
 	}
-	return s.commitFor(ctx, &r.Producer, r.CommitRequest)
+	refused := func(err error) [][]error { return failAll(make([][]error, len(r.Topics)), r.Topics, err) }
+	at, err := s.place(r.Group)
+	if err != nil {
+		return refused(err)
+	}
+	v, err := s.runtime.Verify(at, *r.Producer.asBatch())
+	if err != nil {
+		return refused(err)
+	}
+	defer v.End()
+	if err := r.Ask(); err != nil {
+		return refused(err)
+	}
+	return s.commitFor(ctx, &r.Producer, v, r.CommitRequest)
 }
 
 // TxnEnded tells of a marker that was committed to a partition of __consumer_offsets that this node leads. It returns when the
@@ -200,13 +213,13 @@ func (s *Service) TxnEnded(ctx context.Context, partition int32, producerID int6
 
 // Commit stores offsets. The result has the shape of r.Topics: an error, or nil, per partition.
 func (s *Service) Commit(ctx context.Context, r CommitRequest) [][]error {
-	return s.commitFor(ctx, nil, r)
+	return s.commitFor(ctx, nil, nil, r)
 }
 
-func (s *Service) commitFor(ctx context.Context, p *Producer, r CommitRequest) [][]error {
+func (s *Service) commitFor(ctx context.Context, p *Producer, v coordinator.Verified, r CommitRequest) [][]error {
 	now := time.Now()
 	results := make([][]error, len(r.Topics))
-	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation, Old: r.Old, Producer: p}
+	event := Commit{Member: r.Member, Instance: r.Instance, Generation: r.Generation, Old: r.Old, Producer: p, Verified: v}
 	for i := range r.Topics {
 		results[i] = s.checkOffsets(now, &r, &r.Topics[i], &event)
 	}

@@ -119,6 +119,9 @@ type CommitRequest struct {
 type TxnCommitRequest struct {
 	CommitRequest
 	Producer Producer
+	// Ask has the transaction's coordinator say whether the group's offsets are part of the transaction. If that ends between the
+	// answer and the write, nothing is stored.
+	Ask func() error
 }
 
 // CommitTopic is a topic by name, or, if Name is empty, by id.

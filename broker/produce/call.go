@@ -63,6 +63,9 @@ func (c *Call) Add(b Batch) {
 		defer v.token.End()
 	}
 	s := c.enqueue(b, v)
+	if s.pending == nil {
+		v.token.Refused(v.of)
+	}
 	s.topic, s.index = b.Topic, b.Partition
 	if b.ByID {
 		s.id = b.TopicID
@@ -90,6 +93,7 @@ func (c *Call) enqueue(b Batch, v verified) slot {
 		return slot{part: p, err: err}
 	}
 	validated.Client, validated.Verified, validated.Epoch = true, v.token, v.epoch
+	validated.Continues = c.request.Protocol != ProtocolV2
 	return slot{part: p, pending: p.Append(validated)}
 }
 

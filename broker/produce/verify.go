@@ -48,6 +48,7 @@ type Transactions interface {
 // verified is what was found out about a batch before it is enqueued.
 type verified struct {
 	token *partition.Verification
+	of    batch.Header
 	epoch batch.Epoch // in which the partition was led here: of another leadership nothing is known
 	err   error
 }
@@ -87,7 +88,7 @@ func (c *Call) Verify(ctx context.Context, batches []Batch) {
 			c.verified[i].err = err
 			continue
 		}
-		c.verified[i].epoch = p.Leader().Epoch
+		c.verified[i].of, c.verified[i].epoch = h, p.Leader().Epoch
 		if c.verified[i].token = partition.Verify(p, h); c.verified[i].token != nil {
 			asked = append(asked, i)
 			t.Partitions = append(t.Partitions, TopicPartition{p.Topic(), p.ID().Partition})
@@ -131,6 +132,6 @@ func (p Protocol) explain(err error) error {
 		errors.Is(err, replication.ErrInvalidRequest), errors.Is(err, replication.ErrPolicyViolation):
 		return err
 	}
-	// The coordinator could not tell: every producer tries again after this.
-	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %w", replication.ErrNotEnoughReplicas, err)
+	// The coordinator could not tell: every producer tries again after this. Its error is not wrapped, because it has a code too.
+	return fmt.Errorf("%w: the coordinator of the transaction could not be asked: %v", replication.ErrNotEnoughReplicas, err)
 }

@@ -30,7 +30,8 @@
 // packet that was held up may hit the next transaction, as with Kafka.
 //
 // Goroutines, all of the sender: one for each node that markers go to, while there are any; one for those that wait to be tried
-// again. They end with Service.Close. What waits is counted, and bounded by Limits.MaxUnmarked.
+// again; one while it is to be found out whether partitions were deleted. They end with Service.Close. What waits is counted, and
+// bounded by Limits.MaxUnmarked.
 //
 // Locks: a shard's (package coordinator), then sessions.mu, then sender.mu; none is held during I/O. Every maximum is in limits.go.
 package txn

@@ -59,7 +59,8 @@ func (s *Service) join(ctx context.Context, r AddRequest) ([]error, error) {
 // passing tells errors that a moment may cure.
 func passing(err error) bool {
 	return errors.Is(err, broker.ErrConcurrentTransactions) || errors.Is(err, broker.ErrNotCoordinator) ||
-		errors.Is(err, broker.ErrCoordinatorLoading) || errors.Is(err, broker.ErrCoordinatorNotAvailable)
+		errors.Is(err, broker.ErrCoordinatorLoading) || errors.Is(err, broker.ErrCoordinatorNotAvailable) ||
+		errors.Is(err, replication.ErrUnknownPartition) // the broker that is written to knows it; the coordinator will
 }
 
 // GroupPartition is the partition of __consumer_offsets that has a group's offsets, once that topic exists.

@@ -145,7 +145,7 @@ func (m *Machine) addPartitions(now time.Time, e AddPartitions) {
 	switch {
 	case m.at.ProducerID != e.ProducerID || m.at.ProducerID == None:
 		m.reply(e.Call, broker.ErrInvalidProducerIDMapping)
-	case m.at.Epoch != e.Epoch:
+	case m.at.Epoch != e.Epoch || e.Epoch > lastEpoch: // there would be no epoch for the marker that ends it
 		m.reply(e.Call, broker.ErrProducerFenced)
 	case m.busy() && !m.adding(), m.at.State.prepared():
 		m.reply(e.Call, broker.ErrConcurrentTransactions)
@@ -177,7 +177,7 @@ func (m *Machine) Verify(producer ProducerID, epoch Epoch, partitions []Partitio
 	switch {
 	case m.at.ProducerID != producer || m.at.ProducerID == None:
 		return nil, broker.ErrInvalidProducerIDMapping
-	case m.at.Epoch != epoch:
+	case m.at.Epoch != epoch || epoch > lastEpoch:
 		return nil, broker.ErrProducerFenced
 	case m.at.State.prepared():
 		return nil, broker.ErrConcurrentTransactions

@@ -99,7 +99,7 @@ func (m *Machine) end(now time.Time, e End) {
 		m.failIdentity(e.Call, err)
 		return
 	case alreadyDone:
-		m.replyIdentity(e.Call, m.at.next(), nil)
+		m.again(now, &e)
 		return
 	}
 	next := m.at
@@ -123,6 +123,22 @@ func (m *Machine) end(now time.Time, e End) {
 		next = completed(next, now)
 	}
 	m.prepareOr(what, next, func(err error) { m.replyIdentity(e.Call, answer, err) })
+}
+
+// again answers an EndTxn that is a retry. Where the transaction was ended for its producer with the epoch that is for markers
+// only, there is none to go on with: data in it could not be told from what the marker ended.
+func (m *Machine) again(now time.Time, e *End) {
+	if m.at.Epoch <= lastEpoch {
+		m.replyIdentity(e.Call, m.at.next(), nil)
+		return
+	}
+	if e.Fresh == None {
+		m.needID(e.Call)
+		return
+	}
+	next := m.at.renewed(e.Fresh)
+	next.Updated, next.LastEpoch = now, e.Epoch
+	m.change(next, func(_ time.Time, err error) { m.replyIdentity(e.Call, next.next(), err) })
 }
 
 func (m *Machine) prepareOr(what verdict, next Metadata, then func(err error)) {

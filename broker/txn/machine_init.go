@@ -46,12 +46,12 @@ func (m *Machine) interrupt(now time.Time, e InitProducer) {
 // identify bumps the epoch, or changes the producer id where no epoch is left.
 func (m *Machine) identify(now time.Time, e InitProducer) {
 	next := m.at
-	next.State, next.Partitions, next.Started, next.Updated, next.Timeout = Empty, nil, time.Time{}, now, e.Timeout
-	asked := e.Expected != noIdentity
+	asked := m.at.ProducerID != None && e.Expected != noIdentity
+	// If the answer to this very request got lost, no other producer came in between, or LastEpoch would not be there.
+	retry := asked && e.Expected.Epoch == m.at.LastEpoch && e.Expected.Epoch != m.at.Epoch
 	switch {
-	case m.at.ProducerID != None && asked && e.Expected.Epoch == m.at.LastEpoch && e.Expected.Epoch != m.at.Epoch:
-		// The answer to this request got lost: no other producer came in between, or LastEpoch would not be there.
-	case m.at.ProducerID != None && asked && e.Expected != Identity{m.at.ProducerID, m.at.Epoch}:
+	case retry && m.at.Epoch <= lastEpoch: // as it was answered
+	case asked && !retry && e.Expected != Identity{m.at.ProducerID, m.at.Epoch}:
 		m.failIdentity(e.Call, broker.ErrProducerFenced)
 		return
 	case m.at.ProducerID == None || exhausted(m.at.Epoch):
@@ -59,17 +59,13 @@ func (m *Machine) identify(now time.Time, e InitProducer) {
 			m.needID(e.Call)
 			return
 		}
-		next.LastEpoch = NoEpoch
-		if asked {
-			next.LastEpoch = m.at.Epoch
-		}
-		next.PreviousID, next.ProducerID, next.Epoch = m.at.ProducerID, e.Fresh, 0
+		next = m.at.renewed(e.Fresh)
 	default:
-		next.LastEpoch = NoEpoch
-		if asked {
-			next.LastEpoch = m.at.Epoch
-		}
 		next.PreviousID, next.Epoch = m.at.ProducerID, m.at.Epoch+1
 	}
+	if next.LastEpoch = NoEpoch; asked {
+		next.LastEpoch = e.Expected.Epoch
+	}
+	next.State, next.Partitions, next.Started, next.Updated, next.Timeout = Empty, nil, time.Time{}, now, e.Timeout
 	m.change(next, func(_ time.Time, err error) { m.replyIdentity(e.Call, next.next(), err) })
 }

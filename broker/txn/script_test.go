@@ -293,6 +293,9 @@ func (s *script) tell(f Effect) {
 			fmt.Fprintf(&s.out, "%d: %v\n", f.Call, f.Err)
 		} else {
 			fmt.Fprintf(&s.out, "%d: go on as %d:%d\n", f.Call, f.ProducerID, f.Epoch)
+			if f.Epoch > lastEpoch {
+				s.t.Errorf("a producer is to go on as %d:%d", f.ProducerID, f.Epoch)
+			}
 		}
 	case NeedID:
 		s.fresh++

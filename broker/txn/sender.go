@@ -22,9 +22,11 @@ type Marker struct {
 
 // Markers reaches the leaders of partitions, on whichever node they are.
 type Markers interface {
-	// Leader is the node that leads a partition, NoNode while nobody is known to. replication.ErrUnknownPartition: there is no such
-	// partition any more.
+	// Leader is the node that leads a partition, NoNode while nobody is known to. replication.ErrUnknownPartition: no such partition
+	// is known here, because it was deleted, or is not known yet.
 	Leader(p Partition) (replication.NodeID, error)
+	// Sync returns once Leader knows all partitions that there were when it was called. It may take as long as ctx lasts.
+	Sync(ctx context.Context) error
 	// WriteMarkers has a node write markers into partitions that it leads. The first result has an error, or nil, for each; the second
 	// says that the node did not answer: then any of them may be written. Writing a marker twice does no harm.
 	WriteMarkers(ctx context.Context, to replication.NodeID, markers []Marker) ([]error, error)
@@ -43,6 +45,8 @@ type sender struct {
 	mu struct {
 		sync.Mutex
 		nodes    map[replication.NodeID][]errand // a node with an entry has a goroutine
+		doubtful []errand                        // to partitions that are not known here
+		doubting bool                            // doubtful has a goroutine
 		unmarked int                             // errands under way
 		closed   bool
 	}
@@ -106,17 +110,16 @@ func (s *sender) finish(n int) {
 	s.mu.unmarked -= n
 }
 
-// route gives errands to the nodes that lead. Those without a leader wait.
+// route gives errands to the nodes that lead. Those without a leader wait, those without a partition are doubted.
 func (s *sender) route(errands []errand) {
-	var waiting []errand
+	var waiting, doubtful []errand
 	for _, e := range errands {
 		node, err := s.markers.Leader(e.Partition)
 		switch {
 		case e.session.Err() != nil:
 			s.finish(1)
 		case errors.Is(err, replication.ErrUnknownPartition):
-			s.finish(1)
-			e.done(e.Marker)
+			doubtful = append(doubtful, e)
 		case err != nil || node == replication.NoNode:
 			waiting = append(waiting, e)
 		default:
@@ -124,6 +127,64 @@ func (s *sender) route(errands []errand) {
 		}
 	}
 	s.later(waiting)
+	s.doubt(doubtful)
+}
+
+// doubt finds out whether partitions were deleted. A coordinator that is cut off from the metadata does not know what others have
+// known for long, and a marker that is not written keeps its partition's last stable offset where it is for ever. One question
+// goes for all that is doubtful when it begins.
+func (s *sender) doubt(errands []errand) {
+	if len(errands) == 0 {
+		return
+	}
+	s.mu.Lock()
+	s.mu.doubtful = append(s.mu.doubtful, errands...)
+	asking := s.mu.doubting
+	s.mu.doubting = true
+	s.mu.Unlock()
+	if !asking {
+		s.start(s.ask)
+	}
+}
+
+// ask decides what is doubtful, until nothing is.
+func (s *sender) ask() {
+	for {
+		s.mu.Lock()
+		errands := s.mu.doubtful
+		s.mu.doubtful, s.mu.doubting = nil, len(errands) > 0
+		s.mu.Unlock()
+		if len(errands) == 0 || s.ctx.Err() != nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(s.ctx, s.limits.MarkerTimeout)
+		err := s.markers.Sync(ctx)
+		cancel()
+		if err != nil {
+			s.logger.Debug("It is not known whether partitions with transactions were deleted; trying again.", "markers", len(errands),
+				"first", errands[0].Partition.Topic, "error", err)
+			s.later(errands)
+			continue
+		}
+		s.decide(errands)
+	}
+}
+
+// decide goes on with what was doubtful: what is not known even now was deleted.
+func (s *sender) decide(errands []errand) {
+	var known []errand
+	for _, e := range errands {
+		_, err := s.markers.Leader(e.Partition)
+		if !errors.Is(err, replication.ErrUnknownPartition) {
+			known = append(known, e)
+			continue
+		}
+		s.finish(1)
+		if e.session.Err() == nil {
+			e.done(e.Marker)
+		}
+	}
+	s.route(known)
 }
 
 // later routes errands again after a while.

@@ -20,7 +20,9 @@ type fakeMarkers struct {
 	answer  func(to replication.NodeID, m Marker) error
 	down    map[replication.NodeID]bool
 	held    chan struct{} // calls wait until it is closed; nil: none does
+	behind  chan struct{} // until it is closed nobody can tell whether leaders has everything; nil: it has
 	calls   int
+	syncs   int
 	written map[Partition][]replication.NodeID
 }
 
@@ -44,6 +46,22 @@ func (f *fakeMarkers) Leader(p Partition) (replication.NodeID, error) {
 		return n, nil
 	}
 	return replication.NoNode, replication.ErrUnknownPartition
+}
+
+func (f *fakeMarkers) Sync(ctx context.Context) error {
+	f.mu.Lock()
+	behind := f.behind
+	f.syncs++
+	f.mu.Unlock()
+	if behind == nil {
+		return nil
+	}
+	select {
+	case <-behind:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (f *fakeMarkers) WriteMarkers(_ context.Context, to replication.NodeID, markers []Marker) ([]error, error) {
@@ -120,6 +138,36 @@ func TestMarkersAreSentUntilTheyAreWritten(t *testing.T) {
 		if got := fmt.Sprint(s.world.written[b], s.world.written[c]); got != "[3] [3]" {
 			t.Errorf("written by %s", got)
 		}
+	})
+}
+
+// TestAPartitionThatIsNotKnownYet: that a partition is not known here does not mean that it was deleted. Its marker waits until
+// what is known here is what is true.
+func TestAPartitionThatIsNotKnownYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSenderTest(t)
+		made, deleted, other := Partition{"a made", 0}, Partition{"deleted", 0}, Partition{"other", 0}
+		behind := make(chan struct{})
+		s.world.leaders, s.world.behind = map[Partition]replication.NodeID{other: 1}, behind
+		s.go1(t.Context(), made, deleted, other)
+		session, end := context.WithCancel(t.Context())
+		s.go1(session, made)
+		synctest.Wait()
+		s.check(t, "cut off from the metadata", other)
+		end()
+		pass(s.limits.MarkerTimeout + s.limits.RetryDelay)
+		s.check(t, "cut off for long", other)
+		s.world.set(func() { s.world.leaders[made], s.world.behind = 2, nil })
+		close(behind)
+		synctest.Wait()
+		s.check(t, "not any more", made, deleted, other)
+		if got := fmt.Sprint(s.world.written[made], s.world.written[deleted]); got != "[2] []" {
+			t.Errorf("written by %s", got)
+		}
+		if s.mu.Lock(); s.sender.mu.unmarked != 0 || s.world.syncs > 3 {
+			t.Errorf("%d are counted still, after %d syncs", s.sender.mu.unmarked, s.world.syncs)
+		}
+		s.mu.Unlock()
 	})
 }
 

@@ -57,7 +57,7 @@ func New(o Options) (*Service, error) {
 	s.sessions = newSessions(newSender(o.Peers, &s.limits, o.Logger))
 	var err error
 	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
-		Topic: broker.TransactionTopic, Logs: o.Logs, Kind: kind{s}, Logger: o.Logger,
+		Topic: broker.TransactionTopic, Logs: o.Logs, Kind: kind{s}, Logger: o.Logger, KeysSetting: SettingMaxIDs,
 		Limits: coordinator.Limits{
 			MaxKeys: s.limits.MaxIDs, MaxCalls: s.limits.MaxCalls, MaxQueuedBytes: s.limits.MaxQueuedBytes, MaxBatchBytes: s.limits.MaxBatchBytes,
 		},
@@ -182,10 +182,16 @@ type AddRequest struct {
 	Version    Version
 }
 
-// AddPartitions answers with an error, or nil, for each partition, or with one for all of them.
+// AddPartitions answers with an error, or nil, for each partition, or with one for all of them. With
+// replication.ErrUnknownPartition nothing was added: whoever asks may know the partition already, so a moment may cure that.
 func (s *Service) AddPartitions(ctx context.Context, r AddRequest) ([]error, error) {
 	if r.VerifyOnly {
 		return s.verify(&r)
+	}
+	for _, p := range r.Partitions {
+		if !s.Exists(p) {
+			return nil, fmt.Errorf("%w: %s-%d", replication.ErrUnknownPartition, p.Topic, p.Index)
+		}
 	}
 	f, err := s.do(ctx, r.ID, func(c CallID, _ ProducerID) Event {
 		return AddPartitions{Call: c, Identity: r.Identity, Partitions: r.Partitions, Version: r.Version}

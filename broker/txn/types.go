@@ -128,6 +128,13 @@ func blank() Metadata {
 	return Metadata{ProducerID: None, Epoch: NoEpoch, LastEpoch: NoEpoch, PreviousID: None, NextID: None}
 }
 
+// renewed is the same with a new producer id, whose epochs are all to come.
+func (m *Metadata) renewed(fresh ProducerID) Metadata {
+	next := *m
+	next.PreviousID, next.ProducerID, next.Epoch = m.ProducerID, fresh, 0
+	return next
+}
+
 // Identity is what a producer is told to use.
 type Identity struct {
 	ProducerID ProducerID

@@ -37,6 +37,7 @@ type world struct {
 	fs      vfs.FS
 	parts   []*partition.Partition
 	late    sync.WaitGroup // what is on its way still
+	limits  Limits         // of coordinators that are yet to begin
 
 	mu      sync.Mutex
 	rng     *rand.Rand
@@ -46,7 +47,8 @@ type world struct {
 	next    batch.Offset
 	service *Service
 	ids     ProducerID
-	told    map[string]fate // by value
+	topics  map[string]int32 // partitions of the topics that the coordinator knows
+	told    map[string]fate  // by value
 	acked   map[string]map[int]bool
 }
 
@@ -61,8 +63,9 @@ const (
 
 func newWorld(t *testing.T, seed uint64) *world {
 	w := &world{
-		t: t, ctx: t.Context(), fs: vfs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1)), epoch: 1, ids: 1000,
-		told: map[string]fate{}, acked: map[string]map[int]bool{},
+		t: t, ctx: t.Context(), fs: vfs.NewMem(), rng: rand.New(rand.NewPCG(seed, 1)), epoch: 1, ids: 1000, limits: DefaultLimits(),
+		topics: map[string]int32{"t": worldPartitions, broker.TransactionTopic: 1},
+		told:   map[string]fate{}, acked: map[string]map[int]bool{},
 	}
 	w.open()
 	w.lead()
@@ -111,7 +114,7 @@ func (w *world) soon() time.Duration { return time.Duration(1+w.draw(2000)) * ti
 // lead begins a coordinator.
 func (w *world) lead() {
 	s, err := New(Options{
-		Logs: w, Cluster: w, Node: 1, Peers: w, Logger: slog.New(slog.DiscardHandler),
+		Logs: w, Cluster: w, Node: 1, Peers: w, Limits: w.limits, Logger: slog.New(slog.DiscardHandler),
 		NewID: func(context.Context) (ProducerID, error) {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -164,7 +167,10 @@ func (w *world) Open(_ int32, epoch batch.Epoch) (coordinator.Log, error) {
 	return worldLog{w, epoch}, nil
 }
 
-func (l worldLog) Append(frame []byte) coordinator.Pending {
+// Verify is for what a coordinator writes within transactions.
+func (l worldLog) Verify(batch.Producer) coordinator.Verified { return nil }
+
+func (l worldLog) Append(frame []byte, _ coordinator.Verified) coordinator.Pending {
 	a := &worldAppend{done: make(chan struct{})}
 	l.late.Go(func() {
 		<-time.After(time.Duration(l.draw(5)) * time.Millisecond)
@@ -216,7 +222,10 @@ func (l worldLog) Read(from batch.Offset, _ int) (coordinator.Chunk, error) {
 // The cluster.
 
 func (w *world) Topic(name string) (coordinator.Topic, bool) {
-	return coordinator.Topic{Name: name, Partitions: map[string]int32{"t": worldPartitions, broker.TransactionTopic: 1}[name]}, true
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n, ok := w.topics[name]
+	return coordinator.Topic{Name: name, Partitions: n}, ok
 }
 
 func (w *world) TopicByID(replication.TopicID) (coordinator.Topic, bool) {
@@ -235,6 +244,8 @@ func (w *world) Leader(Partition) (replication.NodeID, error) {
 	}
 	return 1, nil
 }
+
+func (w *world) Sync(context.Context) error { return nil }
 
 func (w *world) AddPartitions(ctx context.Context, _ replication.NodeID, r AddRequest) ([]error, error) {
 	each, err := w.coordinator().AddPartitions(ctx, r)
@@ -301,13 +312,14 @@ func (w *world) produce(ctx context.Context, id string, who Identity, v Version,
 			err = each[0]
 		}
 		if err != nil {
+			token.Refused(h)
 			return err
 		}
 	}
 	if w.chance(20) {
 		<-time.After(w.soon())
 	}
-	_, err = p.Append(partition.Batch{Frame: frame, Info: batch.Info{Header: h}, Client: true, Verified: token}).Wait(ctx)
+	_, err = p.Append(partition.Batch{Frame: frame, Info: batch.Info{Header: h}, Client: true, Verified: token, Continues: v < V2}).Wait(ctx)
 	return err
 }
 

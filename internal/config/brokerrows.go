@@ -112,6 +112,7 @@ func coordinatorRows() []Setting {
 		brokerRow("group.max.size", Int, "10000", "1 or more", "Members of one group. More than 10000 counts as 10000, so that what a group costs is bounded; Kafka has no bound.", integer(1, maxInt), false),
 		brokerRow("transaction.max.timeout.ms", Int, "900000", "1 or more", "The longest time-out of a transaction.", integer(1, maxInt), false),
 		brokerRow("transactional.id.expiration.ms", Int, "604800000", "1 or more", "How long a transactional id is kept after its last use.", integer(1, maxInt), false),
+		brokerRow("quorlog.transaction.max.ids", Int, "1000000", "1 or more", "Transactional ids that one node coordinates, about 900 bytes each; new ones beyond are refused until others expire. Quorlog's own.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __transaction_state; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("transaction.state.log.min.isr", Int, "1", "1 or more", "min.insync.replicas of __transaction_state. A record is committed by a majority in any case.", integer(1, maxInt), false),

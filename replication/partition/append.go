@@ -18,14 +18,15 @@ type Pending struct {
 	frame []byte
 
 	// Until done is closed, these belong to the partition's completion.
-	proposal raftgroup.Proposal
-	header   batch.Header
-	marker   *Marker       // set for a marker
-	verified *Verification // of a batch of a client's transaction; nil if it was not needed
-	client   bool          // the batch must be verified or continue an open transaction
-	anew     bool          // its producer is not known, and begins with another sequence than 0
-	weight   int64
-	same     []*Pending // duplicates that arrived meanwhile; guarded by flights.mu
+	proposal  raftgroup.Proposal
+	header    batch.Header
+	marker    *Marker       // set for a marker
+	verified  *Verification // of a batch of a client's transaction; nil if it was not needed
+	client    bool          // the batch must be verified or continue an open transaction
+	continues bool          // see Batch.Continues
+	anew      bool          // its producer is not known, and begins with another sequence than 0
+	weight    int64
+	same      []*Pending // duplicates that arrived meanwhile; guarded by flights.mu
 
 	answer Appended // after done
 	err    error
@@ -64,7 +65,7 @@ func (pd *Pending) finish(a Appended, err error) {
 // comes through the Pending.
 func (p *Partition) Append(b Batch) *Pending {
 	pd := newPending(b.Frame)
-	pd.verified, pd.client, pd.marker = b.Verified, b.Client, b.marker
+	pd.verified, pd.client, pd.continues, pd.marker = b.Verified, b.Client, b.Continues, b.marker
 	if err := p.enqueue(pd, &b); err != nil {
 		p.flights.turnAway(&pd.header)
 		p.traffic.appended(&pd.header, false, err)

@@ -57,10 +57,13 @@ func (f *flights) turnAway(h *batch.Header) {
 }
 
 // beginsAnewLocked tells whether a producer of which nothing is known may begin with a batch, as Kafka lets it: what was known has
-// expired, or its records were deleted. A transaction begins with its first batch.
-func (f *flights) beginsAnewLocked(h *batch.Header) bool {
-	before, turned := f.away[h.ProducerID]
-	return !h.IsTransactional() && !(turned && before.epoch == h.ProducerEpoch && before.first < h.BaseSequence)
+// expired, or its records were deleted. A transaction begins with its first batch, and with sequence 0 if it has its own epoch.
+func (f *flights) beginsAnewLocked(pd *Pending) bool {
+	h := &pd.header
+	if before, turned := f.away[h.ProducerID]; turned && before.epoch == h.ProducerEpoch && before.first < h.BaseSequence {
+		return false
+	}
+	return !h.IsTransactional() || pd.continues && f.isVerifiedLocked(pd) && pd.verified.lowest >= h.BaseSequence
 }
 
 // flight is a producer's batches under way. Invariant: they continue what the log has of the producer, without a gap, unless
@@ -109,7 +112,7 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 		}
 		return false, nil // stored, but not committed: the log refuses it once more, and that is answered when it is committed
 	case log.SequenceUnknown:
-		if fl != nil || !f.beginsAnewLocked(h) {
+		if fl != nil || !f.beginsAnewLocked(pd) {
 			return false, nil // the log refuses it, as below
 		}
 		pd.anew = true

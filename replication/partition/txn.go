@@ -15,7 +15,8 @@ type Verification struct {
 	of       *flights
 	producer int64
 	epoch    int16
-	users    int // guarded by of.mu
+	users    int   // guarded by of.mu
+	lowest   int32 // sequence of all batches that it is for; likewise
 }
 
 // Verify tells whether a batch must be verified before it may be appended, and begins that. The result goes into
@@ -37,10 +38,11 @@ func Verify(p *Partition, h batch.Header) *Verification {
 		if f.verifying == nil {
 			f.verifying = make(map[int64]*Verification)
 		}
-		v = &Verification{of: f, producer: h.ProducerID, epoch: h.ProducerEpoch}
+		v = &Verification{of: f, producer: h.ProducerID, epoch: h.ProducerEpoch, lowest: h.BaseSequence}
 		f.verifying[h.ProducerID] = v
 	}
 	v.users++
+	v.lowest = min(v.lowest, h.BaseSequence)
 	return v
 }
 
@@ -53,6 +55,14 @@ func (v *Verification) End() {
 	defer v.of.mu.Unlock()
 	if v.users--; v.users == 0 && v.of.verifying[v.producer] == v {
 		delete(v.of.verifying, v.producer)
+	}
+}
+
+// Refused tells that a batch is not appended after all: what its producer sends behind it must not be taken for a beginning. nil is
+// fine.
+func (v *Verification) Refused(h batch.Header) {
+	if v != nil {
+		v.of.turnAway(&h)
 	}
 }
 

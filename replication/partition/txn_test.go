@@ -68,6 +68,29 @@ func TestAMarkerEndsVerifications(t *testing.T) {
 	answers(t, "verified anew", p.Append(again), nil)
 }
 
+// Nor must offsets that were verified for the first, and waited for their turn: they have no sequence.
+func TestAMarkerEndsVerificationsOfOffsets(t *testing.T) {
+	_, p, _ := memPartition(t)
+	offsets := func(v *Verification) Batch { return txnFrom(t, 5, 0, batch.NoSequence, v) }
+	answers(t, "without verification", p.Append(offsets(nil)), replication.ErrInvalidTxnState)
+	late := offsets(nil)
+	late.Verified = Verify(p, late.Info.Header)
+	answers(t, "marker", p.Append(Marker{ProducerID: 5, ProducerEpoch: 0}.Batch(time.Now())), nil)
+	answers(t, "verified before the marker", p.Append(late), replication.ErrInvalidTxnState)
+	late.Verified.End()
+	again := offsets(nil)
+	again.Verified = Verify(p, again.Info.Header)
+	defer again.Verified.End()
+	answers(t, "verified anew", p.Append(again), nil)
+	if v := Verify(p, offsets(nil).Info.Header); v != nil {
+		t.Error("a transaction that is open here needs no verification")
+	}
+	answers(t, "of the open transaction", p.Append(offsets(nil)), nil)
+	if o := p.log.Offsets(); o.LastStable >= o.HighWatermark {
+		t.Errorf("the transaction should be open: %+v", o)
+	}
+}
+
 // While the coordinator is asked, it waits for the marker of the transaction before.
 func TestAMarkerOfBeforeEndsNoVerification(t *testing.T) {
 	_, p, _ := memPartition(t)
@@ -145,4 +168,46 @@ func TestTransactionsInFlight(t *testing.T) {
 	if len(p.flights.producers) > 0 {
 		t.Errorf("in flight: %v", p.flights.producers)
 	}
+}
+
+// What was known of an old client's producer has expired: its next transaction goes on where the one before was. But it begins with
+// its first batch, whatever becomes of that.
+func TestAnUnknownProducerGoesOnWithATransaction(t *testing.T) {
+	_, p, _ := memPartition(t)
+	old := func(id int64, sequence int32, v *Verification) Batch {
+		b := txnFrom(t, id, 0, sequence, v)
+		b.Continues = true
+		return b
+	}
+	verify := func(id int64, sequence int32) *Verification {
+		return Verify(p, txnFrom(t, id, 0, sequence, nil).Info.Header)
+	}
+	v := verify(7, 40)
+	answers(t, "it goes on", p.Append(old(7, 40, v)), nil)
+	v.End()
+	answers(t, "and on", p.Append(old(7, 41, nil)), nil)
+	answers(t, "but not anywhere", p.Append(old(7, 43, nil)), replication.ErrOutOfOrderSequence)
+	answers(t, "not verified", p.Append(old(8, 40, nil)), replication.ErrInvalidTxnState)
+
+	first, second := verify(9, 40), verify(9, 41)
+	answers(t, "the second, while the first is verified", p.Append(old(9, 41, second)), replication.ErrOutOfOrderSequence)
+	answers(t, "the first", p.Append(old(9, 40, first)), nil)
+	answers(t, "the second again", p.Append(old(9, 41, second)), nil)
+	first.End()
+	second.End()
+
+	first = verify(10, 40)
+	first.Refused(txnFrom(t, 10, 0, 40, nil).Info.Header)
+	first.End()
+	second = verify(10, 41)
+	answers(t, "the second, after the first was not verified", p.Append(old(10, 41, second)), replication.ErrOutOfOrderSequence)
+	second.End()
+	first = verify(10, 40)
+	answers(t, "the first, verified", p.Append(old(10, 40, first)), nil)
+	first.End()
+
+	v = verify(11, 40)
+	defer v.End()
+	answers(t, "of a new client", p.Append(txnFrom(t, 11, 0, 40, v)), replication.ErrOutOfOrderSequence)
+	answers(t, "and from its beginning", p.Append(txnFrom(t, 11, 0, 0, v)), nil)
 }

@@ -129,10 +129,13 @@ type Batch struct {
 	// Epoch refuses the batch, with replication.ErrNotLeader, unless this replica leads in exactly this epoch; 0 asks for none.
 	// A coordinator uses it: what it knows was true in the epoch in which it read its partition.
 	Epoch batch.Epoch
-	// Client tells that a client sent the batch: if it is of a transaction, this must be open here, or Verified. What a
-	// coordinator writes for a client was verified by it.
+	// Client tells that the batch is of a client, or was written for one: if it is of a transaction, this must be open here, or
+	// Verified.
 	Client   bool
 	Verified *Verification
+	// Continues tells that the producer's sequences go on from one transaction to the next (transaction.version 1). So one of which
+	// nothing is known any more begins with any sequence, as Kafka lets it. With version 2 each transaction begins with sequence 0.
+	Continues bool
 
 	marker *Marker // see Marker.Batch
 }

@@ -263,14 +263,37 @@ func fenced(err error) error {
 	return err
 }
 
+// verification is a partition.Verification, which is nil if none is needed, in the epoch in which it was begun: the marker that
+// ends the transaction may be another leader's.
+type verification struct {
+	of    *partition.Verification
+	epoch batch.Epoch
+}
+
+// End gives it back.
+func (v verification) End() { v.of.End() }
+
+// Verify begins a verification.
+func (r replica) Verify(p batch.Producer) coordinator.Verified {
+	h := batch.Header{Attributes: batch.AttrTransactional, ProducerID: p.ID, ProducerEpoch: p.Epoch, BaseSequence: batch.NoSequence}
+	return verification{partition.Verify(r.p, h), r.epoch}
+}
+
 // Append hands a frame over.
-func (r replica) Append(frame []byte) coordinator.Pending {
+func (r replica) Append(frame []byte, verified coordinator.Verified) coordinator.Pending {
 	h, err := batch.ParseHeader(frame)
 	if err != nil {
 		return failed{err}
 	}
 	info := batch.Info{Header: h, MinTimestamp: h.BaseTimestamp, MaxTimestamp: h.MaxTimestamp}
-	return pending{r.p.Append(partition.Batch{Frame: frame, Info: info, Epoch: r.epoch})}
+	b := partition.Batch{Frame: frame, Info: info, Epoch: r.epoch, Client: h.IsTransactional()}
+	if v, ok := verified.(verification); ok {
+		if v.epoch != r.epoch {
+			return failed{replication.ErrNotLeader}
+		}
+		b.Verified = v.of
+	}
+	return pending{r.p.Append(b)}
 }
 
 // pending is an append under way.

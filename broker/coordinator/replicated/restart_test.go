@@ -14,6 +14,7 @@ import (
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -37,6 +38,10 @@ type life struct {
 const lifePartitions = 2
 
 func begin(t testing.TB, dir string, image *controller.Image) *life {
+	return beginOn(t, vfs.OS{}, dir, image)
+}
+
+func beginOn(t testing.TB, fsys vfs.FS, dir string, image *controller.Image) *life {
 	t.Helper()
 	l := &life{}
 	ctl := &fakeController{image: image}
@@ -44,7 +49,7 @@ func begin(t testing.TB, dir string, image *controller.Image) *life {
 	ready := make(chan struct{})
 	var node *Node
 	manager, err := partition.NewManager(partition.Options{
-		DataDir: dir, Node: 1, Logger: slog.New(slog.DiscardHandler),
+		DataDir: dir, FS: fsys, Node: 1, Logger: slog.New(slog.DiscardHandler),
 		OnLeader: func(c partition.LeaderChange) {
 			<-ready
 			node.Forward(l.Service, c)
@@ -236,7 +241,7 @@ func TestALogOfAnotherEpoch(t *testing.T) {
 		if _, err := log.Read(0, 100); !errors.Is(err, want) {
 			t.Errorf("read in epoch %d: %v", e, err)
 		}
-		pending := log.Append(append([]byte(nil), built...))
+		pending := log.Append(append([]byte(nil), built...), nil)
 		<-pending.Done()
 		if err := pending.Err(); !errors.Is(err, want) {
 			t.Errorf("append in epoch %d: %v", e, err)

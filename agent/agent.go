@@ -100,6 +100,7 @@ type Agent struct {
 	offline  sync.Map      // of PartitionID: why, as it was said last
 	unopened atomic.Bool   // some wanted partition is not open
 	caughtUp atomic.Bool   // all replicas have caught up since the start
+	missed   missed        // with what
 	low      atomic.Pointer[map[replication.NodeID]bool]
 
 	compacting pace

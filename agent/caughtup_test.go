@@ -1,9 +1,15 @@
 package agent
 
 import (
+	"slices"
 	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/partition"
 )
 
 func TestBehindOf(t *testing.T) {
@@ -43,5 +49,56 @@ func TestCaughtUpForGood(t *testing.T) {
 	}
 	if why := catchingUpAtStart(a); why != "" || !a.caughtUp.Load() {
 		t.Errorf("a new node: %q", why)
+	}
+}
+
+// A node that comes back soon is in sync in the eyes of the leaders, who gave it half a minute. It is ready all the same only when it has what
+// was written meanwhile: a rolling restart takes the next node along then.
+func TestReadyWhenCaughtUp(t *testing.T) {
+	c := startCluster(t, 3)
+	cl := newClient(t, seeds(c), kgo.DefaultProduceTopic("t"), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), 8, 3, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	produce := func(n int) {
+		t.Helper()
+		for range n {
+			cl.Produce(t.Context(), &kgo.Record{Value: make([]byte, 256<<10)}, func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if err := cl.Flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	produce(8)
+	old := c.nodes[2]
+	if err := old.Close(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	produce(120)
+	back, err := New(Config{Node: old.node, Logger: old.config.Logger, OnFatal: old.config.OnFatal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := back.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	c.nodes[2] = back
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for ; slices.ContainsFunc(back.web.ready(), func(c check) bool { return c.reason != "" }); <-tick.C {
+	}
+	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), "t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range back.partitions.All() {
+		at, _ := partition.PositionOf(p)
+		if im := back.controller.Image(); im.ByID[p.ID().Topic].Name == "t" && int64(at.HighWatermark) < ends["t"][p.ID().Partition].Offset {
+			t.Errorf("ready, with %d of %d records of partition %d", at.HighWatermark, ends["t"][p.ID().Partition].Offset, p.ID().Partition)
+		}
 	}
 }

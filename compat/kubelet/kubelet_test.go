@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"go.uber.org/goleak"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
@@ -182,6 +185,7 @@ func TestChart(t *testing.T) {
 		p.awaitReady(ctx, t)
 	}
 	t.Logf("%d pods are ready after %v", len(nodes), time.Since(began).Round(time.Millisecond))
+	onVolume(t, nodes)
 	ca := filepath.Join(certs, "ca.crt")
 	admin := kadm.NewClient(open(t, w.client("admin", inside, ca)...))
 	if _, err := admin.CreateTopic(ctx, 6, 3, nil, "load"); err != nil {
@@ -247,6 +251,46 @@ func TestCertificates(t *testing.T) {
 	if out, err := nodes[0].exec("/quorlog", "topic", "list", "--tls-ca=/etc/quorlog/tls/ca.crt"); err == nil {
 		t.Errorf("served without a certificate: %s", out)
 	}
+}
+
+// onVolume checks that the pods keep their data where the manifests say, and that this is on the volume.
+func onVolume(t *testing.T, nodes []*pod) {
+	t.Helper()
+	for _, p := range nodes {
+		var file struct {
+			DataDir string `yaml:"data-dir"`
+		}
+		if err := yaml.Unmarshal(p.world.manifests.files["ConfigMap/"+release]["quorlog.yaml"], &file); err != nil {
+			t.Fatal(err)
+		}
+		want := file.DataDir
+		for _, e := range p.container().Env {
+			if e.Name == "QUORLOG_DATA_DIR" {
+				want = e.Value
+			}
+		}
+		if got := p.dataDir(t); want == "" || got != want {
+			t.Errorf("%s keeps its data in %q, the manifests say %q", p.name, got, want)
+		}
+		if !slices.ContainsFunc(p.container().VolumeMounts, func(m volumeMount) bool { return m.Name == "data" && strings.HasPrefix(want+"/", m.MountPath+"/") }) {
+			t.Errorf("%s: %q is on no volume", p.name, want)
+		}
+	}
+}
+
+// dataDir is where a node says that its data is, in its line "ready".
+func (p *pod) dataDir(t *testing.T) (dir string) {
+	t.Helper()
+	for line := range strings.Lines(p.out.String()) {
+		var entry struct {
+			Msg     string `json:"msg"`
+			DataDir string `json:"data_dir"`
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "ready" {
+			dir = entry.DataDir
+		}
+	}
+	return dir
 }
 
 func innerAddr(id int32) string {

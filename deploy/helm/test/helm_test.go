@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -232,6 +233,7 @@ func check(t *testing.T, o *objects) {
 		t.Errorf("%s is no headless Service that names pods that are not ready", o.set.Spec.ServiceName)
 	}
 	volumes(t, o, spec)
+	settings(t, o, c)
 	probes(t, c)
 	if drains := c.Lifecycle != nil && c.Lifecycle.PreStop != nil; drains && *o.set.Spec.Replicas == 1 {
 		t.Error("a single node is drained before it stops")
@@ -311,6 +313,35 @@ func volumes(t *testing.T, o *objects, spec corev1.PodSpec) {
 	}
 	for name := range known {
 		t.Errorf("nobody uses the volume %s", name)
+	}
+}
+
+var imageSetting = regexp.MustCompile(`"(QUORLOG_[A-Z_]+)=`)
+
+// settings checks that no setting of the ConfigMap is one that the image's environment sets, which is stronger than any file: what
+// the file says would never hold. Such a setting belongs into the container's environment, which is stronger than the image's.
+func settings(t *testing.T, o *objects, c corev1.Container) {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join("..", "..", "image", "oci.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	byImage := imageSetting.FindAllStringSubmatch(string(source), -1)
+	if len(byImage) == 0 {
+		t.Fatal("the image sets nothing, or says so in another way than this test knows")
+	}
+	var file map[string]any
+	if err := yaml.Unmarshal([]byte(o.configMaps[o.set.Name].Data["quorlog.yaml"]), &file); err != nil || len(file) == 0 {
+		t.Fatalf("%v in %v", err, o.configMaps)
+	}
+	for _, m := range byImage {
+		name := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(m[1], "QUORLOG_")), "_", "-")
+		if value, there := file[name]; there {
+			t.Errorf("%s: %v stands in the ConfigMap, but the image's %s holds", name, value, m[1])
+		}
+		if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == m[1] }) {
+			t.Errorf("%s is left to the image", m[1])
+		}
 	}
 }
 

@@ -416,6 +416,12 @@ func TestSecrets(t *testing.T) {
 			if want := map[string]int{"made": 2, "given": 0}[kind]; len(o.secrets) != want {
 				t.Errorf("%s, %s: %d secrets", name, kind, len(o.secrets))
 			}
+			// The volumes outlast the release and SASL's being off, and what is in them knows only the first password. So must these.
+			for _, s := range o.secrets {
+				if policy := s.Annotations["helm.sh/resource-policy"]; policy != "keep" {
+					t.Errorf("%s, %s: the Secret %s goes with the release (%q)", name, kind, s.Name, policy)
+				}
+			}
 			users := o.secrets["quorlog-users"]
 			if kind == "made" && string(users.Data["users"]) != "admin:"+string(users.Data["password"])+"\n" {
 				t.Errorf("%s: %q", name, users.Data)

@@ -110,6 +110,24 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* A soft limit for Go's memory: what the values say, or nine tenths of the container's limit in bytes, or nothing. */}}
+{{- define "quorlog.goMemLimit" -}}
+{{- $limit := ((.Values.resources).limits).memory }}
+{{- if .Values.goMemLimit }}
+{{- .Values.goMemLimit }}
+{{- else if $limit }}
+{{- if kindIs "float64" $limit }}{{/* a number in a file, which would be printed with an exponent */}}
+{{- $limit = int64 $limit }}
+{{- end }}
+{{- $limit = toString $limit }}
+{{- if not (regexMatch "^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$" $limit) }}
+{{- fail (printf "resources.limits.memory is %s, of which the chart can't take nine tenths: set goMemLimit, or off" $limit) }}
+{{- end }}
+{{- $units := dict "" 1 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 }}
+{{- mulf (regexFind "^[0-9.]+" $limit | float64) (get $units (regexFind "[A-Za-z]*$" $limit)) 0.9 | floor | int64 }}
+{{- end }}
+{{- end }}
+
 {{/* What the values say together. */}}
 {{- define "quorlog.check" -}}
 {{- if and (include "quorlog.tls" .) (not .Values.tls.existingSecret) }}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -410,6 +411,27 @@ func template(t *testing.T, helm string, args ...string) *objects {
 		t.Fatal(err)
 	}
 	return decode(t, text)
+}
+
+// More nodes, or fewer, are no reason to restart those that run: what the file says of their number counts at the first start only. What
+// counts while they run does restart them.
+func TestReplicasRestartNobody(t *testing.T) {
+	for name, helm := range helms(t) {
+		for _, also := range []string{"logFormat=json", "listeners.internal.sasl=true"} {
+			three, four := template(t, helm, "--set", also+",replicas=3"), template(t, helm, "--set", also+",replicas=4")
+			if !reflect.DeepEqual(three.set.Spec.Template, four.set.Spec.Template) {
+				t.Errorf("%s, %s: the pods of 3 and of 4 replicas differ:\n%v\n%v", name, also, three.set.Spec.Template, four.set.Spec.Template)
+			}
+			if file := four.configMaps[release].Data["quorlog.yaml"]; !strings.Contains(file, "bootstrap-expect: 4\n") {
+				t.Errorf("%s: the fourth node is not told how many begin:\n%s", name, file)
+			}
+		}
+		for _, change := range []string{"logFormat=text", "gossip.port=9999", `config.num\.partitions=6`, "auth.superUsers={User:a}"} {
+			if reflect.DeepEqual(template(t, helm).set.Spec.Template, template(t, helm, "--set", change).set.Spec.Template) {
+				t.Errorf("%s: %s restarts nobody", name, change)
+			}
+		}
+	}
 }
 
 // Go's collector must know the limit of the container, whatever it is: nine tenths of it, unless somebody says it differently.

@@ -41,15 +41,19 @@ const (
 // helmEnv names the variable with the path of a helm; otherwise it is looked for on PATH.
 const helmEnv = "QUORLOG_HELM"
 
-// render runs `helm template` with one of the chart's files of values.
-func render(t *testing.T, values string) *manifests {
+// render runs `helm template` with one of the chart's files of values, and with others for --set.
+func render(t *testing.T, values string, set ...string) *manifests {
 	t.Helper()
 	helm := os.Getenv(helmEnv)
 	if helm == "" {
 		helm = rig.Tool(t, "helm")
 	}
 	chart := filepath.Join(testcluster.Root(), "deploy", "helm", "quorlog")
-	cmd := exec.Command(helm, "template", release, chart, "--namespace", namespace, "--values", filepath.Join(chart, "ci", values+"-values.yaml"), "--kube-version", "1.28.0")
+	args := []string{"template", release, chart, "--namespace", namespace, "--values", filepath.Join(chart, "ci", values+"-values.yaml"), "--kube-version", "1.28.0"}
+	for _, one := range set {
+		args = append(args, "--set", one)
+	}
+	cmd := exec.Command(helm, args...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	text, err := cmd.Output()

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -378,14 +377,17 @@ func restricted(t *testing.T, spec corev1.PodSpec) {
 func TestBadValues(t *testing.T) {
 	for name, helm := range helms(t) {
 		for set, want := range map[string]string{
-			"replicas=0":                                           "replicas",
-			"replicas=three":                                       "replicas",
-			"replica=3":                                            "replica",
-			"listeners.internal.port=80":                           "port",
-			"listeners.internal.tls=true":                          "tls.existingSecret",
-			"listeners.external.type=Ingress":                      "type",
-			"listeners.external.enabled=true":                      "tls.existingSecret",
-			"tls.clientAuth=maybe":                                 "clientAuth",
+			"replicas=0":                      "replicas",
+			"replicas=three":                  "replicas",
+			"replica=3":                       "replica",
+			"listeners.internal.port=80":      "port",
+			"listeners.internal.tls=true":     "tls.existingSecret",
+			"listeners.external.type=Ingress": "type",
+			"listeners.external.enabled=true": "tls.existingSecret",
+			"tls.clientAuth=maybe":            "clientAuth",
+			"tls.peers=always":                "peers",
+			"tls.peers=optional":              "tls.existingSecret",
+			"tls.peers=optional,tls.existingSecret=x,listeners.internal.tls=true": "must speak it with each other",
 			"auth.authorizer=casbin":                               "authorizer",
 			"auth.authorizer=acl":                                  "no client can say who it is",
 			"auth.admin=a:b":                                       "admin",
@@ -401,79 +403,6 @@ func TestBadValues(t *testing.T) {
 			}
 		}
 	}
-}
-
-// template renders the chart with values given on the command line.
-func template(t *testing.T, helm string, args ...string) *objects {
-	t.Helper()
-	text, err := run(helm, append([]string{"template", release, chart, "--namespace", namespace}, args...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return decode(t, text)
-}
-
-// More nodes, or fewer, are no reason to restart those that run: what the file says of their number counts at the first start only. What
-// counts while they run does restart them.
-func TestReplicasRestartNobody(t *testing.T) {
-	for name, helm := range helms(t) {
-		for _, also := range []string{"logFormat=json", "listeners.internal.sasl=true"} {
-			three, four := template(t, helm, "--set", also+",replicas=3"), template(t, helm, "--set", also+",replicas=4")
-			if !reflect.DeepEqual(three.set.Spec.Template, four.set.Spec.Template) {
-				t.Errorf("%s, %s: the pods of 3 and of 4 replicas differ:\n%v\n%v", name, also, three.set.Spec.Template, four.set.Spec.Template)
-			}
-			if file := four.configMaps[release].Data["quorlog.yaml"]; !strings.Contains(file, "bootstrap-expect: 4\n") {
-				t.Errorf("%s: the fourth node is not told how many begin:\n%s", name, file)
-			}
-		}
-		for _, change := range []string{"logFormat=text", "gossip.port=9999", `config.num\.partitions=6`, "auth.superUsers={User:a}"} {
-			if reflect.DeepEqual(template(t, helm).set.Spec.Template, template(t, helm, "--set", change).set.Spec.Template) {
-				t.Errorf("%s: %s restarts nobody", name, change)
-			}
-		}
-	}
-}
-
-// Go's collector must know the limit of the container, whatever it is: nine tenths of it, unless somebody says it differently.
-func TestGoMemLimit(t *testing.T) {
-	const variable = "GOMEMLIMIT"
-	for name, helm := range helms(t) {
-		for memory, want := range map[string]string{
-			"1Gi": "966367641", "2Gi": "1932735283", "16Gi": "15461882265", "1.5Gi": "1449551462", "512Mi": "483183820", "1048576Ki": "966367641",
-			"1G": "900000000", "500M": "450000000", "2000000k": "1800000000", "1073741824": "966367641", "null": "",
-		} {
-			o := template(t, helm, "--set", "resources.limits.memory="+memory)
-			if got := env(o, variable); got != want {
-				t.Errorf("%s: with a limit of %s, %s=%q, want %q", name, memory, variable, got, want)
-			}
-		}
-		file := filepath.Join(t.TempDir(), "values.yaml")
-		if err := os.WriteFile(file, []byte("resources: {limits: {memory: 2147483648}}\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if got := env(template(t, helm, "--values", file), variable); got != "1932735283" {
-			t.Errorf("%s: with a number in a file, %q", name, got)
-		}
-		if got := env(template(t, helm, "--set", "goMemLimit=700MiB"), variable); got != "700MiB" {
-			t.Errorf("%s: the user's own: %q", name, got)
-		}
-		if got := env(template(t, helm, "--set", "resources=null"), variable); got != "" {
-			t.Errorf("%s: without resources: %q", name, got)
-		}
-		if _, err := run(helm, "template", release, chart, "--set", "resources.limits.memory=2GB"); err == nil || !strings.Contains(err.Error(), "goMemLimit") {
-			t.Errorf("%s: a limit that is none: %v", name, err)
-		}
-	}
-}
-
-// env is the value of a variable of the container.
-func env(o *objects, name string) string {
-	for _, e := range o.set.Spec.Template.Spec.Containers[0].Env {
-		if e.Name == name {
-			return e.Value
-		}
-	}
-	return ""
 }
 
 // An upgrade must not make new secrets: what the chart makes at the first install it looks up afterwards. Without a cluster it finds

@@ -44,9 +44,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
 
-{{/* Whether some listener has TLS, or SASL: "true" or nothing. */}}
+{{/* Whether the nodes have certificates, because some listener has TLS or tls.peers wants it, or some listener SASL: "true" or nothing. */}}
 {{- define "quorlog.tls" -}}
-{{- if or .Values.listeners.internal.tls (and .Values.listeners.external.enabled .Values.listeners.external.tls) }}true{{ end }}
+{{- if or .Values.listeners.internal.tls (ne .Values.tls.peers "auto") (and .Values.listeners.external.enabled .Values.listeners.external.tls) }}true{{ end }}
 {{- end }}
 {{- define "quorlog.sasl" -}}
 {{- if or .Values.listeners.internal.sasl (and .Values.listeners.external.enabled .Values.listeners.external.sasl) }}true{{ end }}
@@ -131,7 +131,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{/* What the values say together. */}}
 {{- define "quorlog.check" -}}
 {{- if and (include "quorlog.tls" .) (not .Values.tls.existingSecret) }}
-{{- fail "a listener has tls: tls.existingSecret must name the Secret with the certificates (quorlog cert makes them)" }}
+{{- fail "a listener has tls, or tls.peers wants it: tls.existingSecret must name the Secret with the certificates (quorlog cert makes them)" }}
+{{- end }}
+{{- if and (eq .Values.tls.peers "optional") .Values.listeners.internal.tls }}
+{{- fail "listeners.internal has tls, so nodes must speak it with each other: set tls.peers back to auto" }}
 {{- end }}
 {{- if and .Values.listeners.external.enabled (not .Values.listeners.external.advertise) }}
 {{- fail "listeners.external.advertise must say what clients outside are told, for example broker-{node-id}.kafka.example.com:9094" }}

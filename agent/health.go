@@ -12,7 +12,10 @@ import (
 type check struct {
 	name   string
 	reason string // why it is not so; empty if it is
+	told   bool   // the reason is told to whoever asks for all, but does not count
 }
+
+func (c *check) fails() bool { return c.reason != "" && !c.told }
 
 // health answers probes: 200 if all checks hold, else 503. The query "verbose" lists them; a probe that fails lists them in any
 // case, for whoever looks at its answer.
@@ -26,8 +29,11 @@ func health(look func() []check) http.Handler {
 				fmt.Fprintf(&b, "[+] %s ok\n", c.name)
 				continue
 			}
-			failed = true
-			fmt.Fprintf(&b, "[-] %s: %s\n", c.name, c.reason)
+			mark := "!"
+			if c.fails() {
+				failed, mark = true, "-"
+			}
+			fmt.Fprintf(&b, "[%s] %s: %s\n", mark, c.name, c.reason)
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.Header().Set("Cache-Control", "no-store")
@@ -57,14 +63,16 @@ func (w *web) alive() []check {
 	return out
 }
 
-// ready tells whether clients should come here.
+// ready tells whether clients should come here. Partitions without a leader and a full disk count only until the node was ready once,
+// so that a rolling restart waits for them. Afterwards they are told, no more: they are seldom one node's alone, no other node would
+// serve the client better, and if all nodes said so at once, clients would find nobody to begin at, though most of what they want is there.
 func (w *web) ready() []check {
 	a := w.node
 	if a.stopping.Load() {
-		return []check{{"running", "the node stops"}}
+		return []check{{name: "running", reason: "the node stops"}}
 	}
 	if !a.serving.Load() {
-		return []check{{"running", "the node starts"}}
+		return []check{{name: "running", reason: "the node starts"}}
 	}
 	im := a.controller.Image()
 	out := []check{{name: "running"}, {name: "metadata"}, {name: "drain"}, {name: "partitions"}, {name: "replicas"}, {name: "space"}}
@@ -86,6 +94,11 @@ func (w *web) ready() []check {
 	out[4].reason = catchingUpAtStart(a)
 	if a.partitions.Full() {
 		out[5].reason = "the disk is nearly full: no records are taken"
+	}
+	was := w.wasReady.Load()
+	out[3].told, out[5].told = was, was
+	if !was && well(out) {
+		w.wasReady.Store(true)
 	}
 	return out
 }

@@ -50,6 +50,8 @@ type web struct {
 	probes net.Listener
 	// observers is what is answered there, without asking who.
 	observers *http.ServeMux
+	// wasReady: all checks of ready have held at once since the start.
+	wasReady atomic.Bool
 }
 
 // newWeb makes the server; routes may be added while it serves.

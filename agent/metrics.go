@@ -73,7 +73,7 @@ func truth(b bool) float64 {
 
 func well(checks []check) bool {
 	for _, c := range checks {
-		if c.reason != "" {
+		if c.fails() {
 			return false
 		}
 	}

@@ -235,7 +235,7 @@ func (c *client) showRules(cmd *cobra.Command, resp *kmsg.DescribeACLsResponse) 
 func newACLRemove(c *client) *cobra.Command {
 	f, all := &aclFlags{}, false
 	cmd := &cobra.Command{
-		Use:     "remove",
+		Use: "remove", Aliases: []string{"rm"},
 		Short:   "Remove rules: those that add makes with the same flags, or all of somebody",
 		Example: "  quorlog acl remove --user alice --operation read --topic orders --group billing\n  quorlog acl remove --user alice --all",
 		Args:    cobra.NoArgs,

@@ -5,10 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/spf13/cobra"
 
 	"github.com/quorlog/quorlog/agent"
 	"github.com/quorlog/quorlog/internal/config"
@@ -178,6 +182,42 @@ func TestUsage(t *testing.T) {
 	b.quorlog(exitUsage, "", "--no-such-flag")
 	b.quorlog(exitUsage, "", "serve", "--listen", "nowhere")
 	b.quorlog(exitUnreachable, "", "topic", "list")
+	// A script must not go on after a command that was never run, nor take a wrong line for one that was tried.
+	b.quorlog(exitUsage, "", "node", "drian", "3")
+	b.quorlog(exitUsage, "", "nodde")
+	b.quorlog(exitUsage, "", "topic", "list", "extra")
+	b.quorlog(exitUsage, "", "user", "rm")
+	b.quorlog(exitUsage, "", "completion", "nonsense")
+	var errs bytes.Buffer
+	if run(t.Context(), []string{"node", "drian", "3"}, strings.NewReader(""), io.Discard, &errs); !strings.Contains(errs.String(), "did you mean drain") {
+		t.Errorf("no help with a slip: %s", errs.String())
+	}
+	b.has(b.quorlog(0, "", "topic"), "create", "describe")
+	b.has(b.quorlog(0, "", "node", "drian", "--help"), "undrain")
+	b.has(b.quorlog(0, "", "help", "topic"), "create", "describe")
+}
+
+// Every command says with the same code that it was called wrongly, and what removes something is called the same way everywhere.
+func TestEveryCommandRefuses(t *testing.T) {
+	b := &broker{t: t, addr: unusedAddress(t)}
+	var walk func(cmd *cobra.Command, path []string)
+	walk = func(cmd *cobra.Command, path []string) {
+		if cmd.Name() == "remove" && !cmd.HasAlias("rm") {
+			t.Errorf("%s has no alias rm", strings.Join(path, " "))
+		}
+		if cmd.HasSubCommands() {
+			b.quorlog(exitUsage, "", append(path, "nonsense")...)
+		}
+		for _, args := range [][]string{nil, {"x"}} {
+			if cmd.Args != nil && cmd.Args(cmd, args) != nil {
+				b.quorlog(exitUsage, "", append(path, args...)...)
+			}
+		}
+		for _, sub := range cmd.Commands() {
+			walk(sub, append(slices.Clone(path), sub.Name()))
+		}
+	}
+	walk(newRoot(), nil)
 }
 
 // unusedAddress is one that refuses connections.

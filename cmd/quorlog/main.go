@@ -13,6 +13,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -94,5 +95,41 @@ Without a subcommand it serves (the same as "quorlog serve").`,
 		newDev(), newDemo(), newTopic(client), newProduce(client), newConsume(client), newGroup(client), newUser(client), newACL(client),
 		newNode(client), newCluster(client), newCert(), newRaft(client), newLog(), newBench(client), newVersion(),
 	)
+	root.InitDefaultCompletionCmd()
+	refuseOthers(root)
 	return root
+}
+
+// refuseOthers has a command and those below it end with exitUsage if their arguments are wrong. By itself cobra answers a
+// subcommand that there is not with help and 0, and a script whose `quorlog node drian 3` did nothing would go on.
+func refuseOthers(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		refuseOthers(sub)
+	}
+	args := cmd.Args
+	if cmd.HasSubCommands() {
+		args = unknownCommand
+		if !cmd.Runnable() {
+			cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+			cmd.DisableFlagsInUseLine = true // alone it takes none
+		}
+	}
+	if args != nil {
+		cmd.Args = func(cmd *cobra.Command, given []string) error { return withCode(exitUsage, args(cmd, given)) }
+	}
+}
+
+// suggestDistance is how many letters may be wrong in a name that is taken for a slip; cobra's own.
+const suggestDistance = 2
+
+// unknownCommand takes no arguments, and says which command may have been meant.
+func unknownCommand(cmd *cobra.Command, given []string) error {
+	if len(given) == 0 {
+		return nil
+	}
+	cmd.SuggestionsMinimumDistance = suggestDistance
+	if near := cmd.SuggestionsFor(given[0]); len(near) > 0 {
+		return fmt.Errorf("unknown command %q for %q (did you mean %s?)", given[0], cmd.CommandPath(), strings.Join(near, " or "))
+	}
+	return fmt.Errorf("unknown command %q for %q", given[0], cmd.CommandPath())
 }

@@ -198,7 +198,7 @@ func newUserList(c *client) *cobra.Command {
 
 func newUserRemove(c *client) *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove USER...",
+		Use: "remove USER...", Aliases: []string{"rm"},
 		Short: "Remove users",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, names []string) error {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -19,6 +21,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 	"go.uber.org/goleak"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
@@ -38,15 +41,19 @@ const (
 // helmEnv names the variable with the path of a helm; otherwise it is looked for on PATH.
 const helmEnv = "QUORLOG_HELM"
 
-// render runs `helm template` with one of the chart's files of values.
-func render(t *testing.T, values string) *manifests {
+// render runs `helm template` with one of the chart's files of values, and with others for --set.
+func render(t *testing.T, values string, set ...string) *manifests {
 	t.Helper()
 	helm := os.Getenv(helmEnv)
 	if helm == "" {
 		helm = rig.Tool(t, "helm")
 	}
 	chart := filepath.Join(testcluster.Root(), "deploy", "helm", "quorlog")
-	cmd := exec.Command(helm, "template", release, chart, "--namespace", namespace, "--values", filepath.Join(chart, "ci", values+"-values.yaml"), "--kube-version", "1.28.0")
+	args := []string{"template", release, chart, "--namespace", namespace, "--values", filepath.Join(chart, "ci", values+"-values.yaml"), "--kube-version", "1.28.0"}
+	for _, one := range set {
+		args = append(args, "--set", one)
+	}
+	cmd := exec.Command(helm, args...)
 	var errs strings.Builder
 	cmd.Stderr = &errs
 	text, err := cmd.Output()
@@ -182,6 +189,7 @@ func TestChart(t *testing.T) {
 		p.awaitReady(ctx, t)
 	}
 	t.Logf("%d pods are ready after %v", len(nodes), time.Since(began).Round(time.Millisecond))
+	onVolume(t, nodes)
 	ca := filepath.Join(certs, "ca.crt")
 	admin := kadm.NewClient(open(t, w.client("admin", inside, ca)...))
 	if _, err := admin.CreateTopic(ctx, 6, 3, nil, "load"); err != nil {
@@ -247,6 +255,46 @@ func TestCertificates(t *testing.T) {
 	if out, err := nodes[0].exec("/quorlog", "topic", "list", "--tls-ca=/etc/quorlog/tls/ca.crt"); err == nil {
 		t.Errorf("served without a certificate: %s", out)
 	}
+}
+
+// onVolume checks that the pods keep their data where the manifests say, and that this is on the volume.
+func onVolume(t *testing.T, nodes []*pod) {
+	t.Helper()
+	for _, p := range nodes {
+		var file struct {
+			DataDir string `yaml:"data-dir"`
+		}
+		if err := yaml.Unmarshal(p.world.manifests.files["ConfigMap/"+release]["quorlog.yaml"], &file); err != nil {
+			t.Fatal(err)
+		}
+		want := file.DataDir
+		for _, e := range p.container().Env {
+			if e.Name == "QUORLOG_DATA_DIR" {
+				want = e.Value
+			}
+		}
+		if got := p.dataDir(t); want == "" || got != want {
+			t.Errorf("%s keeps its data in %q, the manifests say %q", p.name, got, want)
+		}
+		if !slices.ContainsFunc(p.container().VolumeMounts, func(m volumeMount) bool { return m.Name == "data" && strings.HasPrefix(want+"/", m.MountPath+"/") }) {
+			t.Errorf("%s: %q is on no volume", p.name, want)
+		}
+	}
+}
+
+// dataDir is where a node says that its data is, in its line "ready".
+func (p *pod) dataDir(t *testing.T) (dir string) {
+	t.Helper()
+	for line := range strings.Lines(p.out.String()) {
+		var entry struct {
+			Msg     string `json:"msg"`
+			DataDir string `json:"data_dir"`
+		}
+		if json.Unmarshal([]byte(line), &entry) == nil && entry.Msg == "ready" {
+			dir = entry.DataDir
+		}
+	}
+	return dir
 }
 
 func innerAddr(id int32) string {

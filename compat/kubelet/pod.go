@@ -328,12 +328,25 @@ func pause(d time.Duration) { <-time.After(d) }
 func (p *pod) stop(t testing.TB) (hook string) {
 	t.Helper()
 	grace := time.After(time.Duration(p.spec.TerminationGracePeriodSeconds) * time.Second)
-	if argv := p.container().Lifecycle.PreStop.Exec.Command; len(argv) > 0 {
-		var err error
-		if hook, err = p.exec(argv...); err != nil {
-			t.Errorf("%s: the hook before the stop: %v: %s", p.name, err, hook)
-		}
+	hook, err := p.hook()
+	if err != nil {
+		t.Errorf("%s: the hook before the stop: %v: %s", p.name, err, hook)
 	}
+	p.terminate(t, grace)
+	return hook
+}
+
+// hook runs what the manifest has before a stop, if anything.
+func (p *pod) hook() (out string, err error) {
+	if argv := p.container().Lifecycle.PreStop.Exec.Command; len(argv) > 0 {
+		return p.exec(argv...)
+	}
+	return "", nil
+}
+
+// terminate sends SIGTERM, and waits for the end until the grace is over.
+func (p *pod) terminate(t testing.TB, grace <-chan time.Time) {
+	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Errorf("%s: %v", p.name, err)
 	}
@@ -346,7 +359,6 @@ func (p *pod) stop(t testing.TB) (hook string) {
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("%s ended with %d\n%s", p.name, code, p.out.String())
 	}
-	return hook
 }
 
 func (p *pod) kill() {

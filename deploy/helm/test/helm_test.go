@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -232,6 +233,7 @@ func check(t *testing.T, o *objects) {
 		t.Errorf("%s is no headless Service that names pods that are not ready", o.set.Spec.ServiceName)
 	}
 	volumes(t, o, spec)
+	settings(t, o, c)
 	probes(t, c)
 	if drains := c.Lifecycle != nil && c.Lifecycle.PreStop != nil; drains && *o.set.Spec.Replicas == 1 {
 		t.Error("a single node is drained before it stops")
@@ -314,6 +316,35 @@ func volumes(t *testing.T, o *objects, spec corev1.PodSpec) {
 	}
 }
 
+var imageSetting = regexp.MustCompile(`"(QUORLOG_[A-Z_]+)=`)
+
+// settings checks that no setting of the ConfigMap is one that the image's environment sets, which is stronger than any file: what
+// the file says would never hold. Such a setting belongs into the container's environment, which is stronger than the image's.
+func settings(t *testing.T, o *objects, c corev1.Container) {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join("..", "..", "image", "oci.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	byImage := imageSetting.FindAllStringSubmatch(string(source), -1)
+	if len(byImage) == 0 {
+		t.Fatal("the image sets nothing, or says so in another way than this test knows")
+	}
+	var file map[string]any
+	if err := yaml.Unmarshal([]byte(o.configMaps[o.set.Name].Data["quorlog.yaml"]), &file); err != nil || len(file) == 0 {
+		t.Fatalf("%v in %v", err, o.configMaps)
+	}
+	for _, m := range byImage {
+		name := strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(m[1], "QUORLOG_")), "_", "-")
+		if value, there := file[name]; there {
+			t.Errorf("%s: %v stands in the ConfigMap, but the image's %s holds", name, value, m[1])
+		}
+		if !slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == m[1] }) {
+			t.Errorf("%s is left to the image", m[1])
+		}
+	}
+}
+
 func probes(t *testing.T, c corev1.Container) {
 	t.Helper()
 	for name, p := range map[string]*corev1.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
@@ -346,14 +377,17 @@ func restricted(t *testing.T, spec corev1.PodSpec) {
 func TestBadValues(t *testing.T) {
 	for name, helm := range helms(t) {
 		for set, want := range map[string]string{
-			"replicas=0":                                           "replicas",
-			"replicas=three":                                       "replicas",
-			"replica=3":                                            "replica",
-			"listeners.internal.port=80":                           "port",
-			"listeners.internal.tls=true":                          "tls.existingSecret",
-			"listeners.external.type=Ingress":                      "type",
-			"listeners.external.enabled=true":                      "tls.existingSecret",
-			"tls.clientAuth=maybe":                                 "clientAuth",
+			"replicas=0":                      "replicas",
+			"replicas=three":                  "replicas",
+			"replica=3":                       "replica",
+			"listeners.internal.port=80":      "port",
+			"listeners.internal.tls=true":     "tls.existingSecret",
+			"listeners.external.type=Ingress": "type",
+			"listeners.external.enabled=true": "tls.existingSecret",
+			"tls.clientAuth=maybe":            "clientAuth",
+			"tls.peers=always":                "peers",
+			"tls.peers=optional":              "tls.existingSecret",
+			"tls.peers=optional,tls.existingSecret=x,listeners.internal.tls=true": "must speak it with each other",
 			"auth.authorizer=casbin":                               "authorizer",
 			"auth.authorizer=acl":                                  "no client can say who it is",
 			"auth.admin=a:b":                                       "admin",
@@ -384,6 +418,12 @@ func TestSecrets(t *testing.T) {
 			o := decode(t, first)
 			if want := map[string]int{"made": 2, "given": 0}[kind]; len(o.secrets) != want {
 				t.Errorf("%s, %s: %d secrets", name, kind, len(o.secrets))
+			}
+			// The volumes outlast the release and SASL's being off, and what is in them knows only the first password. So must these.
+			for _, s := range o.secrets {
+				if policy := s.Annotations["helm.sh/resource-policy"]; policy != "keep" {
+					t.Errorf("%s, %s: the Secret %s goes with the release (%q)", name, kind, s.Name, policy)
+				}
 			}
 			users := o.secrets["quorlog-users"]
 			if kind == "made" && string(users.Data["users"]) != "admin:"+string(users.Data["password"])+"\n" {

@@ -44,9 +44,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end }}
 
-{{/* Whether some listener has TLS, or SASL: "true" or nothing. */}}
+{{/* Whether the nodes have certificates, because some listener has TLS or tls.peers wants it, or some listener SASL: "true" or nothing. */}}
 {{- define "quorlog.tls" -}}
-{{- if or .Values.listeners.internal.tls (and .Values.listeners.external.enabled .Values.listeners.external.tls) }}true{{ end }}
+{{- if or .Values.listeners.internal.tls (ne .Values.tls.peers "auto") (and .Values.listeners.external.enabled .Values.listeners.external.tls) }}true{{ end }}
 {{- end }}
 {{- define "quorlog.sasl" -}}
 {{- if or .Values.listeners.internal.sasl (and .Values.listeners.external.enabled .Values.listeners.external.sasl) }}true{{ end }}
@@ -110,10 +110,31 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end }}
 
+{{/* A soft limit for Go's memory: what the values say, or nine tenths of the container's limit in bytes, or nothing. */}}
+{{- define "quorlog.goMemLimit" -}}
+{{- $limit := ((.Values.resources).limits).memory }}
+{{- if .Values.goMemLimit }}
+{{- .Values.goMemLimit }}
+{{- else if $limit }}
+{{- if kindIs "float64" $limit }}{{/* a number in a file, which would be printed with an exponent */}}
+{{- $limit = int64 $limit }}
+{{- end }}
+{{- $limit = toString $limit }}
+{{- if not (regexMatch "^[0-9]+([.][0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$" $limit) }}
+{{- fail (printf "resources.limits.memory is %s, of which the chart can't take nine tenths: set goMemLimit, or off" $limit) }}
+{{- end }}
+{{- $units := dict "" 1 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 "k" 1000 "M" 1000000 "G" 1000000000 "T" 1000000000000 }}
+{{- mulf (regexFind "^[0-9.]+" $limit | float64) (get $units (regexFind "[A-Za-z]*$" $limit)) 0.9 | floor | int64 }}
+{{- end }}
+{{- end }}
+
 {{/* What the values say together. */}}
 {{- define "quorlog.check" -}}
 {{- if and (include "quorlog.tls" .) (not .Values.tls.existingSecret) }}
-{{- fail "a listener has tls: tls.existingSecret must name the Secret with the certificates (quorlog cert makes them)" }}
+{{- fail "a listener has tls, or tls.peers wants it: tls.existingSecret must name the Secret with the certificates (quorlog cert makes them)" }}
+{{- end }}
+{{- if and (eq .Values.tls.peers "optional") .Values.listeners.internal.tls }}
+{{- fail "listeners.internal has tls, so nodes must speak it with each other: set tls.peers back to auto" }}
 {{- end }}
 {{- if and .Values.listeners.external.enabled (not .Values.listeners.external.advertise) }}
 {{- fail "listeners.external.advertise must say what clients outside are told, for example broker-{node-id}.kafka.example.com:9094" }}

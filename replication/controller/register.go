@@ -30,7 +30,9 @@ type Registered struct {
 	Renewed bool
 }
 
-// Register makes a node known, or tells its new address. Without a change nothing is written.
+// Register makes a node known, or tells its new address. Without a change nothing is written. But that nothing has changed is
+// believed only by a node that hears of a controller: what it knows else may be from long ago, before the node that asks (itself,
+// after a start from a snapshot) was unregistered, and nobody would ever tell that one more.
 //
 // A node that comes with another directory than it had has lost its disk: all its replicas begin again, as new incarnations. But
 // if its old directory is in use somewhere, this is another node with the same id: ErrDuplicateNode. And if it still runs what the
@@ -41,7 +43,8 @@ func (c *Controller) Register(ctx context.Context, q RegisterRequest) (Registere
 		im := c.Image()
 		r, known := im.Registrations[q.Node.ID]
 		lost := known && q.Directory != r.Directory && q.Directory != (DirectoryID{}) && r.Directory != (DirectoryID{})
-		if known && !lost && im.Nodes[q.Node.ID].Equal(q.Node) && r.Version == q.Version && (q.Directory == r.Directory || q.Directory == DirectoryID{}) {
+		heard := c.ControllerNode() != replication.NoNode
+		if heard && known && !lost && im.Nodes[q.Node.ID].Equal(q.Node) && r.Version == q.Version && (q.Directory == r.Directory || q.Directory == DirectoryID{}) {
 			out = Registered{Meta: r.MetaReplica(q.Node.ID), ClusterID: im.ClusterID}
 			return nil
 		}

@@ -253,6 +253,44 @@ func TestSimUnregisteredComesBack(t *testing.T) {
 	})
 }
 
+// The same with a snapshot of the metadata in its files, by which it still is registered. It asks itself first, as a joining node
+// does, and then the others.
+func TestSimUnregisteredWithSnapshot(t *testing.T) {
+	simulate(t, func(t *testing.T, c *cluster) {
+		c.found(3)
+		gone := c.nodes[3]
+		gone.snapshot()
+		gone.stop()
+		if err := c.nodes[1].ctl.UnregisterNode(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is gone", c.formed)
+		if err := gone.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		old := *gone.meta
+		if _, known := gone.ctl.Image().Registrations[3]; !known {
+			t.Fatal("it has forgotten that it was registered")
+		}
+		request := RegisterRequest{Node: gone.describe(), Directory: gone.directory, Running: &old.Incarnation}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if r, err := gone.ctl.Register(ctx, request); !errors.Is(err, ErrNotController) {
+			t.Errorf("it says to itself that it is %+v, %v", r, err)
+		}
+		r, err := c.nodes[1].ctl.Register(t.Context(), request)
+		if err != nil || r.Meta.Incarnation <= old.Incarnation {
+			t.Fatalf("it came back as %+v after %s, %v", r, old, err)
+		}
+		gone.stop()
+		gone.meta = &r.Meta
+		if err := gone.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is back", c.formed)
+	})
+}
+
 // Two of three are lost for good: the third one is recovered, and goes on with new ones.
 func TestSimRecover(t *testing.T) {
 	simulate(t, func(t *testing.T, c *cluster) {

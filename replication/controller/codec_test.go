@@ -26,7 +26,7 @@ func samples() []*metapb.Command {
 		return c
 	}
 	node := &metapb.Node{Id: 1, Host: "localhost", Port: 9092, Rack: "a", Directory: id[:]}
-	second := &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(2), Version: "1.0"}
+	second := &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(2), Version: "1.0", Start: 7}
 	running := uint32(4)
 	placed := []*metapb.Placement{{Nodes: []int32{1}}, {Nodes: []int32{1}}}
 	return []*metapb.Command{
@@ -61,8 +61,12 @@ func samples() []*metapb.Command {
 		}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RenewReplica{RenewReplica: &metapb.RenewReplica{TopicId: id[:], Partition: 0, Old: &metapb.Replica{Node: 1, Incarnation: 1}}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{
-			Node:  &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(3), Version: "1.1"},
+			Node:  &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(3), Version: "1.1", Start: 8},
 			Renew: true, KnownDirectory: numberedBytes(2),
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{
+			Node:  &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(3), Version: "1.1", Start: 10},
+			Renew: true, Earlier: []uint64{6, 9}, KnownStart: 8,
 		}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: &metapb.Node{Id: 3, Host: "h", Port: 1}}}}),
 		at(&metapb.Command{Kind: &metapb.Command_UnregisterNode{UnregisterNode: &metapb.UnregisterNode{Node: 3}}}),

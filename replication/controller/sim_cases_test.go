@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -156,6 +159,81 @@ func TestSimWipedNode(t *testing.T) {
 		if left := c.leader().ctl.ListReassignments(); len(left) != 0 {
 			t.Errorf("left are %+v", left)
 		}
+	})
+}
+
+// A node's files are put back to an earlier state: it is another incarnation everywhere, however often it starts before it can ask.
+func TestSimOlderCopy(t *testing.T) {
+	simulate(t, func(t *testing.T, c *cluster) {
+		c.found(3)
+		if r := c.leader().ctl.CreateTopics(t.Context(), []NewTopic{
+			{Name: "a", Partitions: 2, ReplicationFactor: 3},
+			{Name: "alone", Partitions: 1, Assignments: map[int32][]replication.NodeID{0: {3}}, ReplicationFactor: -1},
+		}, false); r[0].Err != nil || r[1].Err != nil {
+			t.Fatal(r)
+		}
+		victim := c.nodes[3]
+		again := func() (Registered, error) {
+			victim.stop()
+			if err := victim.start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			victim.begin()
+			return victim.ctl.Register(t.Context(), victim.request())
+		}
+		for range 3 {
+			r, err := again()
+			if err != nil || r.Meta != *victim.meta || r.Renewed {
+				t.Fatalf("an ordinary start: %+v, %v", r, err)
+			}
+			victim.starts = victim.starts[len(victim.starts)-1:]
+		}
+		victim.stop()
+		copied, starts := filepath.Join(t.TempDir(), "copy"), slices.Clone(victim.starts)
+		if err := os.CopyFS(copied, os.DirFS(victim.dir)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := again(); err != nil {
+			t.Fatal(err)
+		}
+		last, late := victim.starts[len(victim.starts)-1], victim.request()
+		victim.stop()
+		victim.dir, victim.starts = copied, starts
+		old := *victim.meta
+		for range 3 {
+			if r, err := again(); !errors.Is(err, ErrOlderCopy) || r.Forgotten != last {
+				t.Fatalf("it came back as %+v, %v, and forgot %x", r, err, last)
+			}
+		}
+		q := victim.request()
+		q.Forgone = last
+		r, err := victim.ctl.Register(t.Context(), q)
+		if err != nil || !r.Renewed || r.Meta.Incarnation <= old.Incarnation {
+			t.Fatalf("it came back as %+v after %s, %v", r, old, err)
+		}
+		im := victim.ctl.Image()
+		for _, p := range im.Topics["a"].Partitions {
+			if newest, _ := newestOn(p, 3); newest.Incarnation <= 2 {
+				t.Errorf("its replica is not a new one: %+v", p)
+			}
+		}
+		if p := im.Topics["alone"].Partitions[0]; len(p.Replicas) != 1 || moving(p) {
+			t.Errorf("what was on it alone does not stay: %+v", p)
+		}
+		// What is still under way of its former life, and its own request once more, change nothing.
+		late.Forgone = last
+		if r, err := c.nodes[1].ctl.Register(t.Context(), late); !errors.Is(err, ErrOlderCopy) {
+			t.Errorf("a late request: %+v, %v", r, err)
+		}
+		if r, err := victim.ctl.Register(t.Context(), q); err != nil || r.Renewed {
+			t.Errorf("once more: %+v, %v", r, err)
+		}
+		victim.stop()
+		victim.meta = &r.Meta
+		if err := victim.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is a member again", c.formed)
 	})
 }
 

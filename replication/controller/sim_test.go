@@ -53,6 +53,7 @@ type member struct {
 	directory DirectoryID
 	rack      string
 	meta      *replication.ReplicaID // what its disk says; nil on an empty disk
+	starts    []StartID              // and of its starts
 
 	machine  *Machine
 	group    *raftgroup.MetaGroup
@@ -276,6 +277,20 @@ func (m *member) snapshot() {
 	}
 	if err != nil {
 		m.c.t.Fatal(err)
+	}
+}
+
+// begin notes a new start.
+func (m *member) begin() {
+	m.c.dirs++
+	m.starts = append(m.starts, StartID(m.c.dirs))
+}
+
+// request is a registration by the present start.
+func (m *member) request() RegisterRequest {
+	last := len(m.starts) - 1
+	return RegisterRequest{
+		Node: m.describe(), Directory: m.directory, Start: m.starts[last], Earlier: slices.Clone(m.starts[:last]), Running: &m.meta.Incarnation,
 	}
 }
 

@@ -168,8 +168,10 @@ func (a *Agent) Start(ctx context.Context) error {
 func (a *Agent) openData(context.Context) (err error) {
 	a.machine = controller.NewMachine(controller.MachineOptions{Node: a.node.NodeID, Static: a.node.Kafka, OnFatal: a.fail})
 	a.table = leaders.New(leaders.Options{Node: a.node.NodeID, Call: a.callPeer, Now: a.config.Now, Logger: a.levels.Logger("leaders")})
-	a.identity, err = openIdentity(a.fs, a.node.DataDir, a.node.NodeID)
-	return err
+	if a.identity, err = openIdentity(a.fs, a.node.DataDir, a.node.NodeID); err != nil {
+		return err
+	}
+	return a.identity.begun()
 }
 
 func (a *Agent) openPartitions(ctx context.Context) (err error) {

@@ -10,7 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
@@ -66,6 +69,7 @@ type identity struct {
 	ClusterID string                  `json:"cluster_id,omitempty"` // once the node belongs to it; of a directory of format 1 only the metadata knows it
 	Meta      replication.Incarnation `json:"metadata_incarnation"`
 	Promise   promise                 `json:"promise,omitzero"` // of a candidate, to itself, or of a promised node
+	Starts    starts                  `json:"starts,omitempty"`
 }
 
 // promise says who alone may found a cluster with this node, and which.
@@ -77,6 +81,44 @@ type promise struct {
 
 // directoryID is made with the directory: a wiped disk gets another one.
 type directoryID controller.DirectoryID
+
+// starts are numbers of the node's starts from its directory, in hexadecimal, with spaces between: the last one that the cluster has
+// confirmed and those since, up to the present one. A copy of the directory that is put back knows nothing of the starts after it
+// was made, however often it is started then: so the cluster recognises it (controller.ErrOlderCopy).
+type starts string
+
+// mostStarts bounds the list. A node that the cluster has not confirmed so often goes by the last number again.
+const mostStarts = 64
+
+// begun adds a new start.
+func (s starts) begun() starts {
+	list := strings.Fields(string(s))
+	if len(list) >= mostStarts {
+		return s
+	}
+	var id [8]byte
+	rand.Read(id[:]) // never fails (crypto/rand)
+	id[0] |= 1       // 0 stands for none
+	return starts(strings.Join(append(list, hex.EncodeToString(id[:])), " "))
+}
+
+// ids are the present start and those before it.
+func (s starts) ids() (now controller.StartID, earlier []controller.StartID, err error) {
+	for _, word := range strings.Fields(string(s)) {
+		n, err := strconv.ParseUint(word, 16, 64)
+		if err != nil {
+			return 0, nil, fmt.Errorf("start %q: %w", word, err)
+		}
+		if now != 0 {
+			earlier = append(earlier, now)
+		}
+		now = controller.StartID(n)
+	}
+	return now, earlier, nil
+}
+
+// confirmed forgets the starts before the present one.
+func (s starts) confirmed() starts { return s[strings.LastIndexByte(string(s), ' ')+1:] }
 
 // String is the form in the file and in logs.
 func (d directoryID) String() string { return hex.EncodeToString(d[:]) }
@@ -117,7 +159,8 @@ func (i identity) check() error {
 	if i.Directory == zero || i.State.waits() != (i.ClusterID == "") && i.State != founding && i.State != member {
 		return fmt.Errorf("state %q of directory %s with cluster %q", i.State, i.Directory, i.ClusterID)
 	}
-	return nil
+	_, _, err := i.Starts.ids()
+	return err
 }
 
 // identityStore keeps a data directory's identity and the directory's lock.
@@ -289,6 +332,27 @@ func (s *identityStore) writeLocked(i identity) error {
 	return nil
 }
 
+// begun notes that the node starts, before anything else of its directory is used.
+func (s *identityStore) begun() error {
+	return s.changeIfRoom(func(i *identity) error {
+		i.Starts = i.Starts.begun()
+		return nil
+	})
+}
+
+// changeIfRoom is change where both what was and what is to be are true, so that a full disk, on which a node has to start all the
+// same, takes nothing away but the change.
+func (s *identityStore) changeIfRoom(fn func(*identity) error) error {
+	err := s.change(fn)
+	if !errors.Is(err, syscall.ENOSPC) {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.failed = nil
+	return nil
+}
+
 // opened notes that the metadata group of a cluster has begun here: from now on it must be there.
 func (s *identityStore) opened(cluster string) error {
 	return s.change(func(i *identity) error {
@@ -301,15 +365,22 @@ func (s *identityStore) opened(cluster string) error {
 }
 
 // rejoined notes that the cluster has given this node another replica of the metadata group: what the old one has stored is
-// removed when the new one is opened, and until then its absence is no loss.
+// removed when the new one is opened, and until then its absence is no loss. And it notes that this start is registered.
 func (s *identityStore) rejoined(meta replication.ReplicaID) error {
-	return s.change(func(i *identity) error {
+	err := s.change(func(i *identity) error {
 		if i.State.waits() || meta.Node != i.NodeID {
 			return fmt.Errorf("%s: replica %s of the metadata for a node that is %s", s.file(), meta, i.State)
 		}
 		if meta.Incarnation != i.Meta {
 			i.State, i.Meta = joined, meta.Incarnation
 		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.changeIfRoom(func(i *identity) error {
+		i.Starts = i.Starts.confirmed()
 		return nil
 	})
 }

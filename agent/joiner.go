@@ -291,7 +291,11 @@ func (j *joiner) poll(ctx context.Context, founder membership.Member) (progress 
 
 // join has a member of the cluster take this node in.
 func (j *joiner) join(ctx context.Context, step bootStep) (progress bool, err error) {
-	r, err := j.registerThrough(ctx, step.members, step.cluster, nil)
+	q, err := j.request(nil)
+	if err != nil {
+		return false, err
+	}
+	r, err := j.registerThrough(ctx, step.members, step.cluster, q)
 	if err != nil {
 		return false, err
 	}

@@ -86,10 +86,10 @@ func (j *joiner) handleRegister(ctx context.Context, from transport.PeerInfo, bo
 	}
 	r, err := register(ctx, controller.RegisterRequest{
 		Node:      replication.Node{ID: q.Node, Host: q.Host, Port: q.Port, Rack: q.Rack, Endpoints: q.Endpoints},
-		Directory: controller.DirectoryID(q.Directory), Version: q.Version, Running: q.Running,
+		Directory: controller.DirectoryID(q.Directory), Version: q.Version, Running: q.Running, Start: q.Start, Earlier: q.Earlier, Forgone: q.Forgone,
 	})
 	if err != nil {
-		return json.Marshal(registerAnswer{Refused: refusalOf(err), Text: err.Error()})
+		return json.Marshal(registerAnswer{Refused: refusalOf(err), Text: err.Error(), Forgotten: r.Forgotten})
 	}
 	return json.Marshal(registerAnswer{ClusterID: r.ClusterID, Incarnation: r.Meta.Incarnation, Renewed: r.Renewed})
 }
@@ -98,20 +98,31 @@ func refusalOf(err error) refusal {
 	switch {
 	case errors.Is(err, controller.ErrDuplicateNode), errors.Is(err, ErrDuplicateNode):
 		return duplicateID
+	case errors.Is(err, controller.ErrOlderCopy):
+		return olderCopy
 	case errors.Is(err, ErrRefused), errors.Is(err, controller.ErrDirectoryChanged), errors.Is(err, controller.ErrOtherCluster), errors.Is(err, replication.ErrInvalidRequest):
 		return neverAllowed
 	}
 	return notReady
 }
 
-// registerThrough asks members of a cluster, one after the other, to take this node in. running is the replica of the metadata
-// group that the node runs already.
-func (j *joiner) registerThrough(ctx context.Context, members []membership.Member, cluster string, running *replication.Incarnation) (controller.Registered, error) {
+// request is what this node says of itself. running is the replica of the metadata group that it runs already.
+func (j *joiner) request(running *replication.Incarnation) (controller.RegisterRequest, error) {
+	i := j.store.get()
+	now, earlier, err := i.Starts.ids()
+	return controller.RegisterRequest{
+		Node: j.o.Self, Directory: controller.DirectoryID(i.Directory), Version: j.o.Version, Running: running, Start: now, Earlier: earlier,
+	}, err
+}
+
+// registerThrough asks members of a cluster, one after the other, to take this node in.
+func (j *joiner) registerThrough(ctx context.Context, members []membership.Member, cluster string, q controller.RegisterRequest) (controller.Registered, error) {
 	members = slices.Clone(members)
 	rand.Shuffle(len(members), func(a, b int) { members[a], members[b] = members[b], members[a] })
 	i, self := j.store.get(), j.o.Self
 	request := registerRequest{
-		Node: i.NodeID, Host: self.Host, Port: self.Port, Rack: self.Rack, Endpoints: self.Endpoints, Directory: i.Directory, Version: j.o.Version, Running: running,
+		Node: i.NodeID, Host: self.Host, Port: self.Port, Rack: self.Rack, Endpoints: self.Endpoints, Directory: i.Directory, Version: j.o.Version, Running: q.Running,
+		Start: q.Start, Earlier: q.Earlier, Forgone: q.Forgone,
 	}
 	var errs []error
 	for _, m := range members {
@@ -127,6 +138,8 @@ func (j *joiner) registerThrough(ctx context.Context, members []membership.Membe
 			return controller.Registered{}, fmt.Errorf("%w: %s: it is of cluster %s, not of %s", ErrRefused, where, answer.ClusterID, cluster)
 		case answer.Refused == duplicateID:
 			return controller.Registered{}, fmt.Errorf("%w: node %d, says %s: %s", ErrDuplicateNode, i.NodeID, where, answer.Text)
+		case answer.Refused == olderCopy:
+			return controller.Registered{Forgotten: answer.Forgotten}, fmt.Errorf("%w, says %s", controller.ErrOlderCopy, where)
 		case answer.Refused == neverAllowed:
 			return controller.Registered{}, fmt.Errorf("%w: %s: %s", ErrRefused, where, answer.Text)
 		default:
@@ -145,10 +158,15 @@ var errNobody = errors.New("no member of the cluster is in sight")
 // controller, and where that finds no leader through the members in sight: a node that was removed from the metadata group while
 // it was down hears of no leader ever again by itself. It is retried until ctx ends. Where the cluster has given the node another
 // replica of the metadata, that is recorded, and the metadata group must be opened again.
+//
+// If the cluster says that the directory is an older copy, the node asks to begin again. By then its replica of the metadata group has
+// voted as the copy knows: without its vote there may be nobody who could answer.
 func (j *joiner) register(ctx context.Context, local registerFunc) (controller.Registered, error) {
-	i := j.store.get()
-	running := i.Meta
-	request := controller.RegisterRequest{Node: j.o.Self, Directory: controller.DirectoryID(i.Directory), Version: j.o.Version, Running: &running}
+	running := j.store.get().Meta
+	request, err := j.request(&running)
+	if err != nil {
+		return controller.Registered{}, err
+	}
 	var duplicate time.Time
 	for pause := joinRetry; ; pause = min(2*pause, joinRetryMax) {
 		r, err := j.registerOnce(ctx, local, request)
@@ -165,6 +183,9 @@ func (j *joiner) register(ctx context.Context, local registerFunc) (controller.R
 			if j.o.Now().Sub(duplicate) > duplicatePatience {
 				return r, err
 			}
+		case olderCopy:
+			j.logger.Error("the data directory is an older copy of itself: the node begins again, as with an empty disk", "data_dir", j.store.dir, "forgotten_start", uint64(r.Forgotten))
+			request.Forgone = r.Forgotten
 		}
 		j.logger.Info("this node is not registered yet", "error", err)
 		select {
@@ -187,7 +208,7 @@ func (j *joiner) registerOnce(ctx context.Context, local registerFunc, q control
 	if len(members) == 0 {
 		return r, err
 	}
-	r, err2 := j.registerThrough(ctx, members, cluster, q.Running)
+	r, err2 := j.registerThrough(ctx, members, cluster, q)
 	if err2 != nil {
 		return r, errors.Join(err, err2)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 )
 
 // The calls between nodes that are not yet in one cluster. They are few and small, so they are JSON: unknown fields of a later
@@ -48,6 +49,9 @@ type registerRequest struct {
 	Directory directoryID              `json:"directory"`
 	Version   string                   `json:"version,omitempty"`
 	Running   *replication.Incarnation `json:"running,omitempty"`
+	Start     controller.StartID       `json:"start,omitempty"`
+	Earlier   []controller.StartID     `json:"earlier_starts,omitempty"`
+	Forgone   controller.StartID       `json:"forgone_start,omitempty"`
 }
 
 // refusal sorts why a node was not taken in.
@@ -57,6 +61,7 @@ const (
 	notRefused   refusal = ""
 	notReady     refusal = "not_ready"      // try again, or another node
 	duplicateID  refusal = "duplicate_node" // another node with the id is alive
+	olderCopy    refusal = "older_copy"     // the directory was put back to an earlier state; see registerAnswer.Forgotten
 	neverAllowed refusal = "refused"        // trying again does not help
 )
 
@@ -66,6 +71,7 @@ type registerAnswer struct {
 	ClusterID   string                  `json:"cluster_id,omitempty"`
 	Incarnation replication.Incarnation `json:"incarnation"`
 	Renewed     bool                    `json:"renewed,omitempty"`
+	Forgotten   controller.StartID      `json:"forgotten_start,omitempty"`
 }
 
 func decodeJoin[T any](body []byte) (out T, err error) {

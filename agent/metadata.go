@@ -167,7 +167,8 @@ func (m *metadata) awaitRegistration(ctx context.Context) error {
 func (m *metadata) knowsItself() bool {
 	im := m.machine.Image()
 	r, known := im.Registrations[m.node.NodeID]
-	return known && im.ClusterID != "" && im.Nodes[m.node.NodeID].Equal(m.self) && directoryID(r.Directory) == m.identity.get().Directory &&
+	start, _, err := m.identity.get().Starts.ids()
+	return err == nil && (start == 0 || r.Start == start) && known && im.ClusterID != "" && im.Nodes[m.node.NodeID].Equal(m.self) && directoryID(r.Directory) == m.identity.get().Directory &&
 		r.MetaReplica(m.node.NodeID) == m.joined.Meta
 }
 

@@ -26,9 +26,9 @@ var ErrMetadataLost = errors.New("the data directory holds partitions but has lo
 // checkStored compares what lies on disk with what the cluster knows, once this node has applied all that was committed before
 // (controller.Sync). Replicas of partitions that were moved away or deleted while this node was down are removed.
 //
-// That a topic is unknown is no proof that it was deleted: the metadata may be older than the data, restored from a backup or
-// recovered from a minority. Then it does not know either that the replica's incarnation was given out, and the files are left
-// alone. What a replica is that says nothing of itself is not known, and it is left alone too.
+// That a topic is unknown, or that its replicas are elsewhere, is no proof that it was deleted or moved: the metadata may be older
+// than the data, restored from a backup or recovered from a minority. Then it does not know either that the replica's incarnation
+// was given out, and the files are left alone. What a replica is that says nothing of itself is not known, and it is left alone too.
 func (a *Agent) checkStored(ctx context.Context, im *controller.Image) error {
 	stored, err := a.partitions.Stored()
 	if err != nil {
@@ -41,34 +41,32 @@ func (a *Agent) checkStored(ctx context.Context, im *controller.Image) error {
 		t := im.ByID[id.Topic]
 		switch {
 		case t == nil:
-			if err := a.removeStray(ctx, im, id); err != nil {
-				return err
-			}
+			err = a.removeStray(ctx, im, id, "its topic was deleted")
 		case int(id.Partition) >= len(t.Partitions): // topics never shrink
 			a.logger.Error("the metadata is older than a stored partition, whose files are left alone", "directory", id.String())
 		case !a.hosts(t.Partitions[id.Partition]):
-			a.logger.Info("a partition was moved away; its files are removed", "topic", t.Name, "partition", id.Partition)
-			if err := a.partitions.Delete(ctx, id); err != nil {
-				return err
-			}
+			err = a.removeStray(ctx, im, id, "it was moved away")
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// removeStray removes a replica whose topic was deleted.
-func (a *Agent) removeStray(ctx context.Context, im *controller.Image, id replication.PartitionID) error {
+// removeStray removes a replica that the metadata does not place on this node, unless they may be older than it.
+func (a *Agent) removeStray(ctx context.Context, im *controller.Image, id replication.PartitionID, why string) error {
 	replica, err := a.partitions.StoredReplica(id)
 	switch {
 	case err != nil:
-		a.logger.Warn("a stored partition belongs to no topic, and its files do not tell whose they are; they are left alone",
+		a.logger.Error("a stored partition is none that this node should have, and its files do not tell whose they are; they are left alone",
 			"directory", id.String(), "error", err)
 		return nil
 	case replica.Incarnation >= im.Registrations[a.node.NodeID].NextIncarnation:
 		a.logger.Error("the metadata is older than a stored partition, whose files are left alone", "directory", id.String(), "replica", replica.String())
 		return nil
 	}
-	a.logger.Info("a topic was deleted; the files of its partition are removed", "directory", id.String())
+	a.logger.Info("the files of a partition are removed", "directory", id.String(), "why", why)
 	return a.partitions.Delete(ctx, id)
 }
 

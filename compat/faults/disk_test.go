@@ -65,6 +65,47 @@ func TestWipedWhileAnotherIsDown(t *testing.T) {
 	l.Check()
 }
 
+// TestOlderCopyWhileAnotherIsDown puts a node's data directory back to an earlier state, while a node that has acknowledged records
+// together with it lives, and the third is down. The copy must not help to elect the third one, which has none of them.
+func TestOlderCopyWhileAnotherIsDown(t *testing.T) {
+	c, l, rng := cluster(t, testcluster.ClusterOptions{}, LoadOptions{Probers: 1})
+	for range scaled(2, 20) {
+		l.WaitAcked(200 + rng.IntN(500))
+		ids := rng.Perm(3)
+		behind, copied, last := ids[0]+1, ids[1]+1, ids[2]+1
+		dir, kept := c.Node(copied).DataDir, filepath.Join(t.TempDir(), "kept")
+		c.Stop(copied)
+		copyTo(t, kept, dir)
+		c.StartAll(copied)
+		awaitWhole(t, c, l.Topic, l.o.Partitions)
+		c.Kill(behind) // it misses what is acknowledged from here on
+		l.WaitAcked(200)
+		c.Kill(copied)
+		c.Wipe(copied)
+		copyTo(t, dir, kept)
+		c.Launch(copied)
+		idle(3 * time.Second) // it hears from the last one what it has forgotten
+		c.Kill(last)
+		c.Launch(behind)
+		idle(3 * time.Second) // long enough for an election, which must not be won
+		c.Launch(last)
+		c.AwaitReady(behind, copied, last)
+		awaitWhole(t, c, l.Topic, l.o.Partitions)
+		l.WaitAcked(100)
+		if !strings.Contains(c.Node(copied).Log(), "an older copy of itself") {
+			t.Errorf("node %d takes the copy for itself", copied)
+		}
+	}
+	l.Check()
+}
+
+func copyTo(t *testing.T, to, from string) {
+	t.Helper()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestDiskFullCluster fills the disk of one node after the other. The node gives what it leads to others; records are refused
 // before the log meets the end of the disk, but for partitions without a replica there; reading goes on, and with room
 // everything goes on without a restart.

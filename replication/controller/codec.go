@@ -15,10 +15,11 @@ import (
 // metadataLevel is the level of commands and snapshots that this program writes, and the highest that it can read. Level 1 is
 // that of single nodes, before there were incarnations in the metadata group and reassignments. Since level 3 a reassignment
 // remembers where it began (levelOrigin). Level 4 has users and rules of access control, and the
-// addresses of all of a node's listeners.
+// addresses of all of a node's listeners. Since level 5 a registration says which start of the node it is (levelStarts).
 const (
-	metadataLevel = 4
+	metadataLevel = 5
 	levelOrigin   = 3
+	levelStarts   = 5
 )
 
 // Commands and snapshots lie in a small envelope:

@@ -26,7 +26,7 @@ func samples() []*metapb.Command {
 		return c
 	}
 	node := &metapb.Node{Id: 1, Host: "localhost", Port: 9092, Rack: "a", Directory: id[:]}
-	second := &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(2), Version: "1.0"}
+	second := &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(2), Version: "1.0", Start: 7}
 	running := uint32(4)
 	placed := []*metapb.Placement{{Nodes: []int32{1}}, {Nodes: []int32{1}}}
 	return []*metapb.Command{
@@ -61,8 +61,12 @@ func samples() []*metapb.Command {
 		}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RenewReplica{RenewReplica: &metapb.RenewReplica{TopicId: id[:], Partition: 0, Old: &metapb.Replica{Node: 1, Incarnation: 1}}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{
-			Node:  &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(3), Version: "1.1"},
+			Node:  &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(3), Version: "1.1", Start: 8},
 			Renew: true, KnownDirectory: numberedBytes(2),
+		}}}),
+		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{
+			Node:  &metapb.Node{Id: 2, Host: "localhost", Port: 9093, Rack: "b", Directory: numberedBytes(3), Version: "1.1", Start: 10},
+			Renew: true, Earlier: []uint64{6, 9}, KnownStart: 8,
 		}}}),
 		at(&metapb.Command{Kind: &metapb.Command_RegisterNode{RegisterNode: &metapb.RegisterNode{Node: &metapb.Node{Id: 3, Host: "h", Port: 1}}}}),
 		at(&metapb.Command{Kind: &metapb.Command_UnregisterNode{UnregisterNode: &metapb.UnregisterNode{Node: 3}}}),
@@ -133,7 +137,7 @@ func TestGoldenBytes(t *testing.T) {
 // TestGoldenIsReadable reads what is on file, not what this version writes: of this level, and of those before; the first
 // only single nodes had.
 func TestGoldenIsReadable(t *testing.T) {
-	for _, file := range []string{"testdata/golden.hex", "testdata/golden-level3.hex", "testdata/golden-level2.hex", "testdata/golden-level1.hex"} {
+	for _, file := range []string{"testdata/golden.hex", "testdata/golden-level4.hex", "testdata/golden-level3.hex", "testdata/golden-level2.hex", "testdata/golden-level1.hex"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -23,7 +23,8 @@
 //
 // A node is known by its id, a directory by the id in it. A node that comes back with another directory has lost its disk: all its
 // replicas get new incarnations, in the partitions (assignment.go) and in the metadata group itself. An incarnation is never used
-// twice, not even after the node was unregistered, so no vote is ever forgotten.
+// twice, not even after the node was unregistered, so no vote is ever forgotten. The same happens to a node whose directory was put
+// back to an earlier state: it knows nothing of the start by which it registered last (Registration.Start).
 //
 // While this node leads the metadata group, the reconciler changes its members, one step at a time, each decided by a pure
 // function (reconcile.go).

@@ -16,6 +16,9 @@ var (
 	// ErrDirectoryChanged: a node came back with another data directory while replicas are placed on it. It must not vote
 	// in their groups, because it has forgotten how it voted.
 	ErrDirectoryChanged = errors.New("the node has another data directory than before")
+	// ErrOlderCopy: a node's data directory was put back to an earlier state. It has forgotten what it has acknowledged since, and how
+	// it voted.
+	ErrOlderCopy = errors.New("the data directory is an older copy of itself")
 	// ErrDuplicateNode: a node wants to register with a directory that is not the node's, whose own is in use
 	// (DUPLICATE_BROKER_REGISTRATION).
 	ErrDuplicateNode = errors.New("another node with this id is alive")

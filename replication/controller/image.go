@@ -59,6 +59,8 @@ type Registration struct {
 	Meta, NextMeta replication.Incarnation
 	// Version is that of the node's program; empty if it did not say.
 	Version string
+	// Start is which start of the node's directory registered last; zero if the node did not say.
+	Start StartID
 }
 
 // MetaReplica is the node's replica of the metadata group.
@@ -88,6 +90,10 @@ func (im *Image) DrainingUntilRestart(id replication.NodeID) bool {
 
 // DirectoryID identifies a data directory.
 type DirectoryID [16]byte
+
+// StartID is drawn at each start of a node from its data directory, and written there before it is told to anybody. So a directory
+// that knows nothing of the last start that registered is an older copy.
+type StartID uint64
 
 // Topic is a topic of an image.
 type Topic struct {

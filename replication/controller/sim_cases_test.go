@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -159,6 +162,81 @@ func TestSimWipedNode(t *testing.T) {
 	})
 }
 
+// A node's files are put back to an earlier state: it is another incarnation everywhere, however often it starts before it can ask.
+func TestSimOlderCopy(t *testing.T) {
+	simulate(t, func(t *testing.T, c *cluster) {
+		c.found(3)
+		if r := c.leader().ctl.CreateTopics(t.Context(), []NewTopic{
+			{Name: "a", Partitions: 2, ReplicationFactor: 3},
+			{Name: "alone", Partitions: 1, Assignments: map[int32][]replication.NodeID{0: {3}}, ReplicationFactor: -1},
+		}, false); r[0].Err != nil || r[1].Err != nil {
+			t.Fatal(r)
+		}
+		victim := c.nodes[3]
+		again := func() (Registered, error) {
+			victim.stop()
+			if err := victim.start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			victim.begin()
+			return victim.ctl.Register(t.Context(), victim.request())
+		}
+		for range 3 {
+			r, err := again()
+			if err != nil || r.Meta != *victim.meta || r.Renewed {
+				t.Fatalf("an ordinary start: %+v, %v", r, err)
+			}
+			victim.starts = victim.starts[len(victim.starts)-1:]
+		}
+		victim.stop()
+		copied, starts := filepath.Join(t.TempDir(), "copy"), slices.Clone(victim.starts)
+		if err := os.CopyFS(copied, os.DirFS(victim.dir)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := again(); err != nil {
+			t.Fatal(err)
+		}
+		last, late := victim.starts[len(victim.starts)-1], victim.request()
+		victim.stop()
+		victim.dir, victim.starts = copied, starts
+		old := *victim.meta
+		for range 3 {
+			if r, err := again(); !errors.Is(err, ErrOlderCopy) || r.Forgotten != last {
+				t.Fatalf("it came back as %+v, %v, and forgot %x", r, err, last)
+			}
+		}
+		q := victim.request()
+		q.Forgone = last
+		r, err := victim.ctl.Register(t.Context(), q)
+		if err != nil || !r.Renewed || r.Meta.Incarnation <= old.Incarnation {
+			t.Fatalf("it came back as %+v after %s, %v", r, old, err)
+		}
+		im := victim.ctl.Image()
+		for _, p := range im.Topics["a"].Partitions {
+			if newest, _ := newestOn(p, 3); newest.Incarnation <= 2 {
+				t.Errorf("its replica is not a new one: %+v", p)
+			}
+		}
+		if p := im.Topics["alone"].Partitions[0]; len(p.Replicas) != 1 || moving(p) {
+			t.Errorf("what was on it alone does not stay: %+v", p)
+		}
+		// What is still under way of its former life, and its own request once more, change nothing.
+		late.Forgone = last
+		if r, err := c.nodes[1].ctl.Register(t.Context(), late); !errors.Is(err, ErrOlderCopy) {
+			t.Errorf("a late request: %+v, %v", r, err)
+		}
+		if r, err := victim.ctl.Register(t.Context(), q); err != nil || r.Renewed {
+			t.Errorf("once more: %+v, %v", r, err)
+		}
+		victim.stop()
+		victim.meta = &r.Meta
+		if err := victim.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is a member again", c.formed)
+	})
+}
+
 // Another node with the id of one that is alive gets nothing, through whichever node it asks.
 func TestSimDuplicateNode(t *testing.T) {
 	simulate(t, func(t *testing.T, c *cluster) {
@@ -245,6 +323,44 @@ func TestSimUnregisteredComesBack(t *testing.T) {
 		if err != nil || r.Meta.Incarnation <= old.Incarnation {
 			t.Fatalf("it came back as %+v after %s, %v", r, old, err)
 		}
+		gone.meta = &r.Meta
+		if err := gone.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is back", c.formed)
+	})
+}
+
+// The same with a snapshot of the metadata in its files, by which it still is registered. It asks itself first, as a joining node
+// does, and then the others.
+func TestSimUnregisteredWithSnapshot(t *testing.T) {
+	simulate(t, func(t *testing.T, c *cluster) {
+		c.found(3)
+		gone := c.nodes[3]
+		gone.snapshot()
+		gone.stop()
+		if err := c.nodes[1].ctl.UnregisterNode(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		c.until("it is gone", c.formed)
+		if err := gone.start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		old := *gone.meta
+		if _, known := gone.ctl.Image().Registrations[3]; !known {
+			t.Fatal("it has forgotten that it was registered")
+		}
+		request := RegisterRequest{Node: gone.describe(), Directory: gone.directory, Running: &old.Incarnation}
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		if r, err := gone.ctl.Register(ctx, request); !errors.Is(err, ErrNotController) {
+			t.Errorf("it says to itself that it is %+v, %v", r, err)
+		}
+		r, err := c.nodes[1].ctl.Register(t.Context(), request)
+		if err != nil || r.Meta.Incarnation <= old.Incarnation {
+			t.Fatalf("it came back as %+v after %s, %v", r, old, err)
+		}
+		gone.stop()
 		gone.meta = &r.Meta
 		if err := gone.start(t.Context()); err != nil {
 			t.Fatal(err)

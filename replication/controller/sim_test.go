@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"path/filepath"
 	"slices"
@@ -52,6 +53,7 @@ type member struct {
 	directory DirectoryID
 	rack      string
 	meta      *replication.ReplicaID // what its disk says; nil on an empty disk
+	starts    []StartID              // and of its starts
 
 	machine  *Machine
 	group    *raftgroup.MetaGroup
@@ -247,6 +249,49 @@ func (m *member) stop() {
 		m.c.mend(m.id, id)
 	}
 	m.ctl, m.group, m.machine = nil, nil, nil
+}
+
+// snapshot adds to a node's files a snapshot of the metadata as they are.
+func (m *member) snapshot() {
+	m.c.t.Helper()
+	store, err := raft.NewFileSnapshotStore(m.dir, 2, io.Discard)
+	if err != nil {
+		m.c.t.Fatal(err)
+	}
+	data, err := m.machine.Snapshot()
+	if err != nil {
+		m.c.t.Fatal(err)
+	}
+	var servers raft.Configuration
+	for _, v := range m.group.Members().Voters {
+		servers.Servers = append(servers.Servers, raft.Server{ID: raft.ServerID(v.String()), Address: raft.ServerAddress(v.String())})
+	}
+	index := m.machine.Applied()
+	_, peers := raft.NewInmemTransport("")
+	sink, err := store.Create(raft.SnapshotVersionMax, index, m.group.Status().Term, servers, index, peers)
+	if err != nil {
+		m.c.t.Fatal(err)
+	}
+	if _, err = sink.Write(data); err == nil {
+		err = sink.Close()
+	}
+	if err != nil {
+		m.c.t.Fatal(err)
+	}
+}
+
+// begin notes a new start.
+func (m *member) begin() {
+	m.c.dirs++
+	m.starts = append(m.starts, StartID(m.c.dirs))
+}
+
+// request is a registration by the present start.
+func (m *member) request() RegisterRequest {
+	last := len(m.starts) - 1
+	return RegisterRequest{
+		Node: m.describe(), Directory: m.directory, Start: m.starts[last], Earlier: slices.Clone(m.starts[:last]), Running: &m.meta.Incarnation,
+	}
 }
 
 // addresses are those that a node's replicas may have had.

@@ -20,7 +20,7 @@ func encodeImage(im *Image) ([]byte, error) {
 		node := &metapb.Node{
 			Id: int32(id), Host: n.Host, Port: n.Port, Rack: n.Rack, Endpoints: toEndpoints(n.Endpoints),
 			Epoch: r.Epoch, NextIncarnation: uint32(r.NextIncarnation), RegisteredMs: r.RegisteredMillis,
-			MetaIncarnation: uint32(r.Meta), NextMeta: uint32(r.NextMeta), Version: r.Version,
+			MetaIncarnation: uint32(r.Meta), NextMeta: uint32(r.NextMeta), Version: r.Version, Start: uint64(r.Start),
 		}
 		if r.Directory != (DirectoryID{}) {
 			node.Directory = r.Directory[:]
@@ -94,6 +94,7 @@ func decodeImage(data []byte, l *local) (*Image, error) {
 		r := Registration{
 			Epoch: n.GetEpoch(), NextIncarnation: replication.Incarnation(n.GetNextIncarnation()), RegisteredMillis: n.GetRegisteredMs(),
 			Meta: replication.Incarnation(n.GetMetaIncarnation()), NextMeta: replication.Incarnation(n.GetNextMeta()), Version: n.GetVersion(),
+			Start: StartID(n.GetStart()),
 		}
 		r.NextMeta = max(r.NextMeta, r.Meta+1) // at level 1 there was none
 		copy(r.Directory[:], n.GetDirectory())

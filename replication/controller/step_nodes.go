@@ -23,20 +23,35 @@ func (s *stepper) registerNode(c *metapb.RegisterNode) {
 	r, known := s.draft.next.Registrations[node.ID]
 	var dir DirectoryID
 	copy(dir[:], n.GetDirectory())
+	older := s.level >= levelStarts && s.draft.next.olderCopy(node.ID, dir, StartID(n.GetStart()), c.GetEarlier())
 	switch {
 	case !known:
 		r = s.newcomer(node.ID, c)
+	case older && !c.GetRenew():
+		s.refuse(failf(ErrOlderCopy, "node %d", node.ID))
+		return
+	case older:
+		if c.GetKnownStart() != uint64(r.Start) {
+			s.refuse(errConflict)
+			return
+		}
+		if !s.renewNode(node.ID, &r, older) {
+			return
+		}
 	case dir == (DirectoryID{}) || r.Directory == (DirectoryID{}) || dir == r.Directory:
 	case c.GetRenew() && !bytes.Equal(c.GetKnownDirectory(), r.Directory[:]):
 		s.refuse(errConflict)
 		return
 	case c.GetRenew():
-		if !s.renewNode(node.ID, &r) {
+		if !s.renewNode(node.ID, &r, older) {
 			return
 		}
 	case s.level > 1 || hosts(s.draft.next, node.ID):
 		s.refuse(failf(ErrDirectoryChanged, "node %d", node.ID))
 		return
+	}
+	if s.level >= levelStarts && (n.GetStart() != 0 || dir != (DirectoryID{}) && dir != r.Directory) {
+		r.Start = StartID(n.GetStart())
 	}
 	if dir != (DirectoryID{}) {
 		r.Directory = dir
@@ -45,6 +60,16 @@ func (s *stepper) registerNode(c *metapb.RegisterNode) {
 	s.draft.setNode(node, r)
 	s.result.Replica, s.result.ClusterID = r.MetaReplica(node.ID), s.draft.next.ClusterID
 	s.changed = true
+}
+
+// olderCopy tells whether a node's directory knows nothing of the start by which the node has registered last, though it knows its own.
+// Nodes that do not say are believed, and so is one without others: what it would begin again is all that there is.
+func (im *Image) olderCopy(id replication.NodeID, dir DirectoryID, start StartID, earlier []uint64) bool {
+	r, known := im.Registrations[id]
+	if !known || len(im.Registrations) == 1 || dir == (DirectoryID{}) || dir != r.Directory {
+		return false
+	}
+	return r.Start != 0 && start != 0 && start != r.Start && !slices.Contains(earlier, uint64(r.Start))
 }
 
 // newcomer is the registration that a node begins with. One whose id was unregistered goes on counting: its old replicas may
@@ -67,8 +92,9 @@ func (s *stepper) newcomer(id replication.NodeID, c *metapb.RegisterNode) Regist
 	return r
 }
 
-// renewNode gives all that a node has a new incarnation: its replicas have forgotten how they voted. False if refused.
-func (s *stepper) renewNode(id replication.NodeID, r *Registration) bool {
+// renewNode gives all that a node has a new incarnation: its replicas have forgotten how they voted. False if refused. Of an older
+// copy a partition that is on this node alone stays: nobody else has voted or has more of it.
+func (s *stepper) renewNode(id replication.NodeID, r *Registration, copied bool) bool {
 	if uint64(r.NextIncarnation)+uint64(s.draft.next.partitions) > math.MaxUint32 || r.NextMeta == math.MaxUint32 {
 		s.refuse(failf(replication.ErrPolicyViolation, "node %d has used up its incarnations", id))
 		return false
@@ -77,7 +103,7 @@ func (s *stepper) renewNode(id replication.NodeID, r *Registration) bool {
 	r.NextMeta++
 	for _, name := range slices.Sorted(maps.Keys(s.draft.next.Topics)) { // in order: every node must count alike
 		if t := s.draft.next.Topics[name]; t.on(id) {
-			s.draft.setTopic(s.renewOn(t, id, r))
+			s.draft.setTopic(s.renewOn(t, id, r, copied))
 		}
 	}
 	return true
@@ -85,10 +111,13 @@ func (s *stepper) renewNode(id replication.NodeID, r *Registration) bool {
 
 // renewOn begins a topic's replicas on a node again. Those that were to go anyway are gone: none may begin again under the name
 // with which it voted. (Below levelOrigin they stayed in the assignment.)
-func (s *stepper) renewOn(t *Topic, id replication.NodeID, r *Registration) *Topic {
+func (s *stepper) renewOn(t *Topic, id replication.NodeID, r *Registration, copied bool) *Topic {
 	next := *t
 	next.Partitions = slices.Clone(t.Partitions)
 	for i, a := range t.Partitions {
+		if copied && len(a.Replicas) == 1 {
+			continue // on this node, or not at all
+		}
 		target := slices.Clone(a.Target())
 		at := slices.IndexFunc(target, func(x replication.ReplicaID) bool { return x.Node == id })
 		if at < 0 {

@@ -30,6 +30,7 @@ var wireErrors = []struct {
 	{"policy_violation", replication.ErrPolicyViolation},
 	{"topic_deletion_disabled", ErrTopicDeletionDisabled},
 	{"directory_changed", ErrDirectoryChanged},
+	{"older_copy", ErrOlderCopy},
 	{"duplicate_node", ErrDuplicateNode},
 	{"unknown_node", ErrUnknownNode},
 	{"node_in_use", ErrNodeInUse},

@@ -342,15 +342,56 @@ func TestStatus(t *testing.T) {
 		}
 		calls := n.calls
 		n.tables[1].UpdateStatus(func(s *NodeStatus) { s.Draining = true })
-		time.Sleep(time.Minute)
+		for len(heard) > 0 {
+			<-heard
+		}
+		time.Sleep(10 * statusEvery)
 		synctest.Wait()
-		if n.calls != calls {
-			t.Errorf("%d calls while nothing happens", n.calls-calls)
+		if each := 3 * 2 * 10; n.calls-calls > each+3*2 {
+			t.Errorf("%d calls while nothing happens; %d tell that nothing has", n.calls-calls, each)
+		}
+		if len(heard) > 0 {
+			t.Errorf("the status of node %d is told as news", <-heard)
 		}
 		n.stop(1)
 		settle()
 		if _, ok := n.tables[3].AppliedOn(1); ok {
 			t.Error("knows what a dead node has applied")
+		}
+	})
+}
+
+// A peer pushes as soon as it is connected, perhaps before this node has heard that it is.
+func TestStatusBeforeThePeerIsUp(t *testing.T) {
+	bubble(t, []replication.NodeID{1}, func(n *network) {
+		f := frame{session: 7, seq: 1, first: true, last: true, status: &wireStatus{NodeStatus: NodeStatus{LowSpace: true}, hears: []replication.NodeID{1, 3}}}
+		if answer, err := n.tables[1].HandlePush(t.Context(), 2, f.encode()); err != nil || len(answer) != 1 || answer[0] != answerOK {
+			t.Fatal(answer, err)
+		}
+		if _, ok := n.tables[1].Status(2); ok {
+			t.Error("a node that is not connected has a status")
+		}
+		n.tables[1].PeerUp(2)
+		if s, ok := n.tables[1].Status(2); !ok || !s.LowSpace {
+			t.Errorf("it was told that the disk is nearly full, and says %+v, %v", s, ok)
+		}
+		if !n.tables[1].Alive(3) {
+			t.Error("whom the peer hears is taken for dead")
+		}
+	})
+}
+
+// One side alone had given up the connections and has made new ones: the other has nothing new to tell.
+func TestALostStatusIsHealed(t *testing.T) {
+	bubble(t, three, func(n *network) {
+		n.tables[1].SetStatus(NodeStatus{LowSpace: true})
+		settle()
+		n.tables[3].PeerDown(1)
+		n.tables[3].PeerUp(1)
+		time.Sleep(statusEvery)
+		settle()
+		if s, ok := n.tables[3].Status(1); !ok || !s.LowSpace {
+			t.Errorf("%+v, %v", s, ok)
 		}
 	})
 }

@@ -17,6 +17,9 @@ const (
 	pushPatience = 3 * time.Second
 	// pushPause is how long a pusher waits after a push that failed.
 	pushPause = 100 * time.Millisecond
+	// statusEvery is how often a peer is told this node's status again, though it has not changed: the peer forgets it with its
+	// last connection, and this node need not have noticed that there was none for a moment.
+	statusEvery = 5 * time.Second
 	// frameEntries is how many entries one push carries, so that none is larger than a few hundred kilobytes.
 	frameEntries = 4096
 )
@@ -52,7 +55,7 @@ func (t *Table) PeerUp(id replication.NodeID) {
 	}
 	p := &pusher{t: t, to: id, seq: &n.seq, wake: make(chan struct{}, 1), full: true, dirty: make(map[replication.PartitionID]struct{})}
 	p.ctx, p.cancel = context.WithCancel(t.ctx)
-	n.pusher, n.told, n.hears = p, false, nil
+	n.pusher = p // what the peer may have told since it is connected, before this node noticed, stays
 	p.signal()
 	t.pushers.Add(1)
 	go p.run()
@@ -139,10 +142,14 @@ func (t *Table) relayAllLocked(n *node, first bool, before []replication.NodeID)
 // run pushes what is to be told, until the peer is down.
 func (p *pusher) run() {
 	defer p.t.pushers.Done()
+	tick := time.NewTicker(statusEvery)
+	defer tick.Stop()
 	for {
 		select {
 		case <-p.ctx.Done():
 			return
+		case <-tick.C:
+			p.again(false)
 		case <-p.wake:
 		}
 		pause := pace
@@ -150,7 +157,7 @@ func (p *pusher) run() {
 			if err := p.push(news); err != nil {
 				p.t.logger.Debug("pushing leaders", "to", p.to, "error", err)
 				pause = pushPause
-				p.again()
+				p.again(true)
 			}
 		}
 		if !p.rest(pause) {
@@ -217,11 +224,11 @@ func (t *Table) relaysLocked(to, of replication.NodeID) bool {
 	return n != nil && n.told && !slices.Contains(n.hears, of) && other != nil && other.pusher != nil
 }
 
-// again makes the next push a full one.
-func (p *pusher) again() {
+// again has the status told once more, or everything.
+func (p *pusher) again(full bool) {
 	p.t.mu.Lock()
 	defer p.t.mu.Unlock()
-	p.full = true
+	p.status, p.full = true, p.full || full
 	p.signal()
 }
 
@@ -297,19 +304,29 @@ func (t *Table) HandlePush(_ context.Context, from replication.NodeID, body []by
 		return []byte{answerResync}, nil
 	}
 	changed := t.mergeAllLocked(from, n, f)
-	if f.status != nil {
-		first, before := !n.told, n.hears
-		f.status.Node, f.status.At = from, t.now()
-		n.status, n.told, n.hears = f.status.NodeStatus, true, f.status.hears
-		t.relayAllLocked(n, first, before)
+	news := f.status != nil && t.takeStatusLocked(n, from, f.status)
+	if news {
 		changed = append(changed, t.reviewLocked()...)
 	}
 	t.mu.Unlock()
 	t.notify(changed)
-	if f.status != nil {
+	if news {
 		t.notifyStatus(from)
 	}
 	return []byte{answerOK}, nil
+}
+
+// takeStatusLocked takes what a peer tells of itself and reports whether that is news.
+func (t *Table) takeStatusLocked(n *node, from replication.NodeID, s *wireStatus) bool {
+	first, before := !n.told, n.hears
+	s.Node, s.At = from, n.status.At
+	news := first || s.NodeStatus != n.status || !slices.Equal(s.hears, before)
+	s.At = t.now()
+	n.status, n.told, n.hears = s.NodeStatus, true, s.hears
+	if news {
+		t.relayAllLocked(n, first, before)
+	}
+	return news
 }
 
 var errSelf = errors.New("a push from this node itself: two nodes have the same id")

@@ -22,7 +22,7 @@ type NodeStatus struct {
 type node struct {
 	pusher *pusher // nil while the node is not connected
 	status NodeStatus
-	told   bool // status was told during this connection
+	told   bool // status was told since the peer was last seen to be gone
 	// hears are the nodes that it is connected to, as it says.
 	hears []replication.NodeID
 	// lost is when the node was last known to be alive, if it is not now.

@@ -501,7 +501,13 @@ type RegisterNode struct {
 	// With renew: the directory that is given up. If the node has another one by now, the command has no effect.
 	KnownDirectory []byte `protobuf:"bytes,3,opt,name=known_directory,json=knownDirectory,proto3" json:"known_directory,omitempty"`
 	// The incarnation as which the node runs in the metadata group already: it founded the cluster.
-	Running       *uint32 `protobuf:"varint,4,opt,name=running,proto3,oneof" json:"running,omitempty"`
+	Running *uint32 `protobuf:"varint,4,opt,name=running,proto3,oneof" json:"running,omitempty"`
+	// The starts of the directory of which one may be the last that the cluster knows: the one that it has confirmed, and those since.
+	// If it knows none of them, nor node.start, the directory is an older copy of itself. Since level 5.
+	Earlier []uint64 `protobuf:"fixed64,5,rep,packed,name=earlier,proto3" json:"earlier,omitempty"`
+	// With renew, of an older copy: the start that is given up. If the cluster knows of another one by now, the command has no
+	// effect. Since level 5.
+	KnownStart    uint64 `protobuf:"fixed64,6,opt,name=known_start,json=knownStart,proto3" json:"known_start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -560,6 +566,20 @@ func (x *RegisterNode) GetKnownDirectory() []byte {
 func (x *RegisterNode) GetRunning() uint32 {
 	if x != nil && x.Running != nil {
 		return *x.Running
+	}
+	return 0
+}
+
+func (x *RegisterNode) GetEarlier() []uint64 {
+	if x != nil {
+		return x.Earlier
+	}
+	return nil
+}
+
+func (x *RegisterNode) GetKnownStart() uint64 {
+	if x != nil {
+		return x.KnownStart
 	}
 	return 0
 }
@@ -1942,7 +1962,9 @@ type Node struct {
 	// The version of the program that registered, for people to read.
 	Version string `protobuf:"bytes,11,opt,name=version,proto3" json:"version,omitempty"`
 	// Where clients reach it, for each of its listeners. Since level 4; none before.
-	Endpoints     []*Endpoint `protobuf:"bytes,12,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	Endpoints []*Endpoint `protobuf:"bytes,12,rep,name=endpoints,proto3" json:"endpoints,omitempty"`
+	// A number drawn at the node's last start from its directory; 0 if the node did not say. Since level 5.
+	Start         uint64 `protobuf:"fixed64,13,opt,name=start,proto3" json:"start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2059,6 +2081,13 @@ func (x *Node) GetEndpoints() []*Endpoint {
 		return x.Endpoints
 	}
 	return nil
+}
+
+func (x *Node) GetStart() uint64 {
+	if x != nil {
+		return x.Start
+	}
+	return 0
 }
 
 type Endpoint struct {
@@ -2747,12 +2776,15 @@ const file_meta_proto_rawDesc = "" +
 	"\fSetClusterID\x12\x1d\n" +
 	"\n" +
 	"cluster_id\x18\x01 \x01(\tR\tclusterId\x12\x14\n" +
-	"\x05nodes\x18\x02 \x01(\x05R\x05nodes\"\xa3\x01\n" +
+	"\x05nodes\x18\x02 \x01(\x05R\x05nodes\"\xde\x01\n" +
 	"\fRegisterNode\x12)\n" +
 	"\x04node\x18\x01 \x01(\v2\x15.quorlog.meta.v1.NodeR\x04node\x12\x14\n" +
 	"\x05renew\x18\x02 \x01(\bR\x05renew\x12'\n" +
 	"\x0fknown_directory\x18\x03 \x01(\fR\x0eknownDirectory\x12\x1d\n" +
-	"\arunning\x18\x04 \x01(\rH\x00R\arunning\x88\x01\x01B\n" +
+	"\arunning\x18\x04 \x01(\rH\x00R\arunning\x88\x01\x01\x12\x18\n" +
+	"\aearlier\x18\x05 \x03(\x06R\aearlier\x12\x1f\n" +
+	"\vknown_start\x18\x06 \x01(\x06R\n" +
+	"knownStartB\n" +
 	"\n" +
 	"\b_running\"$\n" +
 	"\x0eUnregisterNode\x12\x12\n" +
@@ -2869,7 +2901,7 @@ const file_meta_proto_rawDesc = "" +
 	"permission\"3\n" +
 	"\aSetting\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value\"\xf1\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value\"\x87\x03\n" +
 	"\x04Node\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x05R\x02id\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +
@@ -2883,7 +2915,8 @@ const file_meta_proto_rawDesc = "" +
 	"\tnext_meta\x18\n" +
 	" \x01(\rR\bnextMeta\x12\x18\n" +
 	"\aversion\x18\v \x01(\tR\aversion\x127\n" +
-	"\tendpoints\x18\f \x03(\v2\x19.quorlog.meta.v1.EndpointR\tendpoints\"N\n" +
+	"\tendpoints\x18\f \x03(\v2\x19.quorlog.meta.v1.EndpointR\tendpoints\x12\x14\n" +
+	"\x05start\x18\r \x01(\x06R\x05start\"N\n" +
 	"\bEndpoint\x12\x1a\n" +
 	"\blistener\x18\x01 \x01(\tR\blistener\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x12\n" +

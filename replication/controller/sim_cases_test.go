@@ -77,7 +77,7 @@ func TestSimForwarding(t *testing.T) {
 	})
 }
 
-// The answer got lost: the change may have been made, and the caller is told so, unless it may be made twice.
+// The answer got lost: the change may have been made, and the caller is told so, unless it may be made twice, or it can be seen whether it was.
 func TestSimLostAnswer(t *testing.T) {
 	simulate(t, func(t *testing.T, c *cluster) {
 		c.found(3)
@@ -89,10 +89,17 @@ func TestSimLostAnswer(t *testing.T) {
 			}
 		}
 		c.calls.losing[leader.id] = 1
-		if r := other.ctl.CreateTopics(t.Context(), oneTopic("perhaps"), false); !errors.Is(r[0].Err, replication.ErrUnknownOutcome) {
-			t.Errorf("got %v", r[0].Err)
+		if r := other.ctl.CreateTopics(t.Context(), oneTopic("perhaps"), false); r[0].Err != nil || r[0].Topic.ID != other.ctl.Image().Topics["perhaps"].ID {
+			t.Errorf("got %+v", r[0])
 		}
-		c.until("it was made", func() bool { return other.ctl.Image().Topics["perhaps"] != nil })
+		if r := other.ctl.CreateTopics(t.Context(), oneTopic("perhaps"), false); !errors.Is(r[0].Err, replication.ErrTopicExists) {
+			t.Errorf("again: %v", r[0].Err)
+		}
+		c.calls.losing[leader.id] = 1
+		if r := other.ctl.DeleteTopics(t.Context(), []TopicRef{{Name: "perhaps"}}); !errors.Is(r[0], replication.ErrUnknownOutcome) {
+			t.Errorf("a deletion: %v", r[0])
+		}
+		c.until("it was deleted", func() bool { return other.ctl.Image().Topics["perhaps"] == nil })
 		// What may be made twice is.
 		before := other.ctl.Image().NextProducerID
 		c.calls.losing[leader.id] = 1

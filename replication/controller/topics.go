@@ -64,17 +64,59 @@ func (c *Controller) CreateTopics(ctx context.Context, topics []NewTopic, valida
 	}
 	for len(worthy) > 0 {
 		n := commandful(worthy)
-		r, err := c.propose(ctx, createCommand(worthy[:n], c.maxPartitions))
-		for i := range n {
-			if err != nil {
-				results[order[i]] = TopicResult{Err: err}
-			} else {
-				results[order[i]] = r.Topics[i]
-			}
+		for i, r := range proposeTopics(ctx, c, worthy[:n]) {
+			results[order[i]] = r
 		}
 		worthy, order = worthy[n:], order[n:]
 	}
 	return results
+}
+
+// proposeTopics proposes topics, and again where the outcome is unknown because the controller died with them. What an earlier proposal made is
+// known by its id. Each proposal has ids of its own: one that comes late must not bring back a topic that was deleted meanwhile.
+func proposeTopics(ctx context.Context, c *Controller, topics []*metapb.NewTopic) []TopicResult {
+	ours := map[replication.TopicID]bool{}
+	limit, cancel := context.WithTimeout(ctx, leaderPatience)
+	defer cancel()
+	for try := 1; ; try++ {
+		for _, t := range topics {
+			ours[replication.TopicID(t.GetId())] = true
+		}
+		results := make([]TopicResult, len(topics))
+		r, err := c.propose(ctx, createCommand(topics, c.maxPartitions))
+		if err == nil {
+			copy(results, r.Topics)
+		}
+		for i := range results {
+			if err != nil {
+				results[i].Err = err
+			}
+		}
+		unknown := errors.Is(err, replication.ErrUnknownOutcome) && c.router.forward != nil
+		if try == 1 && !unknown || c.Sync(limit) != nil {
+			return results
+		}
+		left := recognize(c.Image(), topics, ours, results)
+		if left == 0 || !unknown || try == mostRepeats {
+			return results
+		}
+		for _, t := range topics {
+			id := c.newTopicID()
+			t.Id = id[:]
+		}
+	}
+}
+
+// recognize gives those topics that exist under one of our ids as results, and returns how many do not.
+func recognize(im *Image, topics []*metapb.NewTopic, ours map[replication.TopicID]bool, results []TopicResult) (left int) {
+	for i, t := range topics {
+		if made := im.Topics[t.GetName()]; made != nil && ours[made.ID] {
+			results[i] = TopicResult{Topic: made}
+		} else {
+			left++
+		}
+	}
+	return left
 }
 
 // hideIDs takes the ids from topics that were not made: they name nothing.

@@ -23,7 +23,7 @@ func (e *netEnd) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	if isHeartbeat(args) {
 		err = e.heartbeat(r, args, resp)
 	} else {
-		err = e.appendNow(id, r, args, resp)
+		err = e.appendPatiently(id, r, args, resp)
 	}
 	if err != nil {
 		return e.detached(err)
@@ -34,8 +34,37 @@ func (e *netEnd) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	return nil
 }
 
-func (e *netEnd) appendNow(id raft.ServerID, r *route, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	ctx := e.context()
+// appendPatiently asks again while the node is there, but not the replica: a node that was started opens its replicas one after
+// the other.
+func (e *netEnd) appendPatiently(id raft.ServerID, r *route, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
+	ctx, cancel := context.WithTimeout(e.context(), holdTime)
+	defer cancel()
+	for began := time.Now(); ; {
+		err := e.appendNow(ctx, id, r, args, resp)
+		if !errors.Is(err, ErrAbsent) {
+			return err
+		}
+		lighten(args)
+		timer := time.NewTimer(min(absentFirst+time.Since(began)/4, absentMost))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
+}
+
+// lighten takes the entries off a request that has to wait, if they are many. It reports whether it did.
+func lighten(args *raft.AppendEntriesRequest) bool {
+	if entriesSize(Whole{}, args) <= maxHeld { // what is left out takes no memory
+		return false
+	}
+	args.Entries = nil
+	return true
+}
+
+func (e *netEnd) appendNow(ctx context.Context, id raft.ServerID, r *route, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	c, err := e.hold(ctx, r, args)
 	if err != nil {
 		return err
@@ -63,14 +92,9 @@ func (e *netEnd) hold(ctx context.Context, r *route, args *raft.AppendEntriesReq
 	if c, err := d.get(ctx, false); err == nil {
 		return c, nil
 	}
-	size := entriesSize(Whole{}, args) // what is left out takes no memory
-	if size > maxHeld {
-		args.Entries = nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, holdTime)
-	defer cancel()
+	light := lighten(args)
 	c, err := d.get(ctx, true)
-	if err == nil && size > maxHeld {
+	if err == nil && light {
 		err = fmt.Errorf("%w: node %d was, until now", ErrUnreachable, r.peer.node)
 	}
 	return c, err

@@ -16,9 +16,13 @@ const (
 	appendTimeout = 10 * time.Second
 	// snapshotTimeout bounds an InstallSnapshot: the receiver restarts its group.
 	snapshotTimeout = time.Minute
-	// holdTime is how long an AppendEntries waits for a connection. Raft would wait up to ten seconds after failing often, and
-	// a follower that came back would be left alone for so long; a request that waits here does not fail.
+	// holdTime is how long an AppendEntries waits for a connection, and for the replica at its other end. Raft would wait up to
+	// ten seconds after failing often, and a follower that came back would be left alone for so long; a request that waits here
+	// does not fail.
 	holdTime = time.Minute
+	// Pauses between questions for a replica that is not there: besides, a quarter of the time for which it was not.
+	absentFirst = 20 * time.Millisecond
+	absentMost  = 2 * time.Second
 	// maxHeld is up to how many bytes of entries a request keeps while it waits for a connection.
 	maxHeld = 64 << 10
 	// maxAppend is how many bytes of entries one message carries, unless a single one is larger.

@@ -246,7 +246,7 @@ func TestPeersAnswerErrors(t *testing.T) {
 	if err := end.AppendEntries("2.8", "2.8", request(), &raft.AppendEntriesResponse{}); !errors.Is(err, ErrBusy) {
 		t.Error(err)
 	}
-	if err := end.AppendEntries("2.9", "2.9", request(), &raft.AppendEntriesResponse{}); !errors.Is(err, ErrAbsent) {
+	if err := end.RequestVote("2.9", "2.9", &raft.RequestVoteRequest{}, &raft.RequestVoteResponse{}); !errors.Is(err, ErrAbsent) {
 		t.Error(err)
 	}
 	if err := end.AppendEntries("2.9", "2.9", &raft.AppendEntriesRequest{Term: 1}, &raft.AppendEntriesResponse{}); err == nil {
@@ -462,7 +462,7 @@ func TestNodeGoesAndComesBack(t *testing.T) {
 	go func() { large <- end.AppendEntries("2.8", "2.8", big, &raft.AppendEntriesResponse{}) }()
 	n2 := c.add(2, nil)
 	attach(t, n2, "g", "2.8", &safeEcho{})
-	if err := <-small; err != nil && !errors.Is(err, ErrAbsent) { // it may come before the replica
+	if err := <-small; err != nil {
 		t.Error(err)
 	}
 	// It came before the node was back, or after.
@@ -478,6 +478,40 @@ func TestNodeGoesAndComesBack(t *testing.T) {
 		case err := <-small:
 			if err == nil {
 				t.Error("no error")
+			}
+			ended = true
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// A node that was started opens its replicas one after the other: what is for one of them waits for it, but not with many entries.
+func TestReplicaComesLater(t *testing.T) {
+	c, _, _, end := twoNodes(t)
+	small, large := make(chan error, 1), make(chan error, 1)
+	req, resp := request(), &raft.AppendEntriesResponse{}
+	big := &raft.AppendEntriesRequest{Term: 1, PrevLogEntry: 1, Entries: []*raft.Log{{Index: 2, Data: make([]byte, maxHeld+1)}}}
+	go func() { small <- end.AppendEntries("2.9", "2.9", req, resp) }()
+	go func() { large <- end.AppendEntries("2.9", "2.9", big, &raft.AppendEntriesResponse{}) }()
+	// On the same connection, so by now the node has refused the others too, most likely.
+	if err := end.InstallSnapshot("2.9", "2.9", &raft.InstallSnapshotRequest{}, &raft.InstallSnapshotResponse{}, nil); !errors.Is(err, ErrAbsent) {
+		t.Error(err)
+	}
+	attach(t, c.nodes[2], "g", "2.9", &safeEcho{})
+	if err := <-small; err != nil || !resp.Success || len(req.Entries) != len(request().Entries) {
+		t.Errorf("%+v, %d entries, %v", resp, len(req.Entries), err)
+	}
+	if err := <-large; err != nil {
+		t.Errorf("%v, %d entries kept", err, len(big.Entries))
+	}
+	// Interrupt ends what waits.
+	go func() { small <- end.AppendEntries("2.7", "2.7", request(), &raft.AppendEntriesResponse{}) }()
+	for ended := false; !ended; {
+		end.Interrupt()
+		select {
+		case err := <-small:
+			if err == nil {
+				t.Error("a replica that is nowhere answered")
 			}
 			ended = true
 		case <-time.After(time.Millisecond):

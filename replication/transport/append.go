@@ -34,17 +34,20 @@ func (e *netEnd) AppendEntries(id raft.ServerID, to raft.ServerAddress, args *ra
 	return nil
 }
 
-// appendPatiently asks again while the node is there, but not the replica: a node that was started opens its replicas one after
-// the other.
+// appendPatiently waits while the node is there, but not the replica: a node that was started opens its replicas one after the
+// other. What it asks meanwhile has no entries; they stay in memory if they are few. The request fails as soon as there is
+// somebody to take it, and Raft makes the next at once.
 func (e *netEnd) appendPatiently(id raft.ServerID, r *route, args *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
 	ctx, cancel := context.WithTimeout(e.context(), holdTime)
 	defer cancel()
-	for began := time.Now(); ; {
-		err := e.appendNow(ctx, id, r, args, resp)
-		if !errors.Is(err, ErrAbsent) {
-			return err
-		}
-		lighten(args)
+	err := e.appendNow(ctx, id, r, args, resp)
+	if !errors.Is(err, ErrAbsent) {
+		return err
+	}
+	lighten(args)
+	probe := *args
+	probe.Entries = nil
+	for began := time.Now(); errors.Is(err, ErrAbsent); {
 		timer := time.NewTimer(min(absentFirst+time.Since(began)/4, absentMost))
 		select {
 		case <-timer.C:
@@ -52,10 +55,16 @@ func (e *netEnd) appendPatiently(id raft.ServerID, r *route, args *raft.AppendEn
 			timer.Stop()
 			return err
 		}
+		err = e.appendNow(ctx, id, r, &probe, &raft.AppendEntriesResponse{})
 	}
+	if err == nil {
+		err = fmt.Errorf("%w: replica %s was, until now", ErrUnreachable, r.to)
+	}
+	return err
 }
 
-// lighten takes the entries off a request that has to wait, if they are many. It reports whether it did.
+// lighten takes the entries off a request that has to wait, if they are many. It reports whether it did. Such a request must not
+// succeed: whoever made it may count them as stored.
 func lighten(args *raft.AppendEntriesRequest) bool {
 	if entriesSize(Whole{}, args) <= maxHeld { // what is left out takes no memory
 		return false
@@ -148,7 +157,10 @@ func (f *flight) launch(ctx context.Context, c *outConn, r *route) error {
 	f.left = len(parts)
 	for i, req := range parts {
 		size := min(entriesSize(f.filler, req), maxFlying)
-		if err = r.peer.room.Acquire(ctx, int64(size)); err == nil {
+		if size > 0 { // without entries it must not queue behind those that have some
+			err = r.peer.room.Acquire(ctx, int64(size))
+		}
+		if err == nil {
 			err = f.sendPart(c, r, channel, req, int64(size))
 		}
 		if err != nil {

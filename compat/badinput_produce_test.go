@@ -41,7 +41,6 @@ const (
 	codeInvalidConfig            = 40
 	codeInvalidRequest           = 42
 	codeOutOfOrderSequence       = 45
-	codeDuplicateSequence        = 46
 	codeInvalidProducerEpoch     = 47
 	codeTransactionalID          = 53
 	codeStorage                  = 56
@@ -444,7 +443,7 @@ func TestProduceWrongSequence(t *testing.T) {
 	}{
 		"a gap":            {1, 3, codeOutOfOrderSequence},
 		"far ahead":        {1, 1 << 29, codeOutOfOrderSequence},
-		"before the first": {1, math.MaxInt32, codeDuplicateSequence}, // 0 follows 2^31-1
+		"before the first": {1, math.MaxInt32, codeOutOfOrderSequence}, // 0 follows 2^31-1
 		"an old epoch":     {0, 2, codeInvalidProducerEpoch},
 		"a new epoch at 5": {2, 5, codeOutOfOrderSequence},
 	} {

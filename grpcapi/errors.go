@@ -32,7 +32,6 @@ var codesOf = map[string]codes.Code{
 	"GROUP_ID_NOT_FOUND":           codes.NotFound,
 	"BROKER_ID_NOT_REGISTERED":     codes.NotFound,
 	"TOPIC_ALREADY_EXISTS":         codes.AlreadyExists,
-	"DUPLICATE_SEQUENCE_NUMBER":    codes.AlreadyExists,
 	"OFFSET_OUT_OF_RANGE":          codes.OutOfRange,
 	"REQUEST_TIMED_OUT":            codes.DeadlineExceeded,
 	"CORRUPT_MESSAGE":              codes.DataLoss,

@@ -194,8 +194,6 @@ func (l *Log) refuseLocked(e *Entry, p *parsed) (Refusal, bool) {
 		return Refusal{}, false
 	case SequenceDuplicate:
 		return Refusal{Reason: RefusedDuplicate, Base: v.Base, Last: v.Last, Timestamp: v.Timestamp}, true
-	case SequenceForgotten:
-		return Refusal{Reason: RefusedForgotten}, true
 	case SequenceStaleEpoch:
 		return Refusal{Reason: RefusedProducerEpoch}, true
 	case SequenceUnknown:

@@ -241,7 +241,7 @@ func TestCheckSequence(t *testing.T) {
 	}
 	equal(t, len(st.Batches()), 5, "remembered")
 	equal(t, feed(0, 4, 2), SequenceVerdict{Verdict: SequenceDuplicate, Base: 4, Last: 5, Timestamp: 9}, "duplicate")
-	equal(t, feed(0, 0, 2).Verdict, SequenceForgotten, "forgotten")
+	equal(t, feed(0, 0, 2).Verdict, SequenceOutOfOrder, "forgotten")
 	equal(t, feed(0, 4, 3).Verdict, SequenceOutOfOrder, "other batch of the same sequence")
 	equal(t, feed(0, 13, 1).Verdict, SequenceOutOfOrder, "gap")
 	equal(t, feed(1, 3, 1).Verdict, SequenceOutOfOrder, "new epoch, not from 0")

@@ -150,7 +150,7 @@ const (
 	RefusedProducerEpoch                     // an older producer epoch than the log has
 	RefusedDuplicate                         // stored before, at Base..Last
 	RefusedUnknownProducer                   // an unknown producer that does not begin with sequence 0
-	RefusedForgotten                         // stored before, but longer ago than the log remembers offsets
+	RefusedForgotten                         // in frames of before version 0.1: RefusedSequence
 	RefusedInTransaction                     // a plain batch of a producer whose transaction is open
 	RefusedCoordinator                       // a marker of a coordinator that has been replaced
 )

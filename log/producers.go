@@ -43,8 +43,7 @@ type Verdict uint8
 const (
 	SequenceOK             Verdict = iota
 	SequenceDuplicate              // stored already: answer with its offsets
-	SequenceForgotten              // stored already, but too long ago to know where
-	SequenceOutOfOrder             // a gap
+	SequenceOutOfOrder             // a gap, or stored too long ago to know
 	SequenceStaleEpoch             // an older producer epoch
 	SequenceUnknown                // an unknown producer that does not begin with sequence 0
 	SequenceInTransaction          // a plain batch of a producer whose transaction is open
@@ -97,16 +96,9 @@ func (p *ProducerState) check(known bool, h *batch.Header) SequenceVerdict {
 	if h.BaseSequence == batch.AddSequence(p.LastSequence, 1) {
 		return SequenceVerdict{}
 	}
-	if p.n > 0 && sequenceBefore(h.LastSequence(), p.recent[0].FirstSequence) {
-		return SequenceVerdict{Verdict: SequenceForgotten}
-	}
+	// Not even what lies before all that is remembered is called a duplicate: a producer may have begun here in the middle of its
+	// sequence, so that it may never have been stored, and clients take such an answer for a success.
 	return SequenceVerdict{Verdict: SequenceOutOfOrder}
-}
-
-// sequenceBefore reports whether a lies less than half the sequence space before b.
-func sequenceBefore(a, b int32) bool {
-	d := uint32(b-a) & 0x7fffffff
-	return d != 0 && d < 1<<30
 }
 
 // CheckMarker decides whether a marker may follow what is known of its producer (KIP-98, KIP-890). strict is set for a

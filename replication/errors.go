@@ -39,8 +39,6 @@ var (
 	ErrUnknownLeaderEpoch = errors.New("unknown leader epoch")
 	// ErrOutOfOrderSequence: OUT_OF_ORDER_SEQUENCE_NUMBER (KIP-98).
 	ErrOutOfOrderSequence = errors.New("out of order sequence number")
-	// ErrDuplicateSequence: an old batch whose offset is no longer remembered (DUPLICATE_SEQUENCE_NUMBER).
-	ErrDuplicateSequence = errors.New("duplicate sequence number")
 	// ErrInvalidProducerEpoch: INVALID_PRODUCER_EPOCH.
 	ErrInvalidProducerEpoch = errors.New("invalid producer epoch")
 	// ErrInvalidTxnState: a batch that does not fit its producer's transaction: a plain one while it is open, or a transactional

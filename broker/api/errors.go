@@ -44,7 +44,6 @@ var errorCodes = []struct {
 	{replication.ErrFencedLeaderEpoch, kafkaproto.FencedLeaderEpoch},
 	{replication.ErrUnknownLeaderEpoch, kafkaproto.UnknownLeaderEpoch},
 	{replication.ErrOutOfOrderSequence, kafkaproto.OutOfOrderSequenceNumber},
-	{replication.ErrDuplicateSequence, kafkaproto.DuplicateSequenceNumber},
 	{replication.ErrInvalidProducerEpoch, kafkaproto.InvalidProducerEpoch},
 	{replication.ErrNotEnoughReplicas, kafkaproto.NotEnoughReplicas},
 	{replication.ErrStorage, kafkaproto.KafkaStorageError},

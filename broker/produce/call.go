@@ -89,7 +89,7 @@ func (c *Call) enqueue(b Batch, v verified) slot {
 		err = v.err
 	}
 	if err != nil {
-		p.Refused(err)
+		p.Refused(b.Records, err)
 		return slot{part: p, err: err}
 	}
 	validated.Client, validated.Verified, validated.Epoch = true, v.token, v.epoch

@@ -2,10 +2,13 @@ package produce
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
 )
@@ -59,6 +62,38 @@ func TestWaitIsBounded(t *testing.T) {
 	} {
 		if got := clampWait(in); got != want {
 			t.Errorf("%v becomes %v", in, got)
+		}
+	}
+}
+
+// TestASplitBatch: the first batch of a producer is too large, and the second is on its way already. Java's producer splits the first
+// and sends its parts with the first's own sequences. If the second had been taken for a beginning, they would look as if they had been
+// stored before.
+func TestASplitBatch(t *testing.T) {
+	p, stop := onePartition(t, vfs.NewMem())
+	defer stop()
+	s := New(Options{Partitions: &arriving{part: p}})
+	produce := func(sequence int32, values ...string) error {
+		var records []batch.Record
+		for _, v := range values {
+			records = append(records, record("", v, time.Now().UnixMilli()))
+		}
+		var c Call
+		s.Begin(&c, Request{Acks: AcksAll, Timeout: time.Minute, Batches: 1})
+		c.Add(Batch{Topic: "t", Records: frame(t, batch.BuildOptions{Producer: &batch.Producer{ID: 5, Sequence: sequence}}, records...)})
+		return c.Wait(t.Context(), nil)[0].Err
+	}
+	half := strings.Repeat("x", int(p.Config().SegmentBytes)*2/3)
+	for _, c := range []struct {
+		sequence int32
+		values   []string
+		want     error
+	}{
+		{0, []string{half, half}, ErrBatchExceedsSegment}, {2, []string{"behind it"}, replication.ErrOutOfOrderSequence},
+		{0, []string{half}, nil}, {1, []string{half}, nil}, {2, []string{"behind it"}, nil},
+	} {
+		if err := produce(c.sequence, c.values...); !errors.Is(err, c.want) {
+			t.Errorf("%d from %d on: %v, want %v", len(c.values), c.sequence, err, c.want)
 		}
 	}
 }

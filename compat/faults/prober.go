@@ -106,9 +106,6 @@ func (p *Prober) insist(ctx context.Context, v Value) {
 		case err == nil:
 			p.acked(v, offset)
 			return
-		case errors.Is(err, kerr.DuplicateSequenceNumber):
-			p.acked(v, -1)
-			return
 		case errors.Is(err, kerr.OutOfOrderSequenceNumber), errors.Is(err, kerr.UnknownProducerID),
 			errors.Is(err, kerr.InvalidProducerEpoch), errors.Is(err, kerr.InvalidRecord), errors.Is(err, kerr.CorruptMessage):
 			// All before it was acknowledged: the broker has forgotten something.

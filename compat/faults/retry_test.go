@@ -76,7 +76,7 @@ func testRetries(t *testing.T, nodes int) {
 	}
 }
 
-// repeat sends the last five batches again: each must be answered as before, with its offset or as a duplicate.
+// repeat sends the last five batches again: each must be answered as before, with its offset.
 func repeat(ctx context.Context, t *testing.T, p *Prober, sent []Value, offsets map[Value]int64) {
 	t.Helper()
 	for _, v := range sent[max(0, len(sent)-5):] {
@@ -89,7 +89,6 @@ func repeat(ctx context.Context, t *testing.T, p *Prober, sent []Value, offsets 
 			p.failed(ctx, err)
 		}
 		switch want, known := offsets[v]; {
-		case errors.Is(err, kerr.DuplicateSequenceNumber):
 		case err != nil:
 			t.Errorf("%v, sent again, got %v", v, err)
 		case known && got != want:
@@ -110,6 +109,6 @@ func settled(ctx context.Context, p *Prober, v Value) error {
 }
 
 func decided(err error) bool {
-	return errors.Is(err, kerr.DuplicateSequenceNumber) || errors.Is(err, kerr.OutOfOrderSequenceNumber) ||
+	return errors.Is(err, kerr.OutOfOrderSequenceNumber) ||
 		errors.Is(err, kerr.UnknownProducerID) || errors.Is(err, kerr.InvalidProducerEpoch)
 }

@@ -97,8 +97,6 @@ const (
 func kindOf(err error) kind {
 	reason := Reason(err)
 	switch reason {
-	case "DUPLICATE_SEQUENCE_NUMBER":
-		return stored
 	case "OUT_OF_ORDER_SEQUENCE_NUMBER", "UNKNOWN_PRODUCER_ID":
 		return outOfRow
 	case "INVALID_PRODUCER_EPOCH", "PRODUCER_FENCED":

@@ -331,7 +331,7 @@ func TestKinds(t *testing.T) {
 		want   kind
 	}{
 		{14, "", unsure}, {14, "NOT_LEADER_OR_FOLLOWER", refused}, {14, "NOT_ENOUGH_REPLICAS", refused}, {4, "REQUEST_TIMED_OUT", unsure}, {8, "", unsure},
-		{8, "REQUEST_TIMED_OUT", unsure}, {13, "UNKNOWN_SERVER_ERROR", unsure}, {1, "", unsure}, {6, "DUPLICATE_SEQUENCE_NUMBER", stored},
+		{8, "REQUEST_TIMED_OUT", unsure}, {13, "UNKNOWN_SERVER_ERROR", unsure}, {1, "", unsure},
 		{9, "OUT_OF_ORDER_SEQUENCE_NUMBER", outOfRow}, {9, "INVALID_PRODUCER_EPOCH", stale}, {5, "UNKNOWN_TOPIC_OR_PARTITION", missing},
 		{3, "MESSAGE_TOO_LARGE", hopeless}, {7, "TOPIC_AUTHORIZATION_FAILED", hopeless}, {16, "", hopeless}, {12, "", hopeless}, {11, "OFFSET_OUT_OF_RANGE", hopeless},
 	} {

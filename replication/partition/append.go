@@ -74,6 +74,15 @@ func (p *Partition) Append(b Batch) *Pending {
 	return pd
 }
 
+// Refused tells of a batch that a client sent here and that never comes to Append: it is counted, and what follows it in its producer's
+// sequence is no beginning.
+func (p *Partition) Refused(frame []byte, err error) {
+	p.traffic.appended(nil, false, err)
+	if h, bad := batch.ParseHeader(frame); bad == nil {
+		p.flights.turnAway(&h)
+	}
+}
+
 // enqueue passes a batch to Raft, or finds its answer without. An error is its answer.
 func (p *Partition) enqueue(pd *Pending, b *Batch) error {
 	h, err := batch.ParseHeader(pd.frame)
@@ -251,12 +260,10 @@ func refusalError(r log.Reason) error {
 	switch r {
 	case log.RefusedTerm:
 		return fmt.Errorf("%w: the leadership changed before the batch was stored", replication.ErrNotLeader)
-	case log.RefusedSequence, log.RefusedUnknownProducer:
+	case log.RefusedSequence, log.RefusedUnknownProducer, log.RefusedForgotten:
 		return replication.ErrOutOfOrderSequence
 	case log.RefusedProducerEpoch:
 		return replication.ErrInvalidProducerEpoch
-	case log.RefusedForgotten:
-		return replication.ErrDuplicateSequence
 	case log.RefusedInTransaction:
 		return replication.ErrInvalidTxnState
 	case log.RefusedCoordinator:

@@ -78,7 +78,7 @@ func TestIdempotentProducer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, err := p.Append(from(t, 6, 0, 0, 1)).Wait(ctx); !errors.Is(err, replication.ErrDuplicateSequence) {
+	if _, err := p.Append(from(t, 6, 0, 0, 1)).Wait(ctx); !errors.Is(err, replication.ErrOutOfOrderSequence) {
 		t.Errorf("a batch of long ago: %v", err)
 	}
 	if got := p.Producers(); len(got) != 2 {
@@ -105,11 +105,15 @@ func TestAnUnknownProducerGoesOn(t *testing.T) {
 	answers(t, "its second", p.Append(from(t, 6, 0, 2, 1)), replication.ErrOutOfOrderSequence)
 	answers(t, "its first again", p.Append(from(t, 6, 0, 0, 2)), nil)
 	answers(t, "its second again", p.Append(from(t, 6, 0, 2, 1)), nil)
+	// Nothing before the place where it began was ever stored: that it was must not be said.
+	answers(t, "what lies before its beginning", p.Append(from(t, 5, 2, 0, 5)), replication.ErrOutOfOrderSequence)
+	p.Refused(from(t, 8, 0, 0, 2).Frame, replication.ErrCorrupt)
+	answers(t, "what follows a batch that never came to Append", p.Append(from(t, 8, 0, 2, 1)), replication.ErrOutOfOrderSequence)
 	verified := txnFrom(t, 7, 0, 3, nil)
 	verified.Verified = Verify(p, verified.Info.Header)
 	defer verified.Verified.End()
 	answers(t, "a transaction from its middle", p.Append(verified), replication.ErrOutOfOrderSequence)
-	if n := len(p.flights.away); n != 2 {
+	if n := len(p.flights.away); n != 3 {
 		t.Errorf("%d are remembered, want those with a gap", n)
 	}
 }

@@ -107,7 +107,7 @@ func (p *Partition) admit(pd *Pending) (answered bool, err error) {
 	case log.SequenceOK:
 	case log.SequenceDuplicate:
 		if v.Last < p.log.Offsets().HighWatermark {
-			pd.finish(p.duplicate(pd, v), nil)
+			pd.finish(duplicate(p.log, pd, v), nil)
 			return true, nil
 		}
 		return false, nil // stored, but not committed: the log refuses it once more, and that is answered when it is committed
@@ -185,8 +185,8 @@ func (f *flights) addLocked(pd *Pending, known *log.ProducerState) {
 }
 
 // duplicate is the answer to a batch that was stored before.
-func (p *Partition) duplicate(pd *Pending, v log.SequenceVerdict) Appended {
-	a := Appended{Base: v.Base, Last: v.Last, LogStart: p.log.Offsets().LogStart, Timestamp: batch.NoTimestamp, Duplicate: true, Epoch: p.log.EpochOf(v.Base)}
+func duplicate(l *log.Log, pd *Pending, v log.SequenceVerdict) Appended {
+	a := Appended{Base: v.Base, Last: v.Last, LogStart: l.Offsets().LogStart, Timestamp: batch.NoTimestamp, Duplicate: true, Epoch: l.EpochOf(v.Base)}
 	if pd.header.IsLogAppendTime() {
 		a.Timestamp = v.Timestamp
 	}

@@ -50,9 +50,6 @@ func misfortune(err error) bool { return err != nil && !errors.Is(err, replicati
 // counted is the part of a partition that counts. traffic is set when the partition is given out.
 type counted struct{ traffic *traffic }
 
-// Refused counts a batch that was refused before Append.
-func (c counted) Refused(err error) { c.traffic.appended(nil, false, err) }
-
 // Served counts what a client was sent of the partition, in bytes, or the error that it was told.
 func (c counted) Served(bytes int, err error) {
 	t := c.traffic

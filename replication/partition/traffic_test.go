@@ -28,8 +28,8 @@ func TestTraffic(t *testing.T) {
 	if _, err := p.Append(wrong).Wait(ctx); err == nil {
 		t.Error("a sequence with a gap is taken")
 	}
-	p.Refused(replication.ErrCorrupt)
-	p.Refused(replication.ErrNotLeader)
+	p.Refused(nil, replication.ErrCorrupt)
+	p.Refused(nil, replication.ErrNotLeader)
 	p.Served(100, nil)
 	q.Served(0, replication.ErrOffsetOutOfRange)
 	want := Traffic{Topic: p.Topic(), Partitions: 2, BytesIn: size, MessagesIn: 4, BytesOut: 100, Appends: 6, FailedAppends: 2, Fetches: 2, FailedFetches: 1}

@@ -3,6 +3,7 @@ package log
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"testing"
 	"time"
 
@@ -216,6 +217,47 @@ func TestProducerExpiry(t *testing.T) {
 	equal(t, es[0].Kind, KindBatch, "sequence 0 of a forgotten producer")
 	f.reopen()
 	equal(t, len(f.log.Producers()), 2, "producers")
+	f.time.add(DefaultProducerExpiry + time.Minute)
+	mustBe(t, f.log.Checkpoint(0), nil)
+	anew := idem(t, 1, 1, 1, 0, 9)
+	batch.Stamp(anew, batch.UnstampedAnew, 1)
+	equal(t, f.append(1, anew)[0].Kind, KindBatch, "it goes on")
+	f.verify() // what was forgotten is no damage
+}
+
+// A log remembers so many producers, whoever invents their ids. Those that were silent for longest are forgotten first, but none that
+// has a transaction open.
+func TestProducersAreBounded(t *testing.T) {
+	f := openFixture(t)
+	f.append(1, txn(t, 1, 1, 1, 0, 0))
+	f.time.add(time.Minute)
+	now := f.time.now().UnixMilli()
+	f.log.mu.Lock()
+	for i := range int64(maxProducers + 10_000) {
+		p := newProducer(100 + i)
+		p.LastSeen = now + i/4
+		f.log.mu.facts.producers.put(p)
+	}
+	f.log.mu.Unlock()
+	f.append(1, idem(t, 1, 1, 2, 0, 0))
+	mustBe(t, f.log.Checkpoint(0), nil)
+	all := f.log.Producers()
+	if n := len(all); n > maxProducers || n < maxProducers-10 {
+		t.Errorf("%d are remembered", n)
+	}
+	oldest := int64(math.MaxInt64)
+	for _, p := range all {
+		if p.ID >= 100 {
+			oldest = min(oldest, p.ID)
+		}
+	}
+	if oldest < 100+10_000 || oldest > 100+10_010 {
+		t.Errorf("the first that is remembered is %d", oldest)
+	}
+	_, ok := f.log.LastProducer(1)
+	equal(t, ok, true, "producer in a transaction is known")
+	f.reopen()
+	equal(t, len(f.log.Producers()), len(all), "after a restart")
 }
 
 func TestCheckpointBoundsRecovery(t *testing.T) {

@@ -1,6 +1,7 @@
 package log
 
 import (
+	"slices"
 	"time"
 
 	"github.com/quorlog/quorlog/log/batch"
@@ -9,6 +10,10 @@ import (
 // rememberedBatches is how many of a producer's last batches are remembered, so that a retry is answered with the offset
 // that it already has. Kafka's number: clients keep at most five requests in flight (KIP-98).
 const rememberedBatches = 5
+
+// maxProducers is how many producers a log remembers: some 30 MB. Nobody has to have been given the ids that he writes with. Who is
+// forgotten goes on as one whose id has expired does.
+const maxProducers = 100_000
 
 // ProducerBatch is a stored batch of an idempotent producer.
 type ProducerBatch struct {
@@ -149,6 +154,22 @@ func (p *ProducerState) absorb(h *parsed, now int64) {
 // forget drops the remembered batches. What is not remembered is zero, so that equal states are equal values.
 func (p *ProducerState) forget() { p.recent, p.n = [rememberedBatches]ProducerBatch{}, 0 }
 
+// agrees reports whether p is what is left of all if the producer may have been forgotten in between.
+func (p ProducerState) agrees(all ProducerState) bool {
+	mine, more := p.Batches(), all.Batches()
+	if len(mine) > len(more) || !slices.Equal(mine, more[len(more)-len(mine):]) {
+		return false
+	}
+	if p.CoordinatorEpoch < 0 {
+		all.CoordinatorEpoch = p.CoordinatorEpoch
+	}
+	if p.n == 0 && p.LastSequence < 0 {
+		all.LastSequence = p.LastSequence
+	}
+	p.LastSeen, p.recent, p.n = all.LastSeen, all.recent, all.n
+	return p == all
+}
+
 // producers is the append view's table of producers. The writer alone changes it, under Log.mu.
 type producers map[int64]*ProducerState
 
@@ -165,6 +186,28 @@ func (t producers) put(p ProducerState) {
 	} else {
 		t[p.ID] = &p
 	}
+}
+
+// longestSilent are the producers to forget so that no more than most are left, and those that were silent for just as long. Nobody with
+// an open transaction is among them.
+func (t producers) longestSilent(most int) (ids []int64) {
+	if len(t) <= most {
+		return nil
+	}
+	seen := make([]int64, 0, len(t))
+	for _, p := range t {
+		if p.CurrentTxnStart < 0 {
+			seen = append(seen, p.LastSeen)
+		}
+	}
+	slices.Sort(seen)
+	n := min(len(t)-most, len(seen))
+	for id, p := range t {
+		if n > 0 && p.CurrentTxnStart < 0 && p.LastSeen <= seen[n-1] {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 func newProducer(id int64) ProducerState {

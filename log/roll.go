@@ -89,15 +89,19 @@ func (l *Log) rollLocked() error {
 	return nil
 }
 
-// forgetExpiredLocked drops idle producers from the append view. w is held.
+// forgetExpiredLocked drops idle producers from the append view, and those beyond what is remembered. w is held.
 func (l *Log) forgetExpiredLocked() {
 	before := l.expiry()
+	many := l.mu.facts.producers.longestSilent(maxProducers) // only the holder of w changes them
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, p := range l.mu.facts.producers {
 		if p.expired(before) {
 			delete(l.mu.facts.producers, id)
 		}
+	}
+	for _, id := range many {
+		delete(l.mu.facts.producers, id)
 	}
 }
 

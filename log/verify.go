@@ -164,17 +164,15 @@ func (v *verifier) compareEnd(s *segment) {
 }
 
 // compare holds recorded facts against those that the frames add up to. When a producer was seen depends on the clock, and
-// so does which idle ones were forgotten; which epochs are listed depends on the log start.
+// so does which idle ones were forgotten, for good or until they wrote again; which epochs are listed depends on the log start.
 func (v *verifier) compare(name string, got State) {
 	want := v.facts.state(v.chain, -1<<62)
 	known := make(map[int64]ProducerState)
 	for _, p := range want.Producers {
-		p.LastSeen = 0
 		known[p.ID] = p
 	}
 	for _, p := range got.Producers {
-		p.LastSeen = 0
-		if w, ok := known[p.ID]; !ok || w != p {
+		if w, ok := known[p.ID]; !ok || !p.agrees(w) {
 			v.r.problem("%s: producer %d is %+v, the frames say %+v", name, p.ID, p, w)
 		}
 	}

@@ -254,6 +254,7 @@ func TestDeletionCanBeForbidden(t *testing.T) {
 func TestCreatePartitions(t *testing.T) {
 	n := newNode(t)
 	n.createTopic("grows", 1)
+	n.createTopic(broker.OffsetsTopic, 1)
 	c := newClient(t, n.api)
 	grow := func(topic string, count int32, validateOnly bool) kafkaproto.Code {
 		q := kmsg.NewPtrCreatePartitionsRequest()
@@ -274,6 +275,8 @@ func TestCreatePartitions(t *testing.T) {
 		{"grows", 3, false, kafkaproto.InvalidPartitions, 3},
 		{"grows", 2, false, kafkaproto.InvalidPartitions, 3},
 		{"nope", 2, false, kafkaproto.UnknownTopicOrPartition, 3},
+		{broker.OffsetsTopic, 2, false, kafkaproto.PolicyViolation, 3},
+		{broker.OffsetsTopic, 2, true, kafkaproto.PolicyViolation, 3},
 	} {
 		if got := grow(tc.topic, tc.count, tc.validate); got != tc.want {
 			t.Errorf("%s to %d: %v, want %v", tc.topic, tc.count, got, tc.want)

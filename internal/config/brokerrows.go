@@ -100,7 +100,7 @@ func networkRows() []Setting {
 
 func coordinatorRows() []Setting {
 	return []Setting{
-		brokerRow("offsets.topic.num.partitions", Int, "16", "1 or more", "Partitions of __consumer_offsets, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("offsets.topic.num.partitions", Int, "16", "1 or more", "Partitions of __consumer_offsets, fixed when it is created: CreatePartitions refuses it. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("offsets.topic.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __consumer_offsets; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("offsets.topic.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __consumer_offsets, fixed when it is created.", integer(1<<20, maxInt), false),
 		brokerRow("offsets.retention.minutes", Int, "10080", "1 or more", "How long the offsets of a group without members are kept.", integer(1, maxInt), false),
@@ -113,7 +113,7 @@ func coordinatorRows() []Setting {
 		brokerRow("transaction.max.timeout.ms", Int, "900000", "1 or more", "The longest time-out of a transaction.", integer(1, maxInt), false),
 		brokerRow("transactional.id.expiration.ms", Int, "604800000", "1 or more", "How long a transactional id is kept after its last use.", integer(1, maxInt), false),
 		brokerRow("quorlog.transaction.max.ids", Int, "1000000", "1 or more", "Transactional ids that one node coordinates, about 900 bytes each; new ones beyond are refused until others expire. Quorlog's own.", integer(1, maxInt), false),
-		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state, fixed when it is created: CreatePartitions refuses it. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __transaction_state; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("transaction.state.log.min.isr", Int, "1", "1 or more", "min.insync.replicas of __transaction_state. A record is committed by a majority in any case.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __transaction_state.", integer(1<<20, maxInt), false),

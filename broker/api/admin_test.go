@@ -227,6 +227,16 @@ func TestDeleteTopics(t *testing.T) {
 	if got[1].Topic == nil || *got[1].Topic != "b" || got[3].Topic != nil {
 		t.Errorf("%+v", got)
 	}
+	id = n.createTopic("c", 1)
+	q.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: kmsg.StringPtr("c")}, {TopicID: id}}
+	for i, rt := range ask[*kmsg.DeleteTopicsResponse](c, q, 6).Topics {
+		if rt.ErrorCode != int16(kafkaproto.InvalidRequest) {
+			t.Errorf("by name and by id, topic %d: %v", i, kafkaproto.Code(rt.ErrorCode))
+		}
+	}
+	if left := ask[*kmsg.MetadataResponse](c, metadataFor("c"), 12).Topics; left[0].ErrorCode != 0 {
+		t.Errorf("named by name and by id, it was deleted: %+v", left)
+	}
 	if left := ask[*kmsg.MetadataResponse](c, metadataFor("a", "b"), 12).Topics; left[0].ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) ||
 		left[1].ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
 		t.Errorf("%+v", left)
@@ -235,6 +245,27 @@ func TestDeleteTopics(t *testing.T) {
 	old.TopicNames = []string{"x", "x"}
 	if got := ask[*kmsg.DeleteTopicsResponse](c, old, 3).Topics; len(got) != 2 || got[0].ErrorCode != int16(kafkaproto.InvalidRequest) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A topic that is named twice is not made, even if it would be refused for another reason one of the times.
+func TestCreateTwiceWithAFault(t *testing.T) {
+	n := newNode(t)
+	c := newClient(t, n.api)
+	q := kmsg.NewPtrCreateTopicsRequest()
+	for range 2 {
+		rt := kmsg.NewCreateTopicsRequestTopic()
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = "t", 1, 1
+		q.Topics = append(q.Topics, rt)
+	}
+	q.Topics[0].Configs = []kmsg.CreateTopicsRequestTopicConfig{{Name: "retention.ms"}}
+	for i, rt := range ask[*kmsg.CreateTopicsResponse](c, q, 7).Topics {
+		if rt.ErrorCode != int16(kafkaproto.InvalidRequest) {
+			t.Errorf("topic %d: %v", i, kafkaproto.Code(rt.ErrorCode))
+		}
+	}
+	if got := ask[*kmsg.MetadataResponse](c, metadataFor("t"), 12).Topics[0]; got.ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
+		t.Errorf("it is there: %+v", got)
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 // rulesVersion is raised when a rule of this file changes, and when a setting is added to the registry or its range moves
 // (TestRulesVersion notices that): a node checks commands only that were checked by its own rules, since what has been decided by
 // others must not be refused when it is applied again.
-const rulesVersion = 3
+const rulesVersion = 4
 
 // Limits on what one command may create.
 const (

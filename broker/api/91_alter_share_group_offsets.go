@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/quorlog/quorlog/broker"
@@ -18,14 +17,18 @@ import (
 // AlterShareGroupOffsets, key 91, version 0 (KIP-932).
 //
 // Sets start offsets and forgets which records were delivered. A group with members is NON_EMPTY_GROUP, one of another type
-// GROUP_ID_NOT_FOUND; one that is not known is made by it.
+// GROUP_ID_NOT_FOUND; one that is not known is made by it, also if no offset can be set.
 var alterShareGroupOffsetsRow = Row{
 	Key: kafkaproto.KeyAlterShareGroupOffsets, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleAlterShareGroupOffsets),
 }
 
 func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *kmsg.AlterShareGroupOffsetsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrAlterShareGroupOffsetsResponse()
-	if err := idleShareGroup(a, q.GroupID); err != nil {
+	err := broker.ErrInvalidGroupID
+	if q.GroupID != "" {
+		err = group.MakeShare(ctx, a.Group, q.GroupID)
+	}
+	if err != nil {
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp, nil
 	}
@@ -51,25 +54,4 @@ func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *km
 		resp.Topics = append(resp.Topics, rt)
 	}
 	return resp, nil
-}
-
-// idleShareGroup lets the offsets of a group be changed: one that has no members, here coordinated, and of no other type.
-func idleShareGroup(a *API, id string) error {
-	if id == "" {
-		return broker.ErrInvalidGroupID
-	}
-	err := a.Group.ShareEmpty(id)
-	if !errors.Is(err, broker.ErrGroupNotFound) {
-		return err
-	}
-	all, listed := a.Group.List(group.ListRequest{})
-	if listed != nil {
-		return listed
-	}
-	for _, g := range all {
-		if g.Group == id {
-			return err
-		}
-	}
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/broker/share"
+	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
@@ -32,26 +33,38 @@ func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *km
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp, nil
 	}
+	var requests []*keeper.Request
+	var into []*kmsg.AlterShareGroupOffsetsResponseTopicPartition
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		rt := kmsg.NewAlterShareGroupOffsetsResponseTopic()
 		rt.Topic = t.Topic
 		id, partitions, known := a.ShareOffsets.Topic(t.Topic)
 		rt.TopicID = id
-		for _, p := range t.Partitions {
-			rp := kmsg.NewAlterShareGroupOffsetsResponseTopicPartition()
+		rt.Partitions = make([]kmsg.AlterShareGroupOffsetsResponseTopicPartition, len(t.Partitions))
+		for j, p := range t.Partitions {
+			rp := &rt.Partitions[j]
+			rp.Default()
 			rp.Partition = p.Partition
 			err := replication.ErrUnknownPartition
 			switch {
 			case p.StartOffset < 0:
 				err = fmt.Errorf("%w: offset %d", replication.ErrInvalidRequest, p.StartOffset)
 			case known && p.Partition >= 0 && p.Partition < partitions:
-				err = a.ShareOffsets.Set(ctx, share.Key{Group: q.GroupID, Topic: id, Partition: p.Partition}, batch.Offset(p.StartOffset))
+				err = nil
+				requests = append(requests, &keeper.Request{
+					Op: keeper.Set, Key: share.Key{Group: q.GroupID, Topic: id, Partition: p.Partition}, Start: batch.Offset(p.StartOffset),
+				})
+				into = append(into, rp)
 			}
 			rp.ErrorCode, rp.ErrorMessage = code(err), message(err)
-			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)
+	}
+	ctx, cancel := context.WithTimeout(ctx, keepersTime)
+	defer cancel()
+	for i, r := range a.ShareOffsets.Ask(ctx, requests) {
+		into[i].ErrorCode, into[i].ErrorMessage = code(r.Err), message(r.Err)
 	}
 	return resp, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/share"
+	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
 
@@ -22,28 +23,43 @@ var deleteShareGroupOffsetsRow = Row{
 }
 
 func handleDeleteShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteShareGroupOffsetsRequest) (kmsg.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, keepersTime)
+	defer cancel()
 	resp := kmsg.NewPtrDeleteShareGroupOffsetsResponse()
 	topics, err := forgettable(ctx, a, q.GroupID)
 	if err != nil {
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp, nil
 	}
+	var requests []*keeper.Request
+	var of []int // the topics that they belong to
+	errs := make([]error, len(q.Topics))
+	resp.Topics = make([]kmsg.DeleteShareGroupOffsetsResponseTopic, len(q.Topics))
 	for i := range q.Topics {
-		rt := kmsg.NewDeleteShareGroupOffsetsResponseTopic()
+		rt := &resp.Topics[i]
+		rt.Default()
 		rt.Topic = q.Topics[i].Topic
 		id, partitions, known := a.ShareOffsets.Topic(rt.Topic)
-		var err error
 		switch rt.TopicID = id; {
 		case !known:
-			err = replication.ErrUnknownPartition
+			errs[i] = replication.ErrUnknownPartition
+			continue
 		case !topics[id]:
-			err = fmt.Errorf("%w of which the group has offsets", replication.ErrUnknownPartition)
+			errs[i] = fmt.Errorf("%w of which the group has offsets", replication.ErrUnknownPartition)
+			continue
 		}
-		for index := int32(0); index < partitions && err == nil; index++ {
-			err = a.ShareOffsets.Delete(ctx, share.Key{Group: q.GroupID, Topic: id, Partition: index})
+		for index := range partitions {
+			requests = append(requests, &keeper.Request{Op: keeper.Delete, Key: share.Key{Group: q.GroupID, Topic: id, Partition: index}})
+			of = append(of, i)
 		}
-		rt.ErrorCode, rt.ErrorMessage = code(err), message(err)
-		resp.Topics = append(resp.Topics, rt)
+	}
+	for i, r := range a.ShareOffsets.Ask(ctx, requests) {
+		if errs[of[i]] == nil {
+			errs[of[i]] = r.Err
+		}
+	}
+	for i, err := range errs {
+		resp.Topics[i].ErrorCode, resp.Topics[i].ErrorMessage = code(err), message(err)
 	}
 	return resp, nil
 }

@@ -70,10 +70,20 @@ func (m *memShares) List(_ context.Context, group string) (out []keeper.Listed, 
 	return out, nil
 }
 
-func (m *memShares) Look(_ context.Context, k share.Key) (keeper.Position, error) {
+func (m *memShares) Ask(_ context.Context, all []*keeper.Request) []keeper.Result {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return keeper.PositionOf(m.all[k]), nil
+	out := make([]keeper.Result, len(all))
+	for i, q := range all {
+		switch q.Op {
+		case keeper.Set:
+			m.all[q.Key] = &share.Durable{Start: q.Start}
+		case keeper.Delete:
+			delete(m.all, q.Key)
+		}
+		out[i].State = m.all[q.Key]
+	}
+	return out
 }
 
 // Ends knows that of the first partitions only.
@@ -85,20 +95,6 @@ func (m *memShares) Ends(_ context.Context, of []replication.PartitionID) map[re
 		}
 	}
 	return out
-}
-
-func (m *memShares) Set(_ context.Context, k share.Key, start batch.Offset) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.all[k] = &share.Durable{Start: start}
-	return nil
-}
-
-func (m *memShares) Delete(_ context.Context, k share.Key) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.all, k)
-	return nil
 }
 
 // newShareAPI is an API over a node with the topic "orders", for the keys of share groups.

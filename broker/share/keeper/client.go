@@ -79,7 +79,7 @@ func unavailable(last error) error {
 
 func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
 	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
-	if !ok && (q.Op == Look || q.Op == Delete) {
+	if !ok && !q.stores() {
 		return nil, nil // nobody ever had a state
 	}
 	if err := c.Cluster.EnsureTopic(ctx); err != nil {

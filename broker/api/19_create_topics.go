@@ -17,7 +17,7 @@ import (
 //	v5         flexible; the answer describes what was made (KIP-525)
 //	v7         topic ids in the answer (KIP-516)
 //
-// A topic that the request names twice is INVALID_REQUEST. Any broker accepts the request. The answer comes when the new
+// A topic that the request names twice is INVALID_REQUEST, and so is __cluster_metadata. Any broker accepts the request. The answer comes when the new
 // partitions have leaders, so that a client which uses them at once meets no error.
 var createTopicsRow = Row{Key: kafkaproto.KeyCreateTopics, Min: 2, Max: 7, AdvertisedMin: 2, Handler: handler(handleCreateTopics)}
 

@@ -118,6 +118,9 @@ func TestAutoCreation(t *testing.T) {
 	if got := at(13, "no/good", true); got.ErrorCode != int16(kafkaproto.InvalidTopicException) {
 		t.Errorf("bad name: %v", kafkaproto.Code(got.ErrorCode))
 	}
+	if got := at(13, broker.MetadataTopic, true); got.ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
+		t.Errorf("the metadata group: %v, %d partitions", kafkaproto.Code(got.ErrorCode), len(got.Partitions))
+	}
 	// The coordinators' topics are made as coordinators make them, and only by them.
 	for i, version := range []int16{3, 13} {
 		made := at(version, broker.TransactionTopic, version >= metadataMayCreate)
@@ -166,12 +169,13 @@ func TestCreateTopics(t *testing.T) {
 		change func(*kmsg.CreateTopicsRequest)
 		want   kafkaproto.Code
 	}{
-		"exists":       {func(*kmsg.CreateTopicsRequest) {}, kafkaproto.TopicAlreadyExists},
-		"twice":        {func(q *kmsg.CreateTopicsRequest) { q.Topics = append(q.Topics, q.Topics[0]) }, kafkaproto.InvalidRequest},
-		"bad name":     {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = "a b" }), kafkaproto.InvalidTopicException},
-		"dots":         {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = ".." }), kafkaproto.InvalidTopicException},
-		"0 partitions": {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.NumPartitions = "u", 0 }), kafkaproto.InvalidPartitions},
-		"3 replicas":   {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.ReplicationFactor = "u", 3 }), kafkaproto.InvalidReplicationFactor},
+		"exists":             {func(*kmsg.CreateTopicsRequest) {}, kafkaproto.TopicAlreadyExists},
+		"twice":              {func(q *kmsg.CreateTopicsRequest) { q.Topics = append(q.Topics, q.Topics[0]) }, kafkaproto.InvalidRequest},
+		"bad name":           {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = "a b" }), kafkaproto.InvalidTopicException},
+		"dots":               {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = ".." }), kafkaproto.InvalidTopicException},
+		"the metadata group": {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = broker.MetadataTopic }), kafkaproto.InvalidRequest},
+		"0 partitions":       {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.NumPartitions = "u", 0 }), kafkaproto.InvalidPartitions},
+		"3 replicas":         {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.ReplicationFactor = "u", 3 }), kafkaproto.InvalidReplicationFactor},
 		"bad config": {first(func(t *kmsg.CreateTopicsRequestTopic) {
 			t.Topic = "u"
 			t.Configs = append(t.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: "retention.ms", Value: kmsg.StringPtr("soon")})

@@ -49,6 +49,9 @@ const (
 // internalTopics are those that the cluster itself writes.
 var internalTopics = []string{"__consumer_offsets", "__transaction_state", "__share_group_state"}
 
+// metadataTopic is what Kafka's tools call the metadata group. A topic of that name could not be told from it.
+const metadataTopic = "__cluster_metadata"
+
 // ValidateTopicName says whether a topic may have a name: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', but not "." or
 // "..", which are no names of directories. The error is replication.ErrInvalidTopic.
 func ValidateTopicName(name string) error {

@@ -153,6 +153,9 @@ func (c *Controller) resolve(im *Image, p *placer, t *NewTopic) (*metapb.NewTopi
 	if err := ValidateTopicName(t.Name); err != nil {
 		return nil, err
 	}
+	if t.Name == metadataTopic { // no rule of commands: what nodes of before have decided stays
+		return nil, failf(replication.ErrInvalidRequest, "%s is the metadata group, not a topic", t.Name)
+	}
 	if im.Topics[t.Name] != nil {
 		return nil, failf(replication.ErrTopicExists, "topic %s", t.Name)
 	}

@@ -176,9 +176,7 @@ func (a *Agent) openData(context.Context) (err error) {
 
 func (a *Agent) openPartitions(ctx context.Context) (err error) {
 	a.compacting.rate = func() float64 { return a.controller.Image().Layers().Float("log.cleaner.io.max.bytes.per.second") }
-	a.catchingUp.rate = func() float64 {
-		return float64(a.controller.Image().Layers().Int("quorlog.catchup.max.bytes.per.second"))
-	}
+	a.catchingUp.rate = func() float64 { return float64(a.controller.Image().Layers().CatchUpRate()) }
 	a.partitions, err = partition.NewManager(partition.Options{
 		DataDir: a.node.DataDir, FS: a.fs, Node: a.node.NodeID, Network: a.network(), Logger: a.levels.Logger("partition"), Now: a.config.Now,
 		OnLeader: a.ledChange, OnFatal: a.fail, Guard: a.watch.Guard, LowSpace: a.lowSpace, Pace: a.catchingUp.wait,

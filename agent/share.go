@@ -123,9 +123,6 @@ func (s *shares) close() {
 	}
 }
 
-// askTime bounds what an administrator waits for a keeper.
-const askTime = 10 * time.Second
-
 // Topic finds a topic.
 func (s *shares) Topic(name string) (id replication.TopicID, partitions int32, ok bool) {
 	t, ok := s.topic.Topic(name)
@@ -140,36 +137,15 @@ func (s *shares) Name(id replication.TopicID) (string, bool) {
 
 // List tells of all share-partitions of a group.
 func (s *shares) List(ctx context.Context, group string) ([]keeper.Listed, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
 	return s.client.List(ctx, group)
 }
 
-func (s *shares) ask(ctx context.Context, q *keeper.Request) (*share.Durable, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTime)
-	defer cancel()
-	return s.client.Ask(ctx, q)
-}
-
-// Look tells where a group is with a partition.
-func (s *shares) Look(ctx context.Context, k share.Key) (keeper.Position, error) {
-	d, err := s.ask(ctx, &keeper.Request{Op: keeper.Look, Key: k})
-	return keeper.PositionOf(d), err
+// Ask asks the keepers of many keys.
+func (s *shares) Ask(ctx context.Context, all []*keeper.Request) []keeper.Result {
+	return s.client.AskAll(ctx, all)
 }
 
 // Ends tells the high watermarks of partitions; those that are not known are left out.
 func (s *shares) Ends(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
 	return watermarks(ctx, s.agent, of)
-}
-
-// Set begins anew at an offset.
-func (s *shares) Set(ctx context.Context, k share.Key, start batch.Offset) error {
-	_, err := s.ask(ctx, &keeper.Request{Op: keeper.Set, Key: k, Start: start})
-	return err
-}
-
-// Delete forgets a share-partition.
-func (s *shares) Delete(ctx context.Context, k share.Key) error {
-	_, err := s.ask(ctx, &keeper.Request{Op: keeper.Delete, Key: k})
-	return err
 }

@@ -125,6 +125,29 @@ func TestInitProducerRefusals(t *testing.T) {
 	}
 }
 
+// deletions is a controller that notes what it is asked to delete.
+type deletions struct {
+	Controller
+	deleted []controller.TopicRef
+}
+
+func (r *deletions) DeleteTopics(_ context.Context, refs []controller.TopicRef) []error {
+	r.deleted = append(r.deleted, refs...)
+	return make([]error, len(refs))
+}
+
+// Whoever gives an id means that topic, not one that has its name by the time the controller looks.
+func TestDeletionByIDKeepsTheID(t *testing.T) {
+	im := orders(1)
+	id := im.Topics["orders"].ID
+	r := &deletions{}
+	s := New(Options{Images: fixed{im}, Controller: r})
+	got := s.DeleteTopics(t.Context(), []TopicRef{{ID: id}})
+	if got[0].Err != nil || got[0].Name != "orders" || len(r.deleted) != 1 || r.deleted[0] != (controller.TopicRef{ID: id}) {
+		t.Errorf("%+v; the controller was asked for %+v", got, r.deleted)
+	}
+}
+
 // fixed is an image that does not change.
 type fixed struct{ image *controller.Image }
 

@@ -122,9 +122,11 @@ func (s *Service) createMissing(ctx context.Context, names []string) map[string]
 	failed := make(map[string]error)
 	var topics []controller.NewTopic
 	for _, name := range slices.Compact(names) {
-		if !broker.IsInternalTopic(name) {
+		switch ensure := s.internal[name]; {
+		case name == broker.MetadataTopic: // stays unknown
+		case !broker.IsInternalTopic(name):
 			topics = append(topics, controller.NewTopic{Name: name, Partitions: -1, ReplicationFactor: -1})
-		} else if ensure := s.internal[name]; ensure != nil {
+		case ensure != nil:
 			if err := ensure(ctx); err != nil {
 				failed[name] = err
 			}

@@ -98,14 +98,16 @@ func (p *producerIDs) refill(ctx context.Context) error {
 	return nil
 }
 
-// ActiveProducers returns the producers that a partition remembers.
+// ActiveProducers returns the producers that this node's replica of a partition remembers, whether it leads or follows. What a follower
+// remembers may be old: it is for those who look for transactions that nobody ends, on one node after the other.
 func (s *Service) ActiveProducers(topic string, index int32) ([]partition.ProducerState, error) {
 	p, err := s.lookup().Lookup(topic, index)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case !p.Leading():
-		return nil, replication.ErrNotLeader // what a follower remembers may be old
 	}
-	return p.Producers(), nil
+	known := p.Producers()
+	if err := p.Err(); err != nil {
+		return nil, err
+	}
+	return known, nil
 }

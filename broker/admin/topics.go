@@ -96,25 +96,31 @@ type DeletedTopic struct {
 func (s *Service) DeleteTopics(ctx context.Context, refs []TopicRef) []DeletedTopic {
 	im := s.images.Image()
 	results := make([]DeletedTopic, len(refs))
-	times := make(map[TopicRef]int, len(refs))
-	for _, ref := range refs {
-		times[ref]++
+	named := make(map[TopicRef]int, len(refs))
+	topics := make(map[replication.TopicID]int, len(refs))
+	for i, ref := range refs {
+		named[ref]++
+		results[i] = resolve(im, ref)
+		switch {
+		case ref.Name != "" && ref.ID != (replication.TopicID{}):
+			results[i].Err = fmt.Errorf("%w: a topic is named by its name or its id, not both", replication.ErrInvalidRequest)
+		case results[i].Err == nil:
+			topics[results[i].ID]++ // one may name it, and another give its id
+		}
 	}
 	var known []controller.TopicRef
 	var index []int
 	enabled := im.Layers().Bool("delete.topic.enable")
 	for i, ref := range refs {
-		results[i] = resolve(im, ref)
 		switch {
 		case !enabled:
 			results[i].Err = ErrTopicDeletionDisabled
-		case ref.Name != "" && ref.ID != (replication.TopicID{}):
-			results[i].Err = fmt.Errorf("%w: a topic is named by its name or its id, not both", replication.ErrInvalidRequest)
-		case times[ref] > 1:
+		case named[ref] > 1 || results[i].Err == nil && topics[results[i].ID] > 1:
 			results[i].Err = fmt.Errorf("%w: the topic is named more than once", replication.ErrInvalidRequest)
 		}
 		if results[i].Err == nil {
-			known, index = append(known, controller.TopicRef{Name: results[i].Name}), append(index, i)
+			// As the caller named it: another topic may have got the name meanwhile, and an id does not stand for that one.
+			known, index = append(known, controller.TopicRef{Name: ref.Name, ID: ref.ID}), append(index, i)
 		}
 	}
 	if len(known) == 0 {

@@ -17,7 +17,7 @@ import (
 //	v5         flexible; the answer describes what was made (KIP-525)
 //	v7         topic ids in the answer (KIP-516)
 //
-// A topic that the request names twice is INVALID_REQUEST. Any broker accepts the request. The answer comes when the new
+// A topic that the request names twice is INVALID_REQUEST, and so is __cluster_metadata. Any broker accepts the request. The answer comes when the new
 // partitions have leaders, so that a client which uses them at once meets no error.
 var createTopicsRow = Row{Key: kafkaproto.KeyCreateTopics, Min: 2, Max: 7, AdvertisedMin: 2, Handler: handler(handleCreateTopics)}
 
@@ -26,6 +26,10 @@ func handleCreateTopics(ctx context.Context, a *API, _ *Request, q *kmsg.CreateT
 	defer cancel()
 	resp := kmsg.NewPtrCreateTopicsResponse()
 	resp.Topics = make([]kmsg.CreateTopicsResponseTopic, len(q.Topics))
+	named := make(map[string]int, len(q.Topics))
+	for i := range q.Topics {
+		named[q.Topics[i].Topic]++
+	}
 	var good []controller.NewTopic
 	var index []int
 	for i := range q.Topics {
@@ -33,10 +37,11 @@ func handleCreateTopics(ctx context.Context, a *API, _ *Request, q *kmsg.CreateT
 		rt.Default()
 		rt.Topic = q.Topics[i].Topic
 		topic, err := newTopic(&q.Topics[i])
-		if err != nil {
+		if err != nil && named[topic.Name] == 1 {
 			rt.ErrorCode, rt.ErrorMessage = code(err), message(err)
 			continue
 		}
+		// A topic with a fault that is named again goes on, too: without it the other would look as if it were named once.
 		good, index = append(good, topic), append(index, i)
 	}
 	for i, result := range a.Admin.CreateTopics(ctx, good, q.ValidateOnly) {

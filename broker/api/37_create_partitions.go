@@ -15,7 +15,7 @@ import (
 //	v2         flexible
 //	v3         THROTTLING_QUOTA_EXCEEDED (KIP-599), which is never answered
 //
-// Topics can only grow. A topic that the request names twice is INVALID_REQUEST.
+// Topics can only grow, and the cluster's own not even that: POLICY_VIOLATION. A topic that the request names twice is INVALID_REQUEST.
 var createPartitionsRow = Row{Key: kafkaproto.KeyCreatePartitions, Min: 0, Max: 3, AdvertisedMin: 0, Handler: handler(handleCreatePartitions)}
 
 func handleCreatePartitions(ctx context.Context, a *API, _ *Request, q *kmsg.CreatePartitionsRequest) (kmsg.Response, error) {

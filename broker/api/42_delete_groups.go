@@ -2,9 +2,9 @@ package api
 
 import (
 	"context"
-	"errors"
 	"slices"
 
+	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/kafkaproto"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -22,9 +22,11 @@ var deleteGroupsRow = Row{Key: kafkaproto.KeyDeleteGroups, Min: 0, Max: 3, Adver
 func handleDeleteGroups(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteGroupsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDeleteGroupsResponse()
 	kept := map[string]error{}
+	patient, cancel := context.WithTimeout(ctx, keepersTime)
+	defer cancel()
 	for _, id := range q.Groups {
 		if a.Group.ShareEmpty(id) == nil {
-			if err := forgetShares(ctx, a, id); err != nil {
+			if err := forgetShares(patient, a, id); err != nil {
 				kept[id] = err
 			}
 		}
@@ -46,8 +48,14 @@ func handleDeleteGroups(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteG
 // forgetShares deletes all that is known of a share group's progress.
 func forgetShares(ctx context.Context, a *API, group string) error {
 	all, err := a.ShareOffsets.List(ctx, group)
-	for _, l := range all {
-		err = errors.Join(err, a.ShareOffsets.Delete(ctx, l.Key))
+	requests := make([]*keeper.Request, len(all))
+	for i, l := range all {
+		requests[i] = &keeper.Request{Op: keeper.Delete, Key: l.Key}
+	}
+	for _, r := range a.ShareOffsets.Ask(ctx, requests) {
+		if err == nil {
+			err = r.Err
+		}
 	}
 	return err
 }

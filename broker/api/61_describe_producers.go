@@ -10,8 +10,8 @@ import (
 
 // DescribeProducers, key 61, version 0 (KIP-664), flexible.
 //
-// It lists the producers whose sequences a partition remembers. The coordinator epoch is that of the last marker, -1 before the
-// first.
+// It lists the producers whose sequences a partition remembers, on any node that has a replica. The coordinator epoch is that of the last marker,
+// -1 before the first.
 var describeProducersRow = Row{Key: kafkaproto.KeyDescribeProducers, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleDescribeProducers)}
 
 func handleDescribeProducers(_ context.Context, a *API, _ *Request, q *kmsg.DescribeProducersRequest) (kmsg.Response, error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/share"
@@ -32,20 +33,22 @@ type ShareOffsets interface {
 	Topic(name string) (id replication.TopicID, partitions int32, ok bool)
 	// Name finds a topic's name.
 	Name(id replication.TopicID) (string, bool)
-	// List tells all positions of a group.
+	// List tells all positions of a group, or ends with ctx.
 	List(ctx context.Context, group string) ([]keeper.Listed, error)
-	// Look tells a position; its Start is keeper.Unset for none.
-	Look(ctx context.Context, k share.Key) (keeper.Position, error)
+	// Ask asks keepers until all have answered or ctx ends; the results are in the order of the requests.
+	Ask(ctx context.Context, all []*keeper.Request) []keeper.Result
 	// Ends tells the ends of partitions, which differ; what is not known is left out.
 	Ends(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset
-	// Set begins anew at an offset.
-	Set(ctx context.Context, k share.Key, start batch.Offset) error
-	// Delete forgets a share-partition.
-	Delete(ctx context.Context, k share.Key) error
 }
+
+// keepersTime is how long a request waits for keepers, all that it needs together: clients give up after 30 seconds.
+const keepersTime = 10 * time.Second
 
 func handleDescribeShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *kmsg.DescribeShareGroupOffsetsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrDescribeShareGroupOffsetsResponse()
+	patient, cancel := context.WithTimeout(ctx, keepersTime)
+	defer cancel()
+	var wanted lookups
 	for i := range q.Groups {
 		g := &q.Groups[i]
 		rg := kmsg.NewDescribeShareGroupOffsetsResponseGroup()
@@ -55,12 +58,17 @@ func handleDescribeShareGroupOffsets(ctx context.Context, a *API, _ *Request, q 
 			err = nil // this node coordinates the group, that is all that counts
 		}
 		if err == nil && g.Topics == nil {
-			err = listShareOffsets(ctx, a, &rg)
+			err = listShareOffsets(patient, a, &rg)
 		} else if err == nil {
-			describeShareOffsets(ctx, a, g, &rg)
+			wanted.add(a, g, &rg)
 		}
 		rg.ErrorCode, rg.ErrorMessage = code(err), message(err)
 		resp.Groups = append(resp.Groups, rg)
+	}
+	for i, r := range a.ShareOffsets.Ask(patient, wanted.requests) {
+		p := wanted.into[i]
+		tellPosition(p, keeper.PositionOf(r.State))
+		p.ErrorCode, p.ErrorMessage = code(r.Err), message(r.Err)
 	}
 	if q.Version >= 1 {
 		tellShareLags(ctx, a, resp.Groups)
@@ -125,22 +133,29 @@ func listShareOffsets(ctx context.Context, a *API, rg *kmsg.DescribeShareGroupOf
 	return err
 }
 
-func describeShareOffsets(ctx context.Context, a *API, g *kmsg.DescribeShareGroupOffsetsRequestGroup, rg *kmsg.DescribeShareGroupOffsetsResponseGroup) {
+// lookups are what keepers are asked for a request, and where each answer goes.
+type lookups struct {
+	requests []*keeper.Request
+	into     []*kmsg.DescribeShareGroupOffsetsResponseGroupTopicPartition
+}
+
+// add makes the answer for a group whose partitions are named, but for what keepers know.
+func (l *lookups) add(a *API, g *kmsg.DescribeShareGroupOffsetsRequestGroup, rg *kmsg.DescribeShareGroupOffsetsResponseGroup) {
 	for i := range g.Topics {
 		t := &g.Topics[i]
 		rt := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopic()
 		rt.Topic = t.Topic
 		id, partitions, known := a.ShareOffsets.Topic(t.Topic)
 		rt.TopicID = id
-		for _, index := range t.Partitions {
-			p := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
+		rt.Partitions = make([]kmsg.DescribeShareGroupOffsetsResponseGroupTopicPartition, len(t.Partitions))
+		for j, index := range t.Partitions {
+			p := &rt.Partitions[j]
+			p.Default()
 			p.Partition, p.StartOffset = index, int64(keeper.Unset)
 			if known && index >= 0 && index < partitions {
-				at, err := a.ShareOffsets.Look(ctx, share.Key{Group: g.GroupID, Topic: id, Partition: index})
-				tellPosition(&p, at)
-				p.ErrorCode, p.ErrorMessage = code(err), message(err)
+				l.requests = append(l.requests, &keeper.Request{Op: keeper.Look, Key: share.Key{Group: g.GroupID, Topic: id, Partition: index}})
+				l.into = append(l.into, p)
 			}
-			rt.Partitions = append(rt.Partitions, p)
 		}
 		rg.Topics = append(rg.Topics, rt)
 	}

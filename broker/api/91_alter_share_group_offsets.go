@@ -2,12 +2,12 @@ package api
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/broker/share"
+	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
@@ -18,58 +18,53 @@ import (
 // AlterShareGroupOffsets, key 91, version 0 (KIP-932).
 //
 // Sets start offsets and forgets which records were delivered. A group with members is NON_EMPTY_GROUP, one of another type
-// GROUP_ID_NOT_FOUND; one that is not known is made by it.
+// GROUP_ID_NOT_FOUND; one that is not known is made by it, also if no offset can be set.
 var alterShareGroupOffsetsRow = Row{
 	Key: kafkaproto.KeyAlterShareGroupOffsets, Min: 0, Max: 0, AdvertisedMin: 0, Handler: handler(handleAlterShareGroupOffsets),
 }
 
 func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *kmsg.AlterShareGroupOffsetsRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrAlterShareGroupOffsetsResponse()
-	if err := idleShareGroup(a, q.GroupID); err != nil {
+	err := broker.ErrInvalidGroupID
+	if q.GroupID != "" {
+		err = group.MakeShare(ctx, a.Group, q.GroupID)
+	}
+	if err != nil {
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp, nil
 	}
+	var requests []*keeper.Request
+	var into []*kmsg.AlterShareGroupOffsetsResponseTopicPartition
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		rt := kmsg.NewAlterShareGroupOffsetsResponseTopic()
 		rt.Topic = t.Topic
 		id, partitions, known := a.ShareOffsets.Topic(t.Topic)
 		rt.TopicID = id
-		for _, p := range t.Partitions {
-			rp := kmsg.NewAlterShareGroupOffsetsResponseTopicPartition()
+		rt.Partitions = make([]kmsg.AlterShareGroupOffsetsResponseTopicPartition, len(t.Partitions))
+		for j, p := range t.Partitions {
+			rp := &rt.Partitions[j]
+			rp.Default()
 			rp.Partition = p.Partition
 			err := replication.ErrUnknownPartition
 			switch {
 			case p.StartOffset < 0:
 				err = fmt.Errorf("%w: offset %d", replication.ErrInvalidRequest, p.StartOffset)
 			case known && p.Partition >= 0 && p.Partition < partitions:
-				err = a.ShareOffsets.Set(ctx, share.Key{Group: q.GroupID, Topic: id, Partition: p.Partition}, batch.Offset(p.StartOffset))
+				err = nil
+				requests = append(requests, &keeper.Request{
+					Op: keeper.Set, Key: share.Key{Group: q.GroupID, Topic: id, Partition: p.Partition}, Start: batch.Offset(p.StartOffset),
+				})
+				into = append(into, rp)
 			}
 			rp.ErrorCode, rp.ErrorMessage = code(err), message(err)
-			rt.Partitions = append(rt.Partitions, rp)
 		}
 		resp.Topics = append(resp.Topics, rt)
 	}
+	ctx, cancel := context.WithTimeout(ctx, keepersTime)
+	defer cancel()
+	for i, r := range a.ShareOffsets.Ask(ctx, requests) {
+		into[i].ErrorCode, into[i].ErrorMessage = code(r.Err), message(r.Err)
+	}
 	return resp, nil
-}
-
-// idleShareGroup lets the offsets of a group be changed: one that has no members, here coordinated, and of no other type.
-func idleShareGroup(a *API, id string) error {
-	if id == "" {
-		return broker.ErrInvalidGroupID
-	}
-	err := a.Group.ShareEmpty(id)
-	if !errors.Is(err, broker.ErrGroupNotFound) {
-		return err
-	}
-	all, listed := a.Group.List(group.ListRequest{})
-	if listed != nil {
-		return listed
-	}
-	for _, g := range all {
-		if g.Group == id {
-			return err
-		}
-	}
-	return nil
 }

@@ -118,6 +118,9 @@ func TestAutoCreation(t *testing.T) {
 	if got := at(13, "no/good", true); got.ErrorCode != int16(kafkaproto.InvalidTopicException) {
 		t.Errorf("bad name: %v", kafkaproto.Code(got.ErrorCode))
 	}
+	if got := at(13, broker.MetadataTopic, true); got.ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
+		t.Errorf("the metadata group: %v, %d partitions", kafkaproto.Code(got.ErrorCode), len(got.Partitions))
+	}
 	// The coordinators' topics are made as coordinators make them, and only by them.
 	for i, version := range []int16{3, 13} {
 		made := at(version, broker.TransactionTopic, version >= metadataMayCreate)
@@ -166,12 +169,13 @@ func TestCreateTopics(t *testing.T) {
 		change func(*kmsg.CreateTopicsRequest)
 		want   kafkaproto.Code
 	}{
-		"exists":       {func(*kmsg.CreateTopicsRequest) {}, kafkaproto.TopicAlreadyExists},
-		"twice":        {func(q *kmsg.CreateTopicsRequest) { q.Topics = append(q.Topics, q.Topics[0]) }, kafkaproto.InvalidRequest},
-		"bad name":     {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = "a b" }), kafkaproto.InvalidTopicException},
-		"dots":         {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = ".." }), kafkaproto.InvalidTopicException},
-		"0 partitions": {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.NumPartitions = "u", 0 }), kafkaproto.InvalidPartitions},
-		"3 replicas":   {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.ReplicationFactor = "u", 3 }), kafkaproto.InvalidReplicationFactor},
+		"exists":             {func(*kmsg.CreateTopicsRequest) {}, kafkaproto.TopicAlreadyExists},
+		"twice":              {func(q *kmsg.CreateTopicsRequest) { q.Topics = append(q.Topics, q.Topics[0]) }, kafkaproto.InvalidRequest},
+		"bad name":           {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = "a b" }), kafkaproto.InvalidTopicException},
+		"dots":               {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = ".." }), kafkaproto.InvalidTopicException},
+		"the metadata group": {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic = broker.MetadataTopic }), kafkaproto.InvalidRequest},
+		"0 partitions":       {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.NumPartitions = "u", 0 }), kafkaproto.InvalidPartitions},
+		"3 replicas":         {first(func(t *kmsg.CreateTopicsRequestTopic) { t.Topic, t.ReplicationFactor = "u", 3 }), kafkaproto.InvalidReplicationFactor},
 		"bad config": {first(func(t *kmsg.CreateTopicsRequestTopic) {
 			t.Topic = "u"
 			t.Configs = append(t.Configs, kmsg.CreateTopicsRequestTopicConfig{Name: "retention.ms", Value: kmsg.StringPtr("soon")})
@@ -227,6 +231,16 @@ func TestDeleteTopics(t *testing.T) {
 	if got[1].Topic == nil || *got[1].Topic != "b" || got[3].Topic != nil {
 		t.Errorf("%+v", got)
 	}
+	id = n.createTopic("c", 1)
+	q.Topics = []kmsg.DeleteTopicsRequestTopic{{Topic: kmsg.StringPtr("c")}, {TopicID: id}}
+	for i, rt := range ask[*kmsg.DeleteTopicsResponse](c, q, 6).Topics {
+		if rt.ErrorCode != int16(kafkaproto.InvalidRequest) {
+			t.Errorf("by name and by id, topic %d: %v", i, kafkaproto.Code(rt.ErrorCode))
+		}
+	}
+	if left := ask[*kmsg.MetadataResponse](c, metadataFor("c"), 12).Topics; left[0].ErrorCode != 0 {
+		t.Errorf("named by name and by id, it was deleted: %+v", left)
+	}
 	if left := ask[*kmsg.MetadataResponse](c, metadataFor("a", "b"), 12).Topics; left[0].ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) ||
 		left[1].ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
 		t.Errorf("%+v", left)
@@ -235,6 +249,27 @@ func TestDeleteTopics(t *testing.T) {
 	old.TopicNames = []string{"x", "x"}
 	if got := ask[*kmsg.DeleteTopicsResponse](c, old, 3).Topics; len(got) != 2 || got[0].ErrorCode != int16(kafkaproto.InvalidRequest) {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A topic that is named twice is not made, even if it would be refused for another reason one of the times.
+func TestCreateTwiceWithAFault(t *testing.T) {
+	n := newNode(t)
+	c := newClient(t, n.api)
+	q := kmsg.NewPtrCreateTopicsRequest()
+	for range 2 {
+		rt := kmsg.NewCreateTopicsRequestTopic()
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = "t", 1, 1
+		q.Topics = append(q.Topics, rt)
+	}
+	q.Topics[0].Configs = []kmsg.CreateTopicsRequestTopicConfig{{Name: "retention.ms"}}
+	for i, rt := range ask[*kmsg.CreateTopicsResponse](c, q, 7).Topics {
+		if rt.ErrorCode != int16(kafkaproto.InvalidRequest) {
+			t.Errorf("topic %d: %v", i, kafkaproto.Code(rt.ErrorCode))
+		}
+	}
+	if got := ask[*kmsg.MetadataResponse](c, metadataFor("t"), 12).Topics[0]; got.ErrorCode != int16(kafkaproto.UnknownTopicOrPartition) {
+		t.Errorf("it is there: %+v", got)
 	}
 }
 
@@ -254,6 +289,7 @@ func TestDeletionCanBeForbidden(t *testing.T) {
 func TestCreatePartitions(t *testing.T) {
 	n := newNode(t)
 	n.createTopic("grows", 1)
+	n.createTopic(broker.OffsetsTopic, 1)
 	c := newClient(t, n.api)
 	grow := func(topic string, count int32, validateOnly bool) kafkaproto.Code {
 		q := kmsg.NewPtrCreatePartitionsRequest()
@@ -274,6 +310,8 @@ func TestCreatePartitions(t *testing.T) {
 		{"grows", 3, false, kafkaproto.InvalidPartitions, 3},
 		{"grows", 2, false, kafkaproto.InvalidPartitions, 3},
 		{"nope", 2, false, kafkaproto.UnknownTopicOrPartition, 3},
+		{broker.OffsetsTopic, 2, false, kafkaproto.PolicyViolation, 3},
+		{broker.OffsetsTopic, 2, true, kafkaproto.PolicyViolation, 3},
 	} {
 		if got := grow(tc.topic, tc.count, tc.validate); got != tc.want {
 			t.Errorf("%s to %d: %v, want %v", tc.topic, tc.count, got, tc.want)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/kafkaproto"
+	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 
@@ -248,6 +249,24 @@ func TestAFollowerWakesItsConsumers(t *testing.T) {
 			t.Errorf("%v, %d bytes", kafkaproto.Code(p.ErrorCode), len(p.RecordBatches))
 		}
 		t.Logf("after %v", time.Since(began)-100*time.Millisecond)
+	})
+}
+
+// Whoever looks for transactions that nobody ends asks a node about every partition of which it has a replica.
+func TestProducersAtEveryReplica(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		id := c.createTopic("orders", 1)
+		leader, _ := c.leader("orders", 0)
+		frame := producerBatch(t, batch.BuildOptions{Producer: &batch.Producer{ID: 77, Epoch: 3}}, "k", "v")
+		ask[*kmsg.ProduceResponse](leader.client, produceRequest("orders", id, frame), 12)
+		settle()
+		for _, m := range c.nodes {
+			q := minimal(t, kafkaproto.KeyDescribeProducers, 0, "orders", id)
+			p := ask[*kmsg.DescribeProducersResponse](m.client, q, 0).Topics[0].Partitions[0]
+			if p.ErrorCode != 0 || len(p.ActiveProducers) != 1 || p.ActiveProducers[0].ProducerID != 77 || p.ActiveProducers[0].ProducerEpoch != 3 {
+				t.Errorf("node %d, where %d leads: %v, %+v", m.id, leader.id, kafkaproto.Code(p.ErrorCode), p.ActiveProducers)
+			}
+		}
 	})
 }
 

@@ -155,6 +155,33 @@ func TestIncrementalAlterConfigs(t *testing.T) {
 	}
 }
 
+// kafka-reassign-partitions --throttle sets these on each node before it moves anything, and --verify takes them away.
+func TestThrottlesOfReassignments(t *testing.T) {
+	n := newNode(t)
+	n.createTopic("orders", 1)
+	c := newClient(t, n.api)
+	for _, name := range []string{"leader.replication.throttled.rate", "follower.replication.throttled.rate", "replica.alter.log.dirs.io.max.bytes.per.second"} {
+		if got := c.alter(brokerResource, "1", false, op(name, kmsg.IncrementalAlterConfigOpSet, "10000000")); got != 0 {
+			t.Errorf("%s: %v", name, got)
+			continue
+		}
+		if got := configNamed(t, c.describe(brokerResource, "1"), name); *got.Value != "10000000" || got.ReadOnly {
+			t.Errorf("%+v", got)
+		}
+		if got := c.alter(brokerResource, "1", false, op(name, kmsg.IncrementalAlterConfigOpDelete, "")); got != 0 {
+			t.Errorf("taking %s away: %v", name, got)
+		}
+		if got := c.alter(brokerResource, "1", false, op(name, kmsg.IncrementalAlterConfigOpSet, "-1")); got != kafkaproto.InvalidConfig {
+			t.Errorf("%s=-1: %v", name, got)
+		}
+	}
+	for _, name := range []string{"leader.replication.throttled.replicas", "follower.replication.throttled.replicas"} {
+		if got := c.alter(topicResource, "orders", false, op(name, kmsg.IncrementalAlterConfigOpAppend, "0:1,0:2")); got != 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
+
 // What a topic does not set comes from the broker's setting of the same meaning, and changes with it.
 func TestBrokerConfigsAreTheDefaultsOfTopics(t *testing.T) {
 	n := newNode(t)

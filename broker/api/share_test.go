@@ -70,10 +70,20 @@ func (m *memShares) List(_ context.Context, group string) (out []keeper.Listed, 
 	return out, nil
 }
 
-func (m *memShares) Look(_ context.Context, k share.Key) (keeper.Position, error) {
+func (m *memShares) Ask(_ context.Context, all []*keeper.Request) []keeper.Result {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return keeper.PositionOf(m.all[k]), nil
+	out := make([]keeper.Result, len(all))
+	for i, q := range all {
+		switch q.Op {
+		case keeper.Set:
+			m.all[q.Key] = &share.Durable{Start: q.Start}
+		case keeper.Delete:
+			delete(m.all, q.Key)
+		}
+		out[i].State = m.all[q.Key]
+	}
+	return out
 }
 
 // Ends knows that of the first partitions only.
@@ -85,20 +95,6 @@ func (m *memShares) Ends(_ context.Context, of []replication.PartitionID) map[re
 		}
 	}
 	return out
-}
-
-func (m *memShares) Set(_ context.Context, k share.Key, start batch.Offset) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.all[k] = &share.Durable{Start: start}
-	return nil
-}
-
-func (m *memShares) Delete(_ context.Context, k share.Key) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.all, k)
-	return nil
 }
 
 // newShareAPI is an API over a node with the topic "orders", for the keys of share groups.
@@ -272,6 +268,50 @@ func TestShareOffsets(t *testing.T) {
 	if got := starts(nil); len(got) != 0 {
 		t.Errorf("after the deletion: %v", got)
 	}
+}
+
+// What is set for a group that nobody has joined makes the group: it is listed, and its deletion leaves nothing behind.
+func TestShareOffsetsOfAGroupThatNobodyJoined(t *testing.T) {
+	a, _, _ := newShareAPI(t)
+	forget := func(group string, topics ...string) *kmsg.DeleteShareGroupOffsetsResponse {
+		q := kmsg.NewPtrDeleteShareGroupOffsetsRequest()
+		q.GroupID = group
+		for _, topic := range topics {
+			q.Topics = append(q.Topics, kmsg.DeleteShareGroupOffsetsRequestTopic{Topic: topic})
+		}
+		return send[*kmsg.DeleteShareGroupOffsetsResponse](t, a, 0, q)
+	}
+	remove := func() int16 {
+		q := kmsg.NewPtrDeleteGroupsRequest()
+		q.Groups = []string{"g"}
+		return send[*kmsg.DeleteGroupsResponse](t, a, 2, q).Groups[0].ErrorCode
+	}
+	wantError(t, "offsets of an unknown group", forget("g", "orders").ErrorCode, kafkaproto.GroupIDNotFound)
+	wantError(t, "an unknown group", remove(), kafkaproto.GroupIDNotFound)
+	q := kmsg.NewPtrAlterShareGroupOffsetsRequest()
+	q.GroupID = "g"
+	q.Topics = []kmsg.AlterShareGroupOffsetsRequestTopic{{Topic: "orders", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{Partition: 1, StartOffset: 5}}}}
+	alter := func() {
+		t.Helper()
+		got := send[*kmsg.AlterShareGroupOffsetsResponse](t, a, 0, q)
+		wantError(t, "the group", got.ErrorCode, 0)
+		wantError(t, "set", got.Topics[0].Partitions[0].ErrorCode, 0)
+	}
+	alter()
+	listed := send[*kmsg.ListGroupsResponse](t, a, 5, kmsg.NewPtrListGroupsRequest()).Groups
+	if len(listed) != 1 || listed[0].Group != "g" || listed[0].GroupType != group.ShareType || listed[0].GroupState != "Empty" {
+		t.Errorf("the groups are %+v", listed)
+	}
+	wantError(t, "offsets", forget("g", "orders").Topics[0].ErrorCode, 0)
+	twice := forget("g", "orders")
+	wantError(t, "the group, which is still there", twice.ErrorCode, 0)
+	wantError(t, "offsets that are gone", twice.Topics[0].ErrorCode, kafkaproto.UnknownTopicOrPartition)
+	alter()
+	wantError(t, "the deletion of the group", remove(), 0)
+	if left, _ := a.ShareOffsets.List(t.Context(), "g"); len(left) != 0 {
+		t.Errorf("of a group that is gone %+v is left", left)
+	}
+	wantError(t, "offsets of a group that is gone", forget("g", "orders").ErrorCode, kafkaproto.GroupIDNotFound)
 }
 
 // KIP-1226: the lag counts what the group has not finished, up to the partition's end.

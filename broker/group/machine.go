@@ -97,6 +97,8 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 		m.deleteOffsets(e)
 	case Delete:
 		m.delete(e)
+	case EnsureShare:
+		ensureShare(m, now, e)
 	case TxnEnded:
 		m.txnEnded(e)
 	case TopicDeleted:

@@ -74,6 +74,9 @@ type DeleteOffsets struct {
 // Delete is the deletion of the whole group.
 type Delete struct{ Call CallID }
 
+// EnsureShare is what comes before a share group's positions are set: the group is made if there is none.
+type EnsureShare struct{ Call CallID }
+
 // TxnEnded is the end of a producer's transaction.
 type TxnEnded struct {
 	Producer Producer
@@ -102,6 +105,7 @@ func (Leave) isEvent()         {}
 func (Commit) isEvent()        {}
 func (DeleteOffsets) isEvent() {}
 func (Delete) isEvent()        {}
+func (EnsureShare) isEvent()   {}
 func (TxnEnded) isEvent()      {}
 func (TopicDeleted) isEvent()  {}
 func (Sweep) isEvent()         {}

@@ -94,6 +94,25 @@ func (m *Machine) checkShare(member string) error {
 	return nil
 }
 
+// ensureShare makes a share group of one of which nothing is known, and refuses what is no share group without members. Without a record of its
+// own a group that has positions would not be listed, nor could it be deleted.
+func ensureShare(m *Machine, now time.Time, e EnsureShare) {
+	switch g := m.modern; {
+	case m.state == Dead:
+		m.reply(e.Call, broker.ErrCoordinatorNotAvailable)
+	case g == nil && !m.Blank(), g != nil && !g.share:
+		m.reply(e.Call, broker.ErrGroupNotFound)
+	case g != nil && len(g.members) > 0:
+		m.reply(e.Call, broker.ErrNonEmptyGroup)
+	case g != nil:
+		m.answer(Reply{Call: e.Call}, nil)
+	default:
+		m.modern = newModern(true)
+		m.setState(now, Empty)
+		m.answer(Reply{Call: e.Call}, []Record{m.modern.groupRecord(m.id)})
+	}
+}
+
 // isSubscribed tells whether a member reads the topic, or may.
 func (m *Machine) isSubscribed(topic string) bool {
 	if m.modern != nil {

@@ -209,3 +209,13 @@ func (s *Service) ShareEmpty(group string) error {
 	}
 	return refused
 }
+
+// MakeShare makes an empty share group unless there is one: broker.ErrNonEmptyGroup if it has members, broker.ErrGroupNotFound if the id is that
+// of another kind of group, or that this node does not coordinate it.
+func MakeShare(ctx context.Context, s *Service, group string) error {
+	e, err := s.do(ctx, group, func(c CallID) Event { return EnsureShare{Call: c} })
+	if err != nil {
+		return err
+	}
+	return e.(Reply).Err
+}

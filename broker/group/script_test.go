@@ -154,6 +154,8 @@ func (s *script) run(words []string) {
 		s.member(pos, named, false)
 	case "sharer":
 		s.member(pos, named, true)
+	case "ensure-share":
+		s.step(EnsureShare{Call: s.call("EnsureShare")})
 	case "members":
 		s.members()
 	case "delete":

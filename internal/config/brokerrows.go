@@ -44,6 +44,8 @@ func acceptedBrokerRows() []Setting {
 		inert(brokerRow("queued.max.requests", Int, "500", "1 or more", "queued.max.request.bytes bounds what waits.", integer(1, maxInt), false)),
 		inert(brokerRow("log.cleaner.io.buffer.size", Int, "524288", "0 or more", "Compaction reads and writes 1 MiB at a time.", integer(0, maxInt), false)),
 		inert(brokerRow("log.cleaner.io.buffer.load.factor", Double, "0.9", "0 to 1", "Seven eighths of compaction's map of keys are used.", fraction, false)),
+		inert(brokerRow("follower.replication.throttled.rate", Long, "9223372036854775807", "0 or more", "Followers do not fetch: leaders send, at most quorlog.catchup.max.bytes.per.second and leader.replication.throttled.rate.", integer(0, maxLong), true)),
+		inert(brokerRow("replica.alter.log.dirs.io.max.bytes.per.second", Long, "9223372036854775807", "0 or more", "A node has one directory. What new replicas are sent is held back by quorlog.catchup.max.bytes.per.second.", integer(0, maxLong), true)),
 		inert(brokerRow("controlled.shutdown.enable", Boolean, "true", "", "A node that is stopped always hands over first.", boolean, false)),
 	}
 }
@@ -81,6 +83,7 @@ func clusterRows() []Setting {
 		brokerRow("leader.imbalance.check.interval.seconds", Long, "30", "1 or more", "How often that is looked at. Kafka's default is 300.", integer(1, maxLong), false),
 		brokerRow("quorlog.election.timeout.ms", Int, "400", "200 to 60000", "How long a leader may be silent before its replicas elect another, and how long it leads on without a majority. The same on all nodes. More of it bears processors that are held up, and makes a failure last as long. Quorlog's own.", integer(200, 60_000), false),
 		brokerRow("quorlog.catchup.max.bytes.per.second", Long, "52428800", "1 or more", "How much of older data a node sends to new replicas, of all partitions that it leads together; what is produced meanwhile does not count. Quorlog's own.", integer(1, maxLong), true),
+		brokerRow("leader.replication.throttled.rate", Long, "9223372036854775807", "0 or more", "Kafka's tools set it for a reassignment (--throttle): bytes a second, as quorlog.catchup.max.bytes.per.second, of which the lesser counts, whichever replicas are listed for a topic. Less than 65536 counts as that.", integer(0, maxLong), true),
 		brokerRow("quorlog.drain", String, "false", "false, true, until-restart", "Set for a single node: it gives all its leaderships away and gets no new replicas where others can take them, until this is false again. until-restart becomes false when the node starts again. Quorlog's own.", oneOf("false", "true", "until-restart"), true),
 	}
 }
@@ -100,7 +103,7 @@ func networkRows() []Setting {
 
 func coordinatorRows() []Setting {
 	return []Setting{
-		brokerRow("offsets.topic.num.partitions", Int, "16", "1 or more", "Partitions of __consumer_offsets, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("offsets.topic.num.partitions", Int, "16", "1 or more", "Partitions of __consumer_offsets, fixed when it is created: CreatePartitions refuses it. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("offsets.topic.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __consumer_offsets; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("offsets.topic.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __consumer_offsets, fixed when it is created.", integer(1<<20, maxInt), false),
 		brokerRow("offsets.retention.minutes", Int, "10080", "1 or more", "How long the offsets of a group without members are kept.", integer(1, maxInt), false),
@@ -113,7 +116,7 @@ func coordinatorRows() []Setting {
 		brokerRow("transaction.max.timeout.ms", Int, "900000", "1 or more", "The longest time-out of a transaction.", integer(1, maxInt), false),
 		brokerRow("transactional.id.expiration.ms", Int, "604800000", "1 or more", "How long a transactional id is kept after its last use.", integer(1, maxInt), false),
 		brokerRow("quorlog.transaction.max.ids", Int, "1000000", "1 or more", "Transactional ids that one node coordinates, about 900 bytes each; new ones beyond are refused until others expire. Quorlog's own.", integer(1, maxInt), false),
-		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("transaction.state.log.num.partitions", Int, "16", "1 or more", "Partitions of __transaction_state, fixed when it is created: CreatePartitions refuses it. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __transaction_state; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("transaction.state.log.min.isr", Int, "1", "1 or more", "min.insync.replicas of __transaction_state. A record is committed by a majority in any case.", integer(1, maxInt), false),
 		brokerRow("transaction.state.log.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __transaction_state.", integer(1<<20, maxInt), false),

@@ -110,6 +110,16 @@ func (l Layers) Float(name string) float64 {
 // Duration is Int for settings in milliseconds.
 func (l Layers) Duration(name string) time.Duration { return milliseconds(l.Int(name)) }
 
+// leastThrottle is what a throttle of Kafka's tools leaves, in bytes a second. What has begun to wait does not hear that a throttle has been
+// taken away: a piece of 1 MiB must not wait for hours because somebody meant kilobytes, or 0.
+const leastThrottle = 64 << 10
+
+// CatchUpRate is how many bytes of older data a second a node sends to new replicas: our own setting, or what Kafka's tools throttle a
+// reassignment to if that is less.
+func (l Layers) CatchUpRate() int64 {
+	return min(l.Int("quorlog.catchup.max.bytes.per.second"), max(leastThrottle, l.Int("leader.replication.throttled.rate")))
+}
+
 // milliseconds keeps what is too long for a Duration at the longest there is; negative means for ever.
 func milliseconds(n int64) time.Duration {
 	if n > int64(1<<63-1)/int64(time.Millisecond) {

@@ -205,3 +205,23 @@ func BenchmarkTopicConfig(b *testing.B) {
 		}
 	}
 }
+
+// What an operator asks for by Kafka's name holds back as well as our own setting; whichever is less.
+func TestCatchUpRate(t *testing.T) {
+	const ours, throttle = "quorlog.catchup.max.bytes.per.second", "leader.replication.throttled.rate"
+	for _, tc := range []struct {
+		set  map[string]string
+		want int64
+	}{
+		{nil, 52428800},
+		{map[string]string{throttle: "1000000"}, 1000000},
+		{map[string]string{throttle: "1000000000"}, 52428800},
+		{map[string]string{throttle: "1000000000", ours: "2000000000"}, 1000000000},
+		{map[string]string{throttle: "0"}, 65536},
+		{map[string]string{throttle: "0", ours: "1"}, 1},
+	} {
+		if got := (Layers{Broker: tc.set}).CatchUpRate(); got != tc.want {
+			t.Errorf("%v: %d bytes a second, want %d", tc.set, got, tc.want)
+		}
+	}
+}

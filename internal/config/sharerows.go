@@ -16,7 +16,7 @@ func shareRows() []Setting {
 		groupRow("share.auto.offset.reset", String, "latest", shareResets, "Where a share group begins with a partition: at the end, at the start, or with the records of the last so long.", shareReset),
 		groupRow("share.isolation.level", String, "read_uncommitted", "read_uncommitted, read_committed", "Whether a share group gets records of open and aborted transactions.", oneOf("read_uncommitted", "read_committed")),
 		brokerRow("group.share.max.share.sessions", Int, "2000", "1 or more", "Members of share groups that fetch from one node.", integer(1, maxInt), false),
-		brokerRow("share.coordinator.state.topic.num.partitions", Int, "16", "1 or more", "Partitions of __share_group_state, fixed when it is created. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
+		brokerRow("share.coordinator.state.topic.num.partitions", Int, "16", "1 or more", "Partitions of __share_group_state, fixed when it is created: CreatePartitions refuses it. Each is a Raft group; Kafka's default is 50.", integer(1, maxInt), false),
 		brokerRow("share.coordinator.state.topic.replication.factor", Short, "-1", "-1, or 1 or more", "Replicas of __share_group_state; -1 as default.replication.factor.", integer(-1, 32767), false),
 		brokerRow("share.coordinator.state.topic.min.isr", Int, "1", "1 or more", "min.insync.replicas of __share_group_state. A record is committed by a majority in any case.", integer(1, maxInt), false),
 		brokerRow("share.coordinator.state.topic.segment.bytes", Int, "104857600", "1048576 or more", "Segment size of __share_group_state.", integer(1<<20, maxInt), false),

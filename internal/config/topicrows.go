@@ -77,7 +77,7 @@ func acceptedRows() []Setting {
 		topicRow("remote.log.delete.on.disable", Boolean, "false", "false", "Tiered storage is not there.", never("false", "tiered storage is not supported")),
 		inert(topicRow("local.retention.ms", Long, "-2", "-2 or more", "Tiered storage is not there, so retention.ms is what counts.", integer(-2, maxLong))),
 		inert(topicRow("local.retention.bytes", Long, "-2", "-2 or more", "Tiered storage is not there, so retention.bytes is what counts.", integer(-2, maxLong))),
-		inert(topicRow("leader.replication.throttled.replicas", List, "", "", "Replication is not throttled by replica.", anything)),
-		inert(topicRow("follower.replication.throttled.replicas", List, "", "", "Replication is not throttled by replica.", anything)),
+		inert(topicRow("leader.replication.throttled.replicas", List, "", "", "leader.replication.throttled.rate holds for all new replicas.", anything)),
+		inert(topicRow("follower.replication.throttled.replicas", List, "", "", "leader.replication.throttled.rate holds for all new replicas.", anything)),
 	}
 }

@@ -134,10 +134,10 @@ func TestGoldenBytes(t *testing.T) {
 	}
 }
 
-// TestGoldenIsReadable reads what is on file, not what this version writes: of this level, and of those before; the first
-// only single nodes had.
+// TestGoldenIsReadable reads what is on file, not what this version writes: of this level, by these rules and by those before, and of the levels
+// before; the first only single nodes had.
 func TestGoldenIsReadable(t *testing.T) {
-	for _, file := range []string{"testdata/golden.hex", "testdata/golden-level4.hex", "testdata/golden-level3.hex", "testdata/golden-level2.hex", "testdata/golden-level1.hex"} {
+	for _, file := range []string{"testdata/golden.hex", "testdata/golden-rules3.hex", "testdata/golden-level4.hex", "testdata/golden-level3.hex", "testdata/golden-level2.hex", "testdata/golden-level1.hex"} {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			t.Fatal(err)

@@ -11,7 +11,7 @@ import (
 // rulesVersion is raised when a rule of this file changes, and when a setting is added to the registry or its range moves
 // (TestRulesVersion notices that): a node checks commands only that were checked by its own rules, since what has been decided by
 // others must not be refused when it is applied again.
-const rulesVersion = 3
+const rulesVersion = 4
 
 // Limits on what one command may create.
 const (
@@ -48,6 +48,9 @@ const (
 
 // internalTopics are those that the cluster itself writes.
 var internalTopics = []string{"__consumer_offsets", "__transaction_state", "__share_group_state"}
+
+// metadataTopic is what Kafka's tools call the metadata group. A topic of that name could not be told from it.
+const metadataTopic = "__cluster_metadata"
 
 // ValidateTopicName says whether a topic may have a name: 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', but not "." or
 // "..", which are no names of directories. The error is replication.ErrInvalidTopic.

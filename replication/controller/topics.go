@@ -153,6 +153,9 @@ func (c *Controller) resolve(im *Image, p *placer, t *NewTopic) (*metapb.NewTopi
 	if err := ValidateTopicName(t.Name); err != nil {
 		return nil, err
 	}
+	if t.Name == metadataTopic { // no rule of commands: what nodes of before have decided stays
+		return nil, failf(replication.ErrInvalidRequest, "%s is the metadata group, not a topic", t.Name)
+	}
 	if im.Topics[t.Name] != nil {
 		return nil, failf(replication.ErrTopicExists, "topic %s", t.Name)
 	}
@@ -279,7 +282,8 @@ func unknownAs(ref TopicRef, err error) error {
 	return err
 }
 
-// CreatePartitions lets a topic grow to count partitions. assignments is empty, or names the nodes of each new one.
+// CreatePartitions lets a topic grow to count partitions. assignments is empty, or names the nodes of each new one. The cluster's own topics
+// do not grow: their keys are found by the number of partitions, and all would be looked for where they are not.
 func (c *Controller) CreatePartitions(ctx context.Context, name string, count int32, assignments [][]replication.NodeID, validateOnly bool) error {
 	return settle(ctx, func() error {
 		im := c.Image()
@@ -287,6 +291,9 @@ func (c *Controller) CreatePartitions(ctx context.Context, name string, count in
 		t, err := im.find(ref)
 		if err != nil {
 			return err
+		}
+		if t.Internal {
+			return failf(replication.ErrPolicyViolation, "the cluster finds the keys of its topic %s by the number of partitions", t.Name)
 		}
 		added, err := c.morePlacements(im, t, count, assignments)
 		if err != nil {

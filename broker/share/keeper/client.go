@@ -78,11 +78,14 @@ func unavailable(last error) error {
 }
 
 func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
+	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
+	if !ok && !q.stores() {
+		return nil, nil // nobody ever had a state
+	}
 	if err := c.Cluster.EnsureTopic(ctx); err != nil {
 		return nil, err
 	}
-	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
-	if !ok {
+	if t, ok = c.Cluster.Topic(broker.ShareStateTopic); !ok {
 		return nil, broker.ErrCoordinatorNotAvailable
 	}
 	node, ok := c.Cluster.Coordinator(coordinator.PartitionOf(q.Key.String(), t.Partitions), "")

@@ -79,3 +79,32 @@ func TestList(t *testing.T) {
 		}
 	})
 }
+
+// unmade is a cluster without the topic, which counts how often somebody wants it.
+type unmade struct {
+	leads
+	wanted int
+}
+
+func (u *unmade) EnsureTopic(context.Context) error {
+	u.wanted++
+	return errDead
+}
+
+// Where nothing was ever stored nothing is known: to look, or to forget, is no reason to make the topic.
+func TestWithoutTheTopic(t *testing.T) {
+	u := &unmade{}
+	c := &Client{Cluster: u}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for _, op := range []Op{Look, Delete} {
+		if d, err := c.once(ctx, &Request{Op: op, Key: share.Key{Group: "g"}}); d != nil || err != nil || u.wanted != 0 {
+			t.Errorf("operation %d: %+v, %v; the topic was wanted %d times", op, d, err, u.wanted)
+		}
+	}
+	for i, op := range []Op{Read, Write, Set} {
+		if _, err := c.once(ctx, &Request{Op: op, Key: share.Key{Group: "g"}}); !errors.Is(err, errDead) || u.wanted != i+1 {
+			t.Errorf("operation %d: %v; the topic was wanted %d times", op, err, u.wanted)
+		}
+	}
+}

@@ -4,7 +4,7 @@
 // of the topic's partition, on another node perhaps: Client finds the keeper and asks again until the answer is known, which
 // is safe because each request may be executed twice.
 //
-//	Client       asks the keeper of a key, wherever it is        client.go
+//	Client       asks the keeper of a key, wherever it is        client.go, together.go
 //	Service      answers on the node that keeps the key          service.go
 //	  Machine    one key: fencing, and one write at a time       machine.go
 //	    Record   the state in Kafka's schema                     record.go
@@ -13,5 +13,5 @@
 // to know, and the topic is compacted like any other. Two epochs fence. A leader epoch below the last one seen is an old leader's.
 // The state epoch grows when somebody sets the start offset; a leader that does not know of it has to read again.
 //
-// The package starts no goroutine; those of package coordinator run the machines.
+// Goroutines: Client.AskAll asks side by side and waits for the answers; those of package coordinator run the machines.
 package keeper

@@ -35,6 +35,9 @@ type Request struct {
 	Start       batch.Offset   `json:",omitempty"` // Set
 }
 
+// stores tells that something is known after the request, so that there has to be a place for it.
+func (q *Request) stores() bool { return q.Op != Look && q.Op != Delete }
+
 // Event is what happens to a Machine: a Call, a Written, a Sweep or a Tick.
 type Event interface{ event() }
 

@@ -210,6 +210,8 @@ func (c *fakeCluster) Coordinator(int32, string) (replication.Node, bool) {
 	return replication.Node{ID: 7, Host: "broker", Port: 9092}, c.leader
 }
 
+func (c *fakeCluster) Sync(context.Context) error { return nil }
+
 func (c *fakeCluster) EnsureTopic(context.Context) error {
 	c.ensured++
 	c.add(broker.OffsetsTopic, fakePartitions)

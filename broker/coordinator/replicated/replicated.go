@@ -28,6 +28,7 @@ type Partitions interface {
 // Controller is the part of *controller.Controller that is needed.
 type Controller interface {
 	Image() *controller.Image
+	Sync(ctx context.Context) error
 	CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult
 }
 
@@ -138,6 +139,9 @@ func (n *Node) Topic(name string) (coordinator.Topic, bool) {
 func (n *Node) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	return describe(n.o.Controller.Image().ByID[id])
 }
+
+// Sync waits until the controller's image is that of now.
+func (n *Node) Sync(ctx context.Context) error { return n.o.Controller.Sync(ctx) }
 
 // TopicNames are the names of all topics, the internal ones too.
 func (n *Node) TopicNames() []string { return slices.Collect(maps.Keys(n.o.Controller.Image().Topics)) }

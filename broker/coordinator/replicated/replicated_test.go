@@ -24,7 +24,8 @@ type fakeController struct {
 	err   error
 }
 
-func (f *fakeController) Image() *controller.Image { return f.image }
+func (f *fakeController) Image() *controller.Image   { return f.image }
+func (f *fakeController) Sync(context.Context) error { return nil }
 
 func (f *fakeController) CreateTopics(_ context.Context, topics []controller.NewTopic, _ bool) []controller.TopicResult {
 	f.asked = append(f.asked, topics...)

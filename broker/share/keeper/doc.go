@@ -13,5 +13,5 @@
 // to know, and the topic is compacted like any other. Two epochs fence. A leader epoch below the last one seen is an old leader's.
 // The state epoch grows when somebody sets the start offset; a leader that does not know of it has to read again.
 //
-// The package starts no goroutine; those of package coordinator run the machines.
+// Goroutine: Service.sweepLoop, woken by a ticker, ended by Service.Close. Those of package coordinator run the machines.
 package keeper

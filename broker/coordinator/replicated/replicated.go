@@ -102,7 +102,7 @@ func (n *Node) Forward(s Leading, c partition.LeaderChange) {
 
 // Changes is told of topics that are no more, and that some came, went or grew, or may be seen by others than before.
 type Changes interface {
-	TopicsDeleted(names ...string)
+	TopicsDeleted(topics ...coordinator.Topic)
 	TopicsChanged()
 }
 
@@ -112,12 +112,12 @@ func ForwardChanges(s Changes, before, after *controller.Image) {
 	if before == nil || after == nil {
 		return
 	}
-	var gone []string
+	var gone []coordinator.Topic
 	changed := len(before.Topics) != len(after.Topics) || before.ACLs != after.ACLs
 	for name, t := range before.Topics {
 		now := after.Topics[name]
 		if now == nil || now.ID != t.ID {
-			gone = append(gone, name)
+			gone = append(gone, coordinator.Topic{Name: name, ID: t.ID, Partitions: int32(len(t.Partitions))})
 		} else if len(now.Partitions) != len(t.Partitions) {
 			changed = true
 		}

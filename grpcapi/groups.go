@@ -230,7 +230,7 @@ func (s *management) FetchOffsets(ctx context.Context, req *quorlogv1.FetchOffse
 			return nil, s.failure(err)
 		}
 	}
-	got := s.o.Groups.Fetch(group.FetchRequest{Group: req.GetGroup(), Epoch: -1, All: true})
+	got := s.o.Groups.Fetch(ctx, group.FetchRequest{Group: req.GetGroup(), Epoch: -1, All: true})
 	if got.Err != nil {
 		return coordinated(ctx, s, req.GetGroup(), got.Err, fetchOffsets, req, new(quorlogv1.FetchOffsetsResponse))
 	}

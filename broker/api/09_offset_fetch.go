@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/kafkaproto"
@@ -29,28 +30,33 @@ const (
 	versionFetchManyGroups = 8
 
 	noMemberEpoch group.MemberEpoch = -1
+
+	// offsetFetchPatience bounds what a request waits while it is not known which topics there are now, for however many groups.
+	offsetFetchPatience = 5 * time.Second
 )
 
-func handleOffsetFetch(_ context.Context, a *API, r *Request, q *kmsg.OffsetFetchRequest) (kmsg.Response, error) {
+func handleOffsetFetch(ctx context.Context, a *API, r *Request, q *kmsg.OffsetFetchRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrOffsetFetchResponse()
+	ctx, cancel := context.WithTimeout(ctx, offsetFetchPatience)
+	defer cancel()
 	if r.Header.Version < versionFetchManyGroups {
-		offsetFetchOne(a, r.Header.Version, q, resp)
+		offsetFetchOne(ctx, a, r.Header.Version, q, resp)
 		return resp, nil
 	}
 	for i := range q.Groups {
-		resp.Groups = append(resp.Groups, offsetFetchGroup(a, r.Header.Version, &q.Groups[i], q.RequireStable))
+		resp.Groups = append(resp.Groups, offsetFetchGroup(ctx, a, r.Header.Version, &q.Groups[i], q.RequireStable))
 	}
 	return resp, nil
 }
 
 // offsetFetchOne answers the versions before 8.
-func offsetFetchOne(a *API, version int16, q *kmsg.OffsetFetchRequest, resp *kmsg.OffsetFetchResponse) {
+func offsetFetchOne(ctx context.Context, a *API, version int16, q *kmsg.OffsetFetchRequest, resp *kmsg.OffsetFetchResponse) {
 	req := group.FetchRequest{Group: q.Group, Epoch: noMemberEpoch, RequireStable: q.RequireStable}
 	req.All = q.Topics == nil && version >= versionFetchGroupError
 	for i := range q.Topics {
 		req.Topics = append(req.Topics, group.FetchTopic{Name: q.Topics[i].Topic, Partitions: q.Topics[i].Partitions})
 	}
-	got := a.Group.Fetch(req)
+	got := a.Group.Fetch(ctx, req)
 	resp.ErrorCode = code(got.Err)
 	if got.Err != nil && version < versionFetchGroupError {
 		got.Topics = failedOffsets(&req, got.Err)
@@ -82,14 +88,14 @@ func failedOffsets(req *group.FetchRequest, err error) []group.FetchedTopic {
 	return out
 }
 
-func offsetFetchGroup(a *API, version int16, q *kmsg.OffsetFetchRequestGroup, requireStable bool) kmsg.OffsetFetchResponseGroup {
+func offsetFetchGroup(ctx context.Context, a *API, version int16, q *kmsg.OffsetFetchRequestGroup, requireStable bool) kmsg.OffsetFetchResponseGroup {
 	req := group.FetchRequest{Group: q.Group, Epoch: noMemberEpoch, RequireStable: requireStable, All: q.Topics == nil}
 	req.Member, req.Epoch = deref(q.MemberID), group.MemberEpoch(q.MemberEpoch)
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		req.Topics = append(req.Topics, group.FetchTopic{Name: t.Topic, ID: replication.TopicID(t.TopicID), Partitions: t.Partitions})
 	}
-	got := a.Group.Fetch(req)
+	got := a.Group.Fetch(ctx, req)
 	resp := kmsg.NewOffsetFetchResponseGroup()
 	resp.Group, resp.ErrorCode = q.Group, code(got.Err)
 	for i := range got.Topics {

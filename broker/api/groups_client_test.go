@@ -66,6 +66,7 @@ func (b *borrowed) Coordinator(int32, string) (replication.Node, bool) {
 	return replication.Node{Host: b.address.Addr().String(), Port: int32(b.address.Port())}, true
 }
 
+func (b *borrowed) Sync(context.Context) error        { return nil }
 func (b *borrowed) EnsureTopic(context.Context) error { return nil }
 
 // front is kfake with the group keys answered by our handlers.

@@ -97,6 +97,7 @@ func (oneNode) Coordinator(int32, string) (replication.Node, bool) {
 
 func (oneNode) TopicNames() []string { return []string{topicT.Name} }
 
+func (oneNode) Sync(context.Context) error        { return nil }
 func (oneNode) EnsureTopic(context.Context) error { return nil }
 
 // newGroupAPI is an API of which only the group keys may be called.

@@ -59,10 +59,13 @@ type Topic struct {
 	Partitions int32
 }
 
-// Cluster is what coordinators need to know of the cluster's metadata. All answers come from memory, but for EnsureTopic.
+// Cluster is what coordinators need to know of the cluster's metadata. All answers come from memory, but for EnsureTopic and Sync.
 type Cluster interface {
 	Topic(name string) (Topic, bool)
 	TopicByID(id replication.TopicID) (Topic, bool)
+	// Sync returns once this node knows all that was so when it was called. Without it nobody can tell whether a topic that is not
+	// known was deleted, or is not known yet. It may take as long as ctx lasts.
+	Sync(ctx context.Context) error
 	// Coordinator is the leader of a partition of the coordinator's topic, with the address for clients of the listener.
 	Coordinator(partition int32, listener string) (replication.Node, bool)
 	// EnsureTopic creates the coordinator's topic unless it exists.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/coordinator"
@@ -106,30 +107,81 @@ func (l lookup) checkDeletions(topics []DeleteOffsetsTopic) ([][]error, []Delete
 	return out, known
 }
 
+// syncPatience is how long a Fetch waits to hear which topics there are now.
+const syncPatience = 5 * time.Second
+
 // Fetch answers with committed offsets. A group of which nothing is known has none, which is no error.
-func (s *Service) Fetch(r FetchRequest) FetchResponse {
+//
+// Offsets of a topic that is no more are not shown for one that was made again under its name. But a topic that is not known here may also
+// be newer than what this node knows: the coordinator before knew it. So in doubt it is asked what is so now; while that can't be
+// known, the answer is broker.ErrCoordinatorLoading.
+func (s *Service) Fetch(ctx context.Context, r FetchRequest) FetchResponse {
+	out, doubtful := offsetsNow(s, &r)
+	if len(doubtful) == 0 {
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncPatience)
+	defer cancel()
+	if err := s.cluster.Sync(ctx); err != nil {
+		s.logger.Debug("It is not known whether topics with committed offsets were deleted.", "group", r.Group, "error", err)
+		return FetchResponse{Err: broker.ErrCoordinatorLoading}
+	}
+	out, gone := offsetsNow(s, &r)
+	for t := range gone {
+		if _, ok := doubtful[t]; !ok {
+			return FetchResponse{Err: broker.ErrCoordinatorLoading} // read from the log since, so it may be newer than the answer
+		}
+	}
+	for t := range gone {
+		s.runtime.TellAll(TopicDeleted{Topic: t.Name, ID: t.ID})
+	}
+	return out
+}
+
+// doubts are topics for which something was committed that have another id here.
+type doubts map[coordinator.Topic]struct{}
+
+// offsetsNow answers a Fetch from what is known here.
+func offsetsNow(s *Service, r *FetchRequest) (FetchResponse, doubts) {
 	var out FetchResponse
 	var refused error
+	f := fetching{lookup: s.cluster, stable: r.RequireStable, doubtful: doubts{}}
 	err := s.view(r.Group, func(m *Machine) {
 		if refused = m.checkFetch(r.Member, r.Epoch); refused != nil {
 			return
 		}
 		if r.All {
-			out.Topics = s.cluster.allOffsets(m, r.RequireStable)
+			out.Topics = f.all(m)
 			return
 		}
 		out.Topics = make([]FetchedTopic, len(r.Topics))
 		for i := range r.Topics {
-			out.Topics[i] = s.cluster.topicOffsets(m, &r.Topics[i], r.RequireStable)
+			out.Topics[i] = f.topic(m, &r.Topics[i])
 		}
 	})
 	out.Err = cmp.Or(err, refused)
-	return out
+	return out, f.doubtful
 }
 
-func (l lookup) topicOffsets(m *Machine, t *FetchTopic, stable bool) FetchedTopic {
+// fetching is one look at committed offsets.
+type fetching struct {
+	lookup   lookup
+	stable   bool // those that an open transaction would change are not told
+	doubtful doubts
+}
+
+// shows tells whether an offset may be one of the topic; if not, it is doubted.
+func (f *fetching) shows(c *Committed, topic coordinator.Topic, known bool) bool {
+	if !c.isOfAnother(topic, known) {
+		return true
+	}
+	f.doubtful[coordinator.Topic{Name: topic.Name, ID: c.TopicID}] = struct{}{}
+	return false
+}
+
+func (f *fetching) topic(m *Machine, t *FetchTopic) FetchedTopic {
 	out := FetchedTopic{Name: t.Name, ID: t.ID, Partitions: make([]FetchedPartition, len(t.Partitions))}
-	topic, known := l.topic(t.Name, t.ID)
+	topic, known := f.lookup.topic(t.Name, t.ID)
 	var wrong error
 	if t.Name == "" {
 		out.Name = topic.Name
@@ -143,26 +195,26 @@ func (l lookup) topicOffsets(m *Machine, t *FetchTopic, stable bool) FetchedTopi
 			continue
 		}
 		k := OffsetKey{Topic: out.Name, Partition: p}
-		if stable && m.unstable(k) {
+		if f.stable && m.unstable(k) {
 			out.Partitions[j].Err = broker.ErrUnstableOffsetCommit
 			continue
 		}
-		if c, ok := m.offsets.get(k); ok && !c.isOfAnother(topic, known) {
+		if c, ok := m.offsets.get(k); ok && f.shows(&c, topic, known) {
 			out.Partitions[j] = c.fetched(p)
 		}
 	}
 	return out
 }
 
-func (l lookup) allOffsets(m *Machine, stable bool) []FetchedTopic {
+func (f *fetching) all(m *Machine) []FetchedTopic {
 	if m == nil {
 		return nil
 	}
 	var out []FetchedTopic
 	for _, k := range m.offsets.keys("") {
-		topic, known := l.Topic(k.Topic)
+		topic, known := f.lookup.Topic(k.Topic)
 		c, _ := m.offsets.get(k)
-		if c.isOfAnother(topic, known) {
+		if !f.shows(&c, topic, known) {
 			continue
 		}
 		if n := len(out); n == 0 || out[n-1].Name != k.Topic {
@@ -170,7 +222,7 @@ func (l lookup) allOffsets(m *Machine, stable bool) []FetchedTopic {
 		}
 		last := &out[len(out)-1]
 		p := c.fetched(k.Partition)
-		if stable && m.unstable(k) {
+		if f.stable && m.unstable(k) {
 			p = FetchedPartition{Partition: k.Partition, Offset: NoOffset, LeaderEpoch: -1, Err: broker.ErrUnstableOffsetCommit}
 		}
 		last.Partitions = append(last.Partitions, p)
@@ -178,7 +230,7 @@ func (l lookup) allOffsets(m *Machine, stable bool) []FetchedTopic {
 	return out
 }
 
-// isOfAnother reports that the offset was committed for a topic of that name which is no more.
+// isOfAnother reports that the offset was committed for another topic of that name: one that is no more, or that is not known yet.
 func (c *Committed) isOfAnother(topic coordinator.Topic, known bool) bool {
 	return known && c.TopicID != (replication.TopicID{}) && c.TopicID != topic.ID
 }

@@ -16,14 +16,14 @@ import (
 // big endian, strings have an int16 length, byte arrays and arrays an int32 length, a null string has length -1:
 //
 //	key    int16 kind = 0 or 1 | group | topic | int32 partition                      an offset
-//	value  int16 version = 3   | int64 offset | int32 leader epoch | metadata | int64 committed at
-//	       version 1: no leader epoch, and int64 expires at behind the rest; version 4: flexible, topic id in tag 0
+//	value  int16 version = 4   | int64 offset | int32 leader epoch | metadata | int64 committed at | tags; topic id in tag 0
+//	       version 3: not flexible, no tags; version 1: no leader epoch either, and int64 expires at behind the rest
 //	key    int16 kind = 2      | group                                                the membership
 //	value  int16 version = 3   | protocol type | int32 generation | protocol? | leader? | int64 state since | members
 //	       member: id | instance? | client id | client host | int32 rebalance ms | int32 session ms | subscription | assignment
 //
-// A record without a value is a tombstone. Older versions are read; the others are written only where they are needed: 1
-// for an offset that carries its own expiry, 4 for one that was committed by topic id.
+// A record without a value is a tombstone. Older versions are read. Offsets are written in version 4, as by Kafka from 4.1 on; Kafka reads
+// it from 3.5 on. 1 is for those that carry their own expiry, 3 for those of which it is not known for which topic of the name they are.
 const (
 	offsetKind   = 1
 	metadataKind = 2

@@ -163,6 +163,8 @@ type fakeCluster struct {
 	topics  map[string]coordinator.Topic
 	ensured int
 	leader  bool
+	syncs   int
+	sync    func(context.Context) error // nil: everything is known
 }
 
 const fakePartitions = 4
@@ -208,6 +210,28 @@ func (c *fakeCluster) TopicByID(id replication.TopicID) (coordinator.Topic, bool
 
 func (c *fakeCluster) Coordinator(int32, string) (replication.Node, bool) {
 	return replication.Node{ID: 7, Host: "broker", Port: 9092}, c.leader
+}
+
+// Sync makes known what there is, unless the cluster is cut off.
+func (c *fakeCluster) Sync(ctx context.Context) error {
+	c.mu.Lock()
+	sync := c.sync
+	c.syncs++
+	c.mu.Unlock()
+	if sync == nil {
+		return nil
+	}
+	return sync(ctx)
+}
+
+// replace makes a topic again under its name.
+func (c *fakeCluster) replace(name string, id byte) coordinator.Topic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.topics[name]
+	t.ID = replication.TopicID{id}
+	c.topics[name] = t
+	return t
 }
 
 func (c *fakeCluster) EnsureTopic(context.Context) error {

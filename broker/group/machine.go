@@ -102,7 +102,7 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	case TxnEnded:
 		m.txnEnded(e)
 	case TopicDeleted:
-		m.topicDeleted(e.Topic)
+		m.topicDeleted(e)
 	case Sweep:
 		m.sweep(now)
 	case Tick:

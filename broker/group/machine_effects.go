@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker/coordinator"
+	"github.com/quorlog/quorlog/replication"
 )
 
 // CallID names a request that waits for an answer. Zero is none.
@@ -83,8 +84,13 @@ type TxnEnded struct {
 	Commit   bool
 }
 
-// TopicDeleted drops the offsets of a topic that is no more.
-type TopicDeleted struct{ Topic string }
+// TopicDeleted drops the offsets of a topic that is no more. What was committed for another topic of the name stays.
+type TopicDeleted struct {
+	Topic string
+	ID    replication.TopicID
+	// Just now: offsets that do not say of which topic of the name they are can only be of this one.
+	Just bool
+}
 
 // Sweep drops offsets that have outlived their retention, and the group with them if nothing is left of it.
 type Sweep struct{}
@@ -211,14 +217,19 @@ func (o *outbox) writeFor(p *Producer, v coordinator.Verified, records []Record,
 // deletes offsets must delete these too.
 func (o *outbox) waiting() map[OffsetKey]struct{} {
 	keys := map[OffsetKey]struct{}{}
+	o.eachWaiting(func(k OffsetKey, _ *Committed) { keys[k] = struct{}{} })
+	return keys
+}
+
+// eachWaiting calls fn with the offsets on their way to the log, in no particular order.
+func (o *outbox) eachWaiting(fn func(OffsetKey, *Committed)) {
 	for _, w := range o.writes {
 		for i := range w.records {
 			if r := &w.records[i]; r.Key != nil && r.Offset != nil {
-				keys[*r.Key] = struct{}{}
+				fn(*r.Key, r.Offset)
 			}
 		}
 	}
-	return keys
 }
 
 // settled ends a write.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/replication"
 )
 
 // offsetTable is the committed offsets of a group.
@@ -46,6 +47,13 @@ func (t *offsetTable) drop(k OffsetKey) {
 	t.n--
 	if len(parts) == 0 {
 		delete(t.topics, k.Topic)
+	}
+}
+
+// each calls fn with the offsets of a topic, in no particular order.
+func (t *offsetTable) each(topic string, fn func(OffsetKey, *Committed)) {
+	for p, c := range t.topics[topic] {
+		fn(OffsetKey{Topic: topic, Partition: p}, &c)
 	}
 }
 
@@ -197,11 +205,37 @@ func (m *Machine) deleteOffsets(e DeleteOffsets) {
 	})
 }
 
-// topicDeleted forgets the offsets of a topic: one that is made again under the name starts at offset 0.
-func (m *Machine) topicDeleted(topic string) {
-	if keys := m.allKeys(topic); len(keys) > 0 && m.state != Dead {
+// topicDeleted forgets the offsets of a topic: one that is made again under the name starts at offset 0. Of a partition for which there
+// is an offset of another topic, too, nothing is: a tombstone comes behind all that is written, and the old offset is shown to nobody.
+func (m *Machine) topicDeleted(e TopicDeleted) {
+	if m.state == Dead {
+		return
+	}
+	spared := ofAnother(m, e)
+	keys := slices.DeleteFunc(m.allKeys(e.Topic), func(k OffsetKey) bool {
+		_, ok := spared[k]
+		return ok
+	})
+	if len(keys) > 0 {
 		m.drop(keys, func(error) {})
 	}
+}
+
+// ofAnother are the partitions of which the log holds an offset, or will, that is of another topic of the name.
+func ofAnother(m *Machine, e TopicDeleted) map[OffsetKey]struct{} {
+	keys := map[OffsetKey]struct{}{}
+	see := func(k OffsetKey, c *Committed) {
+		unsaid := c.TopicID == (replication.TopicID{})
+		if k.Topic == e.Topic && c.TopicID != e.ID && !(unsaid && e.Just) {
+			keys[k] = struct{}{}
+		}
+	}
+	m.eachWaiting(see)
+	m.offsets.each(e.Topic, see)
+	for _, open := range m.txns {
+		open.offsets.each(e.Topic, see)
+	}
+	return keys
 }
 
 // delete removes the whole group. It is Dead while the tombstones are written.

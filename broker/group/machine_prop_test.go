@@ -192,7 +192,7 @@ func (w *world) other(*rapid.T) {
 	case "sweep":
 		w.step(Sweep{})
 	case "topic":
-		w.step(TopicDeleted{Topic: "t"})
+		w.step(TopicDeleted{Topic: "t", Just: true})
 	}
 }
 

@@ -20,7 +20,7 @@ type Committed struct {
 	Metadata    string
 	At          time.Time           // when it was committed, in milliseconds
 	Expires     time.Time           // zero: by the broker's retention
-	TopicID     replication.TopicID // zero if the client committed by name
+	TopicID     replication.TopicID // zero if it is not known: such records were written once, and those with Expires have no place for it
 	// place orders the offsets of one group as the log does: a transaction may commit what is older than what is there.
 	place uint64
 }

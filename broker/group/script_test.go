@@ -15,6 +15,7 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output of the scripts")
@@ -161,7 +162,7 @@ func (s *script) run(words []string) {
 	case "delete":
 		s.step(Delete{Call: s.call("DeleteGroups")})
 	case "topic-deleted":
-		s.step(TopicDeleted{Topic: pos[0]})
+		s.step(TopicDeleted{Topic: pos[0], ID: idWord(named), Just: !slices.Contains(pos, "long-ago")})
 	case "sweep":
 		s.step(Sweep{})
 	case "written":
@@ -308,12 +309,20 @@ func leavers(words []string) []LeaveMember {
 	return out
 }
 
-// commit MEMBER gen=N TOPIC/PARTITION=OFFSET...; a MEMBER "-" stands for none.
+// idWord is the topic id of a word id=N: zero without one.
+func idWord(named map[string]string) (id replication.TopicID) {
+	if v, ok := named["id"]; ok {
+		id[0] = byte(number(v))
+	}
+	return id
+}
+
+// commit MEMBER gen=N [id=N] TOPIC/PARTITION=OFFSET...; a MEMBER "-" stands for none, id is the topic's.
 func (s *script) commit(pos []string, named map[string]string) Commit {
 	e := Commit{Call: s.call("OffsetCommit"), Member: strings.TrimPrefix(pos[0], "-"), Instance: named["instance"], Generation: generation(named), Old: named["by"] == "old"}
 	for _, w := range pos[1:] {
 		k, v, _ := strings.Cut(w, "=")
-		e.Offsets = append(e.Offsets, CommitEntry{Key: offsetKey(k), Value: Committed{Offset: batch.Offset(number(v)), At: s.now}})
+		e.Offsets = append(e.Offsets, CommitEntry{Key: offsetKey(k), Value: Committed{Offset: batch.Offset(number(v)), At: s.now, TopicID: idWord(named)}})
 	}
 	return e
 }

@@ -74,10 +74,11 @@ func (s *Service) LeaderChanged(partition int32, epoch batch.Epoch, local bool) 
 	s.runtime.LeaderChanged(partition, epoch, local)
 }
 
-// TopicsDeleted drops the offsets of topics that are no more.
-func (s *Service) TopicsDeleted(names ...string) {
-	for _, name := range names {
-		s.runtime.TellAll(TopicDeleted{Topic: name})
+// TopicsDeleted drops the offsets of topics that were deleted just now. Those of groups that are being read at the time are found when
+// somebody asks for them: see Fetch.
+func (s *Service) TopicsDeleted(topics ...coordinator.Topic) {
+	for _, t := range topics {
+		s.runtime.TellAll(TopicDeleted{Topic: t.Name, ID: t.ID, Just: true})
 	}
 }
 
@@ -269,7 +270,7 @@ func (s *Service) checkOffsets(now time.Time, r *CommitRequest, t *CommitTopic, 
 		case len(p.Metadata) > s.limits.OffsetMetadataBytes:
 			each[j] = broker.ErrOffsetMetadataTooLarge
 		default:
-			c := Committed{Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: p.Metadata, At: now.Truncate(time.Millisecond), TopicID: t.ID}
+			c := Committed{Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: p.Metadata, At: now.Truncate(time.Millisecond), TopicID: topic.ID}
 			if r.Retention >= 0 {
 				c.Expires = c.At.Add(r.Retention)
 			}

@@ -116,7 +116,7 @@ func snapshot(n *node) map[string]any {
 	out := map[string]any{}
 	list, _ := n.List(ListRequest{})
 	for _, l := range list {
-		out[l.Group] = []any{l, n.Describe([]string{l.Group}), n.Fetch(FetchRequest{Group: l.Group, All: true})}
+		out[l.Group] = []any{l, n.Describe([]string{l.Group}), n.Fetch(context.Background(), FetchRequest{Group: l.Group, All: true})}
 	}
 	return out
 }
@@ -134,7 +134,7 @@ func TestWritesThatWaitGoTogether(t *testing.T) {
 			})
 		}
 		synctest.Wait()
-		if got := n.Fetch(FetchRequest{Group: "g", Topics: []FetchTopic{{Name: "t", Partitions: []int32{0}}}}); got.Topics[0].Partitions[0].Offset != NoOffset {
+		if got := n.Fetch(t.Context(), FetchRequest{Group: "g", Topics: []FetchTopic{{Name: "t", Partitions: []int32{0}}}}); got.Topics[0].Partitions[0].Offset != NoOffset {
 			t.Fatalf("an offset is visible before it is committed: %+v", got)
 		}
 		log.release(nil)
@@ -170,7 +170,7 @@ func TestLostLeadershipEndsWhatWaits(t *testing.T) {
 		n.logOf("g").release(nil)
 		n.LeaderChanged(p, 3, true)
 		synctest.Wait()
-		got := n.Fetch(FetchRequest{Group: "g", All: true})
+		got := n.Fetch(t.Context(), FetchRequest{Group: "g", All: true})
 		if len(got.Topics) != 1 || got.Topics[0].Partitions[0].Offset != 5 {
 			t.Fatalf("got %+v", got)
 		}
@@ -223,14 +223,14 @@ func TestLoadingWaitsForWhatIsUnderWay(t *testing.T) {
 		log := logs.logs[coordinator.PartitionOf("g", fakePartitions)]
 		log.held = 1 // the last entry is not known to be committed yet
 		again := newNode(t, logs, DefaultLimits())
-		wantErr(t, "fetch", again.Fetch(FetchRequest{Group: "g", All: true}).Err, broker.ErrCoordinatorLoading)
+		wantErr(t, "fetch", again.Fetch(t.Context(), FetchRequest{Group: "g", All: true}).Err, broker.ErrCoordinatorLoading)
 		_, err := again.List(ListRequest{})
 		wantErr(t, "list", err, broker.ErrCoordinatorLoading)
 		log.mu.Lock()
 		log.held = 0
 		log.mu.Unlock()
 		time.Sleep(time.Second)
-		if got := again.Fetch(FetchRequest{Group: "g", All: true}); got.Err != nil || got.Topics[0].Partitions[0].Offset != 5 {
+		if got := again.Fetch(t.Context(), FetchRequest{Group: "g", All: true}); got.Err != nil || got.Topics[0].Partitions[0].Offset != 5 {
 			t.Fatalf("got %+v", got)
 		}
 	})
@@ -265,7 +265,7 @@ func TestBadRecordsAreSkipped(t *testing.T) {
 			batch.Record{Key: []byte{0, 2, 0, 1, 'g'}, Value: []byte{0, 3, 0xff}},
 		)
 		n := newNode(t, logs, DefaultLimits())
-		if got := n.Fetch(FetchRequest{Group: "g", All: true}); got.Err != nil || got.Topics[0].Partitions[0].Offset != 3 {
+		if got := n.Fetch(t.Context(), FetchRequest{Group: "g", All: true}); got.Err != nil || got.Topics[0].Partitions[0].Offset != 3 {
 			t.Fatalf("got %+v", got)
 		}
 	})
@@ -277,6 +277,7 @@ func TestCommitChecks(t *testing.T) {
 		limits.OffsetMetadataBytes = 4
 		n := newNode(t, newFakeLogs(), limits)
 		topic, _ := n.cluster.Topic("u")
+		other, _ := n.cluster.Topic("t")
 		got := n.Commit(t.Context(), CommitRequest{Group: "g", Generation: NoGeneration, Retention: -1, Topics: []CommitTopic{
 			{Name: "t", Partitions: []CommitPartition{{Partition: 0, Offset: 1}, {Partition: 8, Offset: 1}, {Partition: 1, Metadata: "12345"}}},
 			{Name: "nobody", Partitions: []CommitPartition{{}}},
@@ -292,7 +293,7 @@ func TestCommitChecks(t *testing.T) {
 		}
 		// A topic that is made again is another one: what was committed by id is not for it.
 		fetch := func() FetchResponse {
-			return n.Fetch(FetchRequest{Group: "g", Topics: []FetchTopic{{Name: "u", Partitions: []int32{0}}, {ID: topic.ID, Partitions: []int32{0}}}})
+			return n.Fetch(t.Context(), FetchRequest{Group: "g", Topics: []FetchTopic{{Name: "u", Partitions: []int32{0}}, {ID: topic.ID, Partitions: []int32{0}}}})
 		}
 		if got := fetch(); got.Topics[0].Partitions[0].Offset != 4 || got.Topics[1].Partitions[0].Offset != 4 || got.Topics[1].Name != "u" {
 			t.Fatalf("got %+v", got)
@@ -303,9 +304,9 @@ func TestCommitChecks(t *testing.T) {
 		if got := fetch(); got.Topics[0].Partitions[0].Offset != NoOffset || !errors.Is(got.Topics[1].Partitions[0].Err, replication.ErrUnknownTopicID) {
 			t.Fatalf("got %+v", got)
 		}
-		n.TopicsDeleted("t", "u")
+		n.TopicsDeleted(other, topic)
 		synctest.Wait()
-		if got := n.Fetch(FetchRequest{Group: "g", All: true}); len(got.Topics) != 0 {
+		if got := n.Fetch(t.Context(), FetchRequest{Group: "g", All: true}); len(got.Topics) != 0 {
 			t.Fatalf("got %+v", got)
 		}
 	})

@@ -13,7 +13,7 @@ import (
 
 func (n *node) fetchOne(t *testing.T, stable bool) (batch.Offset, error) {
 	t.Helper()
-	got := n.Fetch(FetchRequest{Group: "g", RequireStable: stable, Topics: []FetchTopic{{Name: "t", Partitions: []int32{0}}}})
+	got := n.Fetch(t.Context(), FetchRequest{Group: "g", RequireStable: stable, Topics: []FetchTopic{{Name: "t", Partitions: []int32{0}}}})
 	if got.Err != nil {
 		t.Fatal(got.Err)
 	}
@@ -80,7 +80,7 @@ func TestTransactionalOffsetsSurviveAReload(t *testing.T) {
 				wantErr(t, "stable", err, unstable)
 			}
 			check(n, 1, broker.ErrUnstableOffsetCommit)
-			all := n.Fetch(FetchRequest{Group: "g", All: true, RequireStable: true})
+			all := n.Fetch(t.Context(), FetchRequest{Group: "g", All: true, RequireStable: true})
 			wantErr(t, "all, stable", all.Topics[0].Partitions[0].Err, broker.ErrUnstableOffsetCommit)
 
 			again := newNode(t, logs, DefaultLimits())

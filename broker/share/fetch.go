@@ -72,13 +72,10 @@ func checkFetch(r *FetchRequest) error {
 	return nil
 }
 
-// begin opens the session of a request, and releases what members held whose sessions had to go.
+// begin opens the session of a request, and releases what the member held in the one before it.
 func (s *Service) begin(ctx context.Context, m *Member, add []Wanted, forget []TopicPartition, fetch bool) (visit, error) {
-	v, err := s.sessions.open(ctx, m, add, forget, fetch, s.now())
-	for _, gone := range v.evicted {
-		s.release(gone.group, gone.id, gone.partitions)
-		s.left(gone.group)
-	}
+	v, err := s.sessions.open(ctx, m, add, forget, fetch)
+	s.release(m.Group, m.ID, v.replaced)
 	if v.first {
 		s.forget(m.Group)
 	}

@@ -347,9 +347,11 @@ func TestSessions(t *testing.T) {
 		refuse("a", 1, ErrInvalidSessionEpoch)
 		refuse("a", FinalSession, nil)
 		refuse("d", NewSession, nil)
-		<-time.After(staleAfter + time.Second)
-		refuse("e", NewSession, nil) // the others are stale
-		refuse("b", 1, ErrSessionNotFound)
+		<-time.After(time.Hour)
+		refuse("e", NewSession, ErrSessionLimit)
+		refuse("b", 1, nil)
+		refuse("b", FinalSession, nil)
+		refuse("e", NewSession, nil)
 
 		r := w.request("e")
 		r.Partitions[0].Acks = []Ack{{First: 0, Last: 0, Types: []AckType{Accept}}}
@@ -359,6 +361,25 @@ func TestSessions(t *testing.T) {
 		a := &AckRequest{Member: Member{Group: "g", ID: "e"}}
 		if out, err := w.s.Acknowledge(context.Background(), a); err != nil || !errors.Is(out.Err, ErrInvalidSessionEpoch) {
 			t.Errorf("a new session by ShareAcknowledge: %+v, %v", out, err)
+		}
+	})
+}
+
+// A member that is busy for long with what it has fetched keeps it, whoever else begins a session meanwhile.
+func TestAMemberThatIsSilentForLong(t *testing.T) {
+	run(t, func(t *testing.T, w *world) {
+		w.settings.LockDuration = 10 * time.Minute
+		w.log.produce(t, 2, batch.BuildOptions{})
+		w.want(w.fetch("a"), 0, 1)
+		<-time.After(9 * time.Minute)
+		other := w.request("of another group")
+		other.Group = "h"
+		if out := w.do(other); out.Err != nil {
+			t.Fatal(out.Err)
+		}
+		w.want(w.fetch("b"))
+		if err := w.ack("a", 0, 1, Accept); err != nil {
+			t.Error(err)
 		}
 	})
 }

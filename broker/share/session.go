@@ -6,16 +6,13 @@ import (
 	"math"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/quorlog/quorlog/replication"
 )
 
-// staleAfter is how long a session must be unused to be dropped when another one begins.
-const staleAfter = 5 * time.Minute
-
 // sessions holds the share sessions of this node. A session is a member's list of partitions, so that requests name only what
-// changes, and a count of its requests, so that one that was lost or came twice shows.
+// changes, and a count of its requests, so that one that was lost or came twice shows. It ends with its final request or with its
+// connection, never by age: a member that is silent for long may be busy with what it holds.
 type sessions struct {
 	slots int
 	// lost is called, in a goroutine of its own, when the connection of a session has ended.
@@ -33,7 +30,6 @@ type member struct{ group, id string }
 // session is a member's. It is guarded by sessions.mu.
 type session struct {
 	epoch      int32 // of the request that comes next
-	used       time.Time
 	partitions []TopicPartition
 	fresh      map[TopicPartition]bool // not answered for yet
 	turn       int                     // where the next fetch begins
@@ -54,12 +50,7 @@ type visit struct {
 	fresh      []TopicPartition // to answer for in any case
 	ended      bool             // the session; the member's records are released
 	first      bool             // of its group on this node
-	evicted    []evicted        // sessions that had to make room
-}
-
-type evicted struct {
-	member
-	partitions []TopicPartition
+	replaced   []TopicPartition // of the session that the member had, which a new one ends
 }
 
 func checkMember(m *Member) error {
@@ -71,7 +62,7 @@ func checkMember(m *Member) error {
 
 // open begins, goes on with, or ends the session of a request. Only a fetch answers for partitions that are new. A session that
 // begins is bound to ctx, which is its connection's.
-func (s *sessions) open(ctx context.Context, m *Member, add []Wanted, forget []TopicPartition, fetch bool, now time.Time) (v visit, err error) {
+func (s *sessions) open(ctx context.Context, m *Member, add []Wanted, forget []TopicPartition, fetch bool) (v visit, err error) {
 	if err := checkMember(m); err != nil {
 		return v, err
 	}
@@ -81,7 +72,7 @@ func (s *sessions) open(ctx context.Context, m *Member, add []Wanted, forget []T
 	x := s.mu.byMember[who]
 	switch {
 	case m.Epoch == NewSession:
-		if x, v, err = s.createLocked(ctx, who, now); err != nil {
+		if x, v, err = s.createLocked(ctx, who); err != nil {
 			return v, err
 		}
 	case x == nil:
@@ -98,7 +89,6 @@ func (s *sessions) open(ctx context.Context, m *Member, add []Wanted, forget []T
 	s.mu.partitions -= len(x.partitions)
 	x.update(add, forget)
 	s.mu.partitions += len(x.partitions)
-	x.used = now
 	if x.epoch++; x.epoch == math.MaxInt32 {
 		x.epoch = 1
 	}
@@ -110,20 +100,15 @@ func (s *sessions) open(ctx context.Context, m *Member, add []Wanted, forget []T
 }
 
 // createLocked makes a session in place of the one that the member had.
-func (s *sessions) createLocked(ctx context.Context, who member, now time.Time) (*session, visit, error) {
+func (s *sessions) createLocked(ctx context.Context, who member) (*session, visit, error) {
 	var v visit
 	if old := s.mu.byMember[who]; old != nil {
 		s.removeLocked(who, old)
-		v.evicted = append(v.evicted, evicted{who, old.partitions})
+		v.replaced = old.partitions
 	}
 	v.first = true
-	for m, x := range s.mu.byMember {
-		if now.Sub(x.used) > staleAfter {
-			s.removeLocked(m, x)
-			v.evicted = append(v.evicted, evicted{m, x.partitions})
-		} else if m.group == who.group {
-			v.first = false
-		}
+	for m := range s.mu.byMember {
+		v.first = v.first && m.group != who.group
 	}
 	if len(s.mu.byMember) >= s.slots {
 		return nil, v, ErrSessionLimit

@@ -28,6 +28,7 @@ type Partitions interface {
 // Controller is the part of *controller.Controller that is needed.
 type Controller interface {
 	Image() *controller.Image
+	Sync(ctx context.Context) error
 	CreateTopics(ctx context.Context, topics []controller.NewTopic, validateOnly bool) []controller.TopicResult
 }
 
@@ -101,7 +102,7 @@ func (n *Node) Forward(s Leading, c partition.LeaderChange) {
 
 // Changes is told of topics that are no more, and that some came, went or grew, or may be seen by others than before.
 type Changes interface {
-	TopicsDeleted(names ...string)
+	TopicsDeleted(topics ...coordinator.Topic)
 	TopicsChanged()
 }
 
@@ -111,12 +112,12 @@ func ForwardChanges(s Changes, before, after *controller.Image) {
 	if before == nil || after == nil {
 		return
 	}
-	var gone []string
+	var gone []coordinator.Topic
 	changed := len(before.Topics) != len(after.Topics) || before.ACLs != after.ACLs
 	for name, t := range before.Topics {
 		now := after.Topics[name]
 		if now == nil || now.ID != t.ID {
-			gone = append(gone, name)
+			gone = append(gone, coordinator.Topic{Name: name, ID: t.ID, Partitions: int32(len(t.Partitions))})
 		} else if len(now.Partitions) != len(t.Partitions) {
 			changed = true
 		}
@@ -138,6 +139,9 @@ func (n *Node) Topic(name string) (coordinator.Topic, bool) {
 func (n *Node) TopicByID(id replication.TopicID) (coordinator.Topic, bool) {
 	return describe(n.o.Controller.Image().ByID[id])
 }
+
+// Sync waits until the controller's image is that of now.
+func (n *Node) Sync(ctx context.Context) error { return n.o.Controller.Sync(ctx) }
 
 // TopicNames are the names of all topics, the internal ones too.
 func (n *Node) TopicNames() []string { return slices.Collect(maps.Keys(n.o.Controller.Image().Topics)) }

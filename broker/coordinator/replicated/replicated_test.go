@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/broker/group"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
@@ -24,7 +25,8 @@ type fakeController struct {
 	err   error
 }
 
-func (f *fakeController) Image() *controller.Image { return f.image }
+func (f *fakeController) Image() *controller.Image   { return f.image }
+func (f *fakeController) Sync(context.Context) error { return nil }
 
 func (f *fakeController) CreateTopics(_ context.Context, topics []controller.NewTopic, _ bool) []controller.TopicResult {
 	f.asked = append(f.asked, topics...)
@@ -141,17 +143,18 @@ func TestOnlyTheOffsetsTopicIsForwarded(t *testing.T) {
 // told counts what a service is told.
 type told struct {
 	changes int
-	deleted []string
+	deleted []coordinator.Topic
 }
 
-func (c *told) TopicsDeleted(names ...string) { c.deleted = append(c.deleted, names...) }
-func (c *told) TopicsChanged()                { c.changes++ }
+func (c *told) TopicsDeleted(topics ...coordinator.Topic) { c.deleted = append(c.deleted, topics...) }
+func (c *told) TopicsChanged()                            { c.changes++ }
 
 // TestForwardChanges: groups hear of topics that come, go or grow, and that others may see them; of nothing else.
 func TestForwardChanges(t *testing.T) {
 	topic := func(id byte, partitions int) *controller.Topic {
 		return &controller.Topic{ID: replication.TopicID{id}, Partitions: make([]replication.Assignment, partitions)}
 	}
+	gone := []coordinator.Topic{{Name: "a", ID: replication.TopicID{1}, Partitions: 1}}
 	before := &controller.Image{Topics: map[string]*controller.Topic{"a": topic(1, 1), "b": topic(2, 1)}, ACLs: &controller.ACLs{}}
 	for name, c := range map[string]struct {
 		alter func(im *controller.Image)
@@ -160,8 +163,8 @@ func TestForwardChanges(t *testing.T) {
 		"nothing": {func(*controller.Image) {}, told{}},
 		"made":    {func(im *controller.Image) { im.Topics["c"] = topic(3, 1) }, told{changes: 1}},
 		"grown":   {func(im *controller.Image) { im.Topics["a"] = topic(1, 2) }, told{changes: 1}},
-		"deleted": {func(im *controller.Image) { delete(im.Topics, "a") }, told{changes: 1, deleted: []string{"a"}}},
-		"another": {func(im *controller.Image) { im.Topics["a"] = topic(4, 1) }, told{changes: 1, deleted: []string{"a"}}},
+		"deleted": {func(im *controller.Image) { delete(im.Topics, "a") }, told{changes: 1, deleted: gone}},
+		"another": {func(im *controller.Image) { im.Topics["a"] = topic(4, 1) }, told{changes: 1, deleted: gone}},
 		"rules":   {func(im *controller.Image) { im.ACLs = &controller.ACLs{} }, told{changes: 1}},
 	} {
 		after := &controller.Image{Topics: maps.Clone(before.Topics), ACLs: before.ACLs}

@@ -85,7 +85,7 @@ func (l *life) awaitReady(t testing.TB) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for i := 0; i < 20; {
-		err := l.Fetch(group.FetchRequest{Group: fmt.Sprint("group-", i), All: true}).Err
+		err := l.Fetch(t.Context(), group.FetchRequest{Group: fmt.Sprint("group-", i), All: true}).Err
 		if err == nil {
 			i++
 			continue
@@ -182,7 +182,7 @@ func everything(t *testing.T, l *life) map[string]any {
 	}
 	out := map[string]any{}
 	for _, g := range list {
-		out[g.Group] = []any{l.Describe([]string{g.Group}), l.Fetch(group.FetchRequest{Group: g.Group, All: true})}
+		out[g.Group] = []any{l.Describe([]string{g.Group}), l.Fetch(t.Context(), group.FetchRequest{Group: g.Group, All: true})}
 	}
 	return out
 }

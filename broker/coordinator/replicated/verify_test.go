@@ -40,7 +40,7 @@ func TestOffsetsAreNotStoredBehindTheirMarker(t *testing.T) {
 	go func() { queued <- l.txnCommit(t.Context(), name, who) }()
 	unstable := func() error {
 		q := group.FetchRequest{Group: name, RequireStable: true, Topics: []group.FetchTopic{{Name: "work", Partitions: []int32{0}}}}
-		return l.Fetch(q).Topics[0].Partitions[0].Err
+		return l.Fetch(t.Context(), q).Topics[0].Partitions[0].Err
 	}
 	for tick := time.Tick(time.Millisecond); !errors.Is(unstable(), broker.ErrUnstableOffsetCommit); {
 		<-tick // until the offsets wait for those in front of them

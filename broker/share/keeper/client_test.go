@@ -30,6 +30,7 @@ func (l leads) Coordinator(p int32, _ string) (replication.Node, bool) {
 	return replication.Node{ID: l[p]}, l[p] != replication.NoNode
 }
 
+func (leads) Sync(context.Context) error        { return nil }
 func (leads) EnsureTopic(context.Context) error { return nil }
 
 var errDead = errors.New("the node is dead")

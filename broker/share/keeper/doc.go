@@ -13,5 +13,6 @@
 // to know, and the topic is compacted like any other. Two epochs fence. A leader epoch below the last one seen is an old leader's.
 // The state epoch grows when somebody sets the start offset; a leader that does not know of it has to read again.
 //
-// Goroutines: Client.AskAll asks side by side and waits for the answers; those of package coordinator run the machines.
+// Goroutines: Service.sweepLoop, woken by a ticker, ended by Service.Close. Client.AskAll asks side by side and waits for the answers.
+// Those of package coordinator run the machines.
 package keeper

@@ -3,6 +3,7 @@ package keeper
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
@@ -19,27 +20,80 @@ type Options struct {
 	Logger  *slog.Logger
 }
 
-// sweepEvery is how often the states of topics that are no more are looked for.
-const sweepEvery = 10 * time.Minute
+const (
+	// sweepEvery is how often the states of topics that are no more are looked for.
+	sweepEvery = 10 * time.Minute
+	// syncPatience is how long a sweep waits to hear what is so now. It is left out then; the next one comes.
+	syncPatience = 30 * time.Second
+)
 
 // Service keeps the states of those keys whose partition of __share_group_state this node leads.
 type Service struct {
 	cluster coordinator.Cluster
 	runtime *coordinator.Runtime[*Machine, Event, Effect]
+	logger  *slog.Logger
+	cancel  context.CancelFunc // ends sweepLoop
+	loops   sync.WaitGroup
 }
 
 // New returns a service that keeps nothing yet.
 func New(o Options) (*Service, error) {
-	s := &Service{cluster: o.Cluster}
-	sweep := Sweep{Gone: func(id replication.TopicID) bool {
-		_, known := o.Cluster.TopicByID(id)
-		return !known
-	}}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	s := &Service{cluster: o.Cluster, logger: o.Logger}
 	var err error
 	s.runtime, err = coordinator.New(coordinator.Options[*Machine, Event, Effect]{
-		Topic: broker.ShareStateTopic, Logs: o.Logs, Kind: kind{}, Sweep: sweep, SweepEvery: sweepEvery, Logger: o.Logger,
+		Topic: broker.ShareStateTopic, Logs: o.Logs, Kind: kind{}, Logger: o.Logger,
 	})
-	return s, err
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.cancel = cancel
+	s.loops.Go(func() { s.sweepLoop(ctx) })
+	return s, nil
+}
+
+func (s *Service) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			s.sweep(ctx)
+		}
+	}
+}
+
+// sweep forgets the states of topics that are no more. A topic that this node does not know may as well be new: the leader of a
+// partition of it can be ahead of a keeper that is cut off from the metadata, and would lose its place in it. So only what
+// was kept before a Sync, and is not known behind it, is gone.
+func (s *Service) sweep(ctx context.Context) {
+	doubtful := map[replication.TopicID]bool{}
+	// A partition that is being read has its turn the next time.
+	_ = s.runtime.Each(func(_ string, m *Machine) {
+		if m.stored != nil && !s.knows(m.key.Topic) {
+			doubtful[m.key.Topic] = true
+		}
+	})
+	if len(doubtful) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, syncPatience)
+	defer cancel()
+	if err := s.cluster.Sync(ctx); err != nil {
+		s.logger.Debug("It is not known whether topics with share groups were deleted; their states stay.", "topics", len(doubtful), "error", err)
+		return
+	}
+	s.runtime.TellAll(Sweep{Gone: func(id replication.TopicID) bool { return doubtful[id] && !s.knows(id) }})
+}
+
+func (s *Service) knows(id replication.TopicID) bool {
+	_, known := s.cluster.TopicByID(id)
+	return known
 }
 
 // LeaderChanged tells that this node began (local) or ceased to lead a partition of __share_group_state.
@@ -48,7 +102,11 @@ func (s *Service) LeaderChanged(partition int32, epoch batch.Epoch, local bool) 
 }
 
 // Close ends all goroutines. Requests that wait are answered broker.ErrNotCoordinator.
-func (s *Service) Close() { s.runtime.Close() }
+func (s *Service) Close() {
+	s.cancel()
+	s.loops.Wait()
+	s.runtime.Close()
+}
 
 // Answer executes a request, if this node keeps the key. The state is nil where nothing is known. Errors:
 // share.ErrFencedStateEpoch, replication.ErrFencedLeaderEpoch, replication.ErrInvalidRequest, the coordinator's, and those of an append.

@@ -39,16 +39,25 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 	if follower && (l.Node == replication.NoNode || r.Offset > o.HighWatermark) {
 		return ReadResult{}, replication.ErrOffsetNotAvailable // the leader may well have it
 	}
-	if r.Offset < o.LogStart || r.Offset > o.LogEnd {
-		return ReadResult{Offsets: o}, fmt.Errorf("%w: %d is not within %d..%d", replication.ErrOffsetOutOfRange, r.Offset, o.LogStart, o.LogEnd)
+	if r.Offset < o.LogStart {
+		return ReadResult{Offsets: o}, outOfRange(r.Offset, o)
 	}
+	// Before the log's end is looked at: a reader beyond it may be there because its log has parted from this one, and
+	// then it is to hear from where on, not to begin anew.
 	if r.LastFetchedEpoch > batch.NoEpoch {
 		end, err := p.diverging(r)
 		if err != nil || end != nil {
 			return ReadResult{Offsets: o, Diverging: end}, err
 		}
 	}
+	if r.Offset > o.LogEnd {
+		return ReadResult{Offsets: o}, outOfRange(r.Offset, o)
+	}
 	return p.read(r, o)
+}
+
+func outOfRange(offset batch.Offset, o Offsets) error {
+	return fmt.Errorf("%w: %d is not within %d..%d", replication.ErrOffsetOutOfRange, offset, o.LogStart, o.LogEnd)
 }
 
 // diverging finds out whether the reader's log parted from this one (KIP-595).

@@ -176,8 +176,14 @@ func TestALeaderKnowsWhatFollowersHold(t *testing.T) {
 		if lp.Holds(replication.ReplicaID{Node: 9}, 0) {
 			t.Error("nobody holds something")
 		}
+		time.Sleep(holdsWithin + time.Second)
+		if isr := lp.ISR(); !slices.Contains(isr, c.replica(late).Node) {
+			t.Errorf("in sync: %v", isr)
+		}
+		holds(late, 0, false) // its node may be about to open it, or it knows no leader
+		holds(other, 6, true)
 		c.net.Heal()
-		time.Sleep(3 * time.Second)
+		time.Sleep(time.Minute) // with nothing to replicate
 		if !lp.Leading() {
 			t.Fatal("another one leads")
 		}

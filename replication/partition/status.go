@@ -50,14 +50,18 @@ func (p *Partition) Status() Status {
 	return s
 }
 
-// Holds reports whether a replica is known to have what is to be read from an offset on: the record there, or, while none is
-// committed there, all that come before it. Only the leader knows that of others.
+// holdsWithin is for how long a follower counts as able to serve without a word from it. Where there is nothing to replicate Raft asks
+// it every second or two.
+const holdsWithin = 3 * time.Second
+
+// Holds reports whether a replica is known to be there and to have what is to be read from an offset on: the record there, or, while
+// none is committed there, all that come before it. Only the leader knows that of others.
 func (p *Partition) Holds(r replication.ReplicaID, offset batch.Offset) bool {
 	if p.log == nil || p.group == nil {
 		return false
 	}
-	match := p.group.Match(r)
-	if match == 0 {
+	match, contact, _ := p.group.Progress(r)
+	if match == 0 || p.m.o.Now().Sub(contact) > holdsWithin {
 		return false
 	}
 	high := p.log.Offsets().HighWatermark

@@ -56,7 +56,8 @@ func (s *records) Consume(ctx context.Context, req *quorlogv1.ConsumeRequest) (*
 	if err != nil {
 		return nil, s.failure(err)
 	}
-	until := s.o.Now().Add(min(time.Duration(max(req.GetMaxWaitMs(), 0))*time.Millisecond, maxWait))
+	began := s.o.Now()
+	until := began.Add(min(time.Duration(max(req.GetMaxWaitMs(), 0))*time.Millisecond, maxWait))
 	for {
 		// Markers and aborted records are no answer to somebody who waits for records.
 		wait := until.Sub(s.o.Now())
@@ -66,6 +67,11 @@ func (s *records) Consume(ctx context.Context, req *quorlogv1.ConsumeRequest) (*
 		}
 		moved := at.next != batch.Offset(out.GetNextOffset())
 		at.next = batch.Offset(out.GetNextOffset())
+		// The client may have the offset from the leader, whose watermark the replica here has yet to hear of.
+		if behind := out.GetHighWatermark() < out.GetNextOffset() && !handedOn(ctx); behind && until.Before(began.Add(lagWait)) {
+			until = began.Add(lagWait)
+			wait = until.Sub(s.o.Now())
+		}
 		if len(out.GetRecords()) == 0 && (wait > 0 || moved && !handedOn(ctx)) && ctx.Err() == nil {
 			give()
 			continue

@@ -319,6 +319,44 @@ func TestBytesAfter(t *testing.T) {
 	mustBe(t, err, ErrClosed)
 }
 
+func TestEndOffsetAt(t *testing.T) {
+	f := openFixture(t, func(o *Options) { o.SegmentBytes = 2000 })
+	ends := []Offset{0} // of the log, after each entry
+	for i := range 50 {
+		if i%7 == 3 {
+			f.append(1, noop())
+		} else {
+			f.append(1, frame(t, 1+i%3, frameOpt{term: 1, size: 100 + i}))
+		}
+		ends = append(ends, f.log.Offsets().LogEnd)
+	}
+	f.apply()
+	check := func(from Index) {
+		t.Helper()
+		for i := from; i <= 50; i++ {
+			got, err := f.log.EndOffsetAt(i)
+			mustBe(t, err, nil)
+			equal(t, got, ends[i], fmt.Sprintf("end at entry %d", i))
+		}
+	}
+	check(0)
+	_, err := f.log.EndOffsetAt(51)
+	mustBe(t, err, ErrNotFound)
+	f.reopen()
+	check(0)
+	f.log.Apply(Entry{Index: 51, Term: 1, Kind: KindLogStart, Frame: f.append(1, InternalFrame(KindLogStart, EncodeLogStart(ends[30])))[0].Frame})
+	if n, err := f.log.DropSegments(); n == 0 || err != nil {
+		t.Fatalf("%d segments dropped, %v", n, err)
+	}
+	boundary, _ := f.log.Boundary()
+	check(boundary)
+	_, err = f.log.EndOffsetAt(boundary - 1)
+	mustBe(t, err, ErrNotFound)
+	mustBe(t, f.log.Close(), nil)
+	_, err = f.log.EndOffsetAt(50)
+	mustBe(t, err, ErrClosed)
+}
+
 // An append costs one write and one fsync of the .log, and one unsynced write of the .index behind them.
 func TestAppendWritesOnceAndSyncsOnce(t *testing.T) {
 	f := newFixture(t, vfs.NewMem())

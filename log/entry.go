@@ -205,17 +205,57 @@ func (p *part) entry(i Index) (Entry, error) {
 	return Entry{Index: i, Term: q.LeaderEpoch, Kind: q.kind, Frame: frame}, nil
 }
 
+// EndOffsetAt returns the log end offset of a log that ends with one of the entries or the boundary, from the slots alone; ErrNotFound
+// where it is neither. A log that ends within a gap may have got no further than where the gap begins.
+func (l *Log) EndOffsetAt(i Index) (Offset, error) {
+	return again(l, func() (Offset, error) { return endOffsetAt(l, i) })
+}
+
+func endOffsetAt(l *Log, i Index) (Offset, error) {
+	l.mu.RLock()
+	boundary, next, closed := l.mu.boundary, l.mu.next, len(l.mu.segments) == 0
+	l.mu.RUnlock()
+	switch {
+	case closed:
+		return 0, ErrClosed
+	case i+1 == next.index:
+		return next.offset, nil
+	case i == boundary.Index:
+		return boundary.Offset, nil
+	}
+	p, err := l.partOfIndex(i)
+	if err != nil {
+		return 0, err
+	}
+	defer p.release()
+	if err := p.load(); err != nil {
+		return 0, err
+	}
+	k := p.table.findIndex(uint32(i - p.seg.first))
+	if k < 0 {
+		return 0, fmt.Errorf("%w: segment %s: no slot for index %d", ErrCorrupt, p.seg.name(), i)
+	}
+	behind := p.next.index
+	if k+1 < p.table.n {
+		behind = p.seg.first + Index(p.table.relIndex(k+1))
+	}
+	if i+1 < behind {
+		return p.seg.base + Offset(p.table.relOff(k)), nil
+	}
+	return p.nextOffset(k), nil
+}
+
 // ConfigurationAt returns the newest Raft configuration at or below an index, and its own index; nil, 0 where there is
 // none. It reads at most one segment's slots and one frame.
 func (l *Log) ConfigurationAt(i Index) (data []byte, at Index, err error) {
 	data, err = again(l, func() (d []byte, err error) {
-		d, at, err = l.configurationAt(i)
+		d, at, err = configurationAt(l, i)
 		return d, err
 	})
 	return data, at, err
 }
 
-func (l *Log) configurationAt(i Index) ([]byte, Index, error) {
+func configurationAt(l *Log, i Index) ([]byte, Index, error) {
 	l.mu.RLock()
 	f, last, boundary := l.mu.facts, l.mu.next.index-1, l.mu.boundary.Index
 	l.mu.RUnlock()

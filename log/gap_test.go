@@ -44,6 +44,9 @@ func TestGapsAnswerForWhatTheyReplaced(t *testing.T) {
 			term, err := f.log.Term(i)
 			mustBe(t, err, nil)
 			equal(t, term, 2, "term from memory")
+			end, err := f.log.EndOffsetAt(i)
+			mustBe(t, err, nil)
+			equal(t, end, p.NextOffset(), "where a log ends that has got this far")
 		}
 		e, err := f.log.Entry(7)
 		mustBe(t, err, nil)

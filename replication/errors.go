@@ -31,7 +31,8 @@ var (
 	ErrPolicyViolation = errors.New("policy violation")
 	// ErrOffsetOutOfRange: OFFSET_OUT_OF_RANGE.
 	ErrOffsetOutOfRange = errors.New("offset out of range")
-	// ErrOffsetNotAvailable: the watermark is not known yet; try again (OFFSET_NOT_AVAILABLE, KIP-207).
+	// ErrOffsetNotAvailable: the watermark is not known yet, or the replica has not got that far; try again, or elsewhere
+	// (OFFSET_NOT_AVAILABLE, KIP-207, KIP-392).
 	ErrOffsetNotAvailable = errors.New("offset not available yet")
 	// ErrFencedLeaderEpoch: the request's epoch is older than ours (FENCED_LEADER_EPOCH, KIP-320).
 	ErrFencedLeaderEpoch = errors.New("fenced leader epoch")

@@ -77,7 +77,7 @@ func TestPartitionsFromTheTable(t *testing.T) {
 		if l := p.LeaderOf("", replication.TopicID{1}, int32(i)); l.Node != want {
 			t.Errorf("%d by id: %+v", i, l)
 		}
-		if n := p.ReadReplica("orders", replication.TopicID{}, int32(i), "r2"); n != replication.NoNode {
+		if n := p.ReadReplica("orders", replication.TopicID{}, int32(i), "r2", 0); n != replication.NoNode {
 			t.Errorf("a node that does not lead sends consumers to node %d", n)
 		}
 	}

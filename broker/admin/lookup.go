@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/quorlog/quorlog/internal/config"
+	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -89,10 +90,10 @@ const (
 	leaderSelector  = "org.apache.kafka.common.replica.LeaderSelector"
 )
 
-// ReadReplica names the replica that a consumer in a rack should read a partition from instead of from this node, which
-// leads it: one in sync in the same rack (KIP-392). It is NoNode if the consumer should stay: there is no such replica, the
-// leader itself is in that rack, this node does not lead, or the setting is for leaders only.
-func (p *Partitions) ReadReplica(name string, id replication.TopicID, index int32, rack string) replication.NodeID {
+// ReadReplica names the replica that a consumer in a rack should read a partition from, from an offset on, instead of from this
+// node, which leads it: one in sync in the same rack that has what is wanted (KIP-392). It is NoNode if the consumer should stay:
+// there is no such replica, the leader itself is in that rack, this node does not lead, or the setting is for leaders only.
+func (p *Partitions) ReadReplica(name string, id replication.TopicID, index int32, rack string, from batch.Offset) replication.NodeID {
 	im := p.images.Image()
 	t, ok := p.topic(im, name, id, index)
 	if !ok || rack == "" || im.Layers().Get(config.Broker, selectorSetting) == leaderSelector {
@@ -109,7 +110,8 @@ func (p *Partitions) ReadReplica(name string, id replication.TopicID, index int3
 	isr := part.ISR()
 	var near []replication.NodeID
 	for _, r := range t.Partitions[index].Replicas {
-		if r.Node != self && im.Nodes[r.Node].Rack == rack && slices.Contains(isr, r.Node) && p.leaders.Alive(r.Node) {
+		// In sync is who was within half a minute, and after an election everybody: it does not tell who has the offset.
+		if r.Node != self && im.Nodes[r.Node].Rack == rack && slices.Contains(isr, r.Node) && p.leaders.Alive(r.Node) && part.Holds(r, from) {
 			near = append(near, r.Node)
 		}
 	}

@@ -232,6 +232,51 @@ func TestConsumersReadInTheirRack(t *testing.T) {
 	})
 }
 
+// A follower that lacks what a consumer asks for is not where the leader sends it, though the follower is in sync for half a minute
+// yet: the consumer would come back at once, or wait for what the leader could give it.
+func TestConsumersAreSentToWhatTheyWant(t *testing.T) {
+	inCluster(t, func(c *cluster) {
+		id := c.createTopic("orders", 1)
+		leader, _ := c.leader("orders", 0)
+		late, other := c.others(leader)[0], c.others(leader)[1]
+		produce := func() {
+			t.Helper()
+			if p := ask[*kmsg.ProduceResponse](leader.client, minimal(t, kafkaproto.KeyProduce, 13, "orders", id), 13).Topics[0].Partitions[0]; p.ErrorCode != 0 {
+				t.Fatal(kafkaproto.Code(p.ErrorCode))
+			}
+		}
+		produce()
+		settle()
+		c.part(leader.id, late.id)
+		produce()
+		produce()
+		check := func(in *member, offset int64, to replication.NodeID, records bool) {
+			t.Helper()
+			q := minimal(t, kafkaproto.KeyFetch, 16, "orders", id).(*kmsg.FetchRequest)
+			q.Rack, q.SessionEpoch, q.Topics[0].Partitions[0].FetchOffset = fmt.Sprintf("r%d", in.id), -1, offset
+			p := ask[*kmsg.FetchResponse](leader.client, q, 16).Topics[0].Partitions[0]
+			if p.ErrorCode != 0 || p.PreferredReadReplica != int32(to) || len(p.RecordBatches) > 0 != records {
+				t.Errorf("offset %d in the rack of node %d: %v, sent to %d, %d bytes", offset, in.id, kafkaproto.Code(p.ErrorCode), p.PreferredReadReplica, len(p.RecordBatches))
+			}
+		}
+		check(late, 0, late.id, false)
+		check(late, 1, replication.NoNode, true)
+		check(late, 2, replication.NoNode, true)
+		check(late, 3, replication.NoNode, false)
+		for offset := range int64(4) {
+			check(other, offset, other.id, false)
+		}
+		c.net.Heal()
+		settle()
+		if now, _ := c.leader("orders", 0); now != leader {
+			t.Fatalf("node %d leads by now", now.id)
+		}
+		for offset := range int64(4) {
+			check(late, offset, late.id, false)
+		}
+	})
+}
+
 // A consumer that waits at a follower is woken by what comes there.
 func TestAFollowerWakesItsConsumers(t *testing.T) {
 	inCluster(t, func(c *cluster) {

@@ -166,6 +166,19 @@ func (c *cluster) cut(id replication.NodeID) {
 	}
 }
 
+// part cuts the replicas on two nodes off from each other, while the nodes themselves go on hearing each other.
+func (c *cluster) part(a, b replication.NodeID) {
+	for _, t := range c.ctl.Image().Topics {
+		for _, p := range t.Partitions {
+			at := map[replication.NodeID]raft.ServerAddress{}
+			for _, r := range p.Replicas {
+				at[r.Node] = raft.ServerAddress(r.String())
+			}
+			c.net.Isolate(at[a], at[b])
+		}
+	}
+}
+
 func (c *cluster) close() {
 	c.net.Heal()
 	for _, m := range c.nodes {

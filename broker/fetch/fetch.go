@@ -64,8 +64,9 @@ type Partitions interface {
 type Routes interface {
 	// LeaderOf tells who leads a partition; Node is NoNode if nobody is known to.
 	LeaderOf(topic string, id replication.TopicID, partition int32) replication.Leader
-	// ReadReplica names the replica that a consumer in a rack should read from instead of from this node; NoNode to stay.
-	ReadReplica(topic string, id replication.TopicID, partition int32, rack string) replication.NodeID
+	// ReadReplica names the replica that a consumer in a rack should read from, from an offset on, instead of from this node;
+	// NoNode to stay.
+	ReadReplica(topic string, id replication.TopicID, partition int32, rack string, from batch.Offset) replication.NodeID
 }
 
 // Options configure a Service.

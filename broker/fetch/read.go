@@ -178,7 +178,7 @@ func (g *reading) preferred(i int) replication.NodeID {
 		return replication.NoNode
 	}
 	topic, id, index := g.named(i)
-	return g.routes.ReadReplica(topic, id, index, g.rack)
+	return g.routes.ReadReplica(topic, id, index, g.rack, g.params[i].Offset)
 }
 
 // named is how the request names the partition: by name or by id, never by both.

@@ -145,6 +145,97 @@ func TestClusterServesFromItsLeader(t *testing.T) {
 	})
 }
 
+// A follower that is cut off still holds what it had confirmed: the leader knows that, and that it lacks the rest.
+func TestALeaderKnowsWhatFollowersHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.close()
+		l, lp := c.leader()
+		mustAppend(t, lp, batch.BuildOptions{}, "a", "b")
+		mustAppend(t, lp, batch.BuildOptions{}, "c")
+		time.Sleep(3 * time.Second) // as above
+		late, other := (l+1)%3, (l+2)%3
+		addr := func(i int) raft.ServerAddress { return raft.ServerAddress(c.replica(i).String()) }
+		holds := func(i int, offset batch.Offset, want bool) {
+			t.Helper()
+			if got := lp.Holds(c.replica(i), offset); got != want {
+				t.Errorf("node %d, offset %d: %v", i+1, offset, got)
+			}
+		}
+		for offset := batch.Offset(0); offset <= 4; offset++ {
+			holds(late, offset, offset <= 3)
+		}
+		c.net.Isolate(addr(l), addr(late))
+		mustAppend(t, lp, batch.BuildOptions{}, "d", "e")
+		mustAppend(t, lp, batch.BuildOptions{}, "f")
+		synctest.Wait()
+		for offset := batch.Offset(0); offset <= 7; offset++ {
+			holds(late, offset, offset <= 2)
+			holds(other, offset, offset <= 6)
+		}
+		if lp.Holds(replication.ReplicaID{Node: 9}, 0) {
+			t.Error("nobody holds something")
+		}
+		time.Sleep(holdsWithin + time.Second)
+		if isr := lp.ISR(); !slices.Contains(isr, c.replica(late).Node) {
+			t.Errorf("in sync: %v", isr)
+		}
+		holds(late, 0, false) // its node may be about to open it, or it knows no leader
+		holds(other, 6, true)
+		c.net.Heal()
+		time.Sleep(time.Minute) // with nothing to replicate
+		if !lp.Leading() {
+			t.Fatal("another one leads")
+		}
+		for offset := batch.Offset(0); offset <= 7; offset++ {
+			holds(late, offset, offset <= 6)
+		}
+	})
+}
+
+// What a follower holds above its watermark may be committed already: who asks for it is to wait there, not to go back to the leader,
+// which would send it here again. Nor does the follower say where the two logs part, as its own may yet be cut.
+func TestAFollowerHasReadersWaitForItsWatermark(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, 1)
+		defer c.close()
+		l, lp := c.leader()
+		mustAppend(t, lp, batch.BuildOptions{}, "a")
+		time.Sleep(3 * time.Second) // as above
+		for i := range c.parts {
+			if i != l { // it gets the entry, and the leader no answer
+				c.net.Cut(raft.ServerAddress(c.replica(i).String()), raft.ServerAddress(c.replica(l).String()))
+			}
+		}
+		pending := lp.Append(frameOf(t, batch.BuildOptions{}, "b", "c"))
+		synctest.Wait()
+		epoch := lp.Leader().Epoch
+		for i := range c.parts {
+			if i == l {
+				continue
+			}
+			p := c.parts[i].Load()
+			for _, last := range []batch.Epoch{batch.NoEpoch, epoch, epoch + 7} {
+				for offset := batch.Offset(2); offset <= 3; offset++ {
+					res, err := p.Read(ReadRequest{Offset: offset, MaxBytes: 1000, AtLeastOne: true, AnyReplica: true, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: last})
+					if err != nil || res.Diverging != nil || res.Range.Len() != 0 || res.Offsets.HighWatermark != 1 || res.Offsets.LogEnd != 3 {
+						t.Errorf("node %d, offset %d after epoch %d: %+v, %v", i+1, offset, last, res, err)
+					}
+					if res.Range != nil {
+						res.Range.Release()
+					}
+				}
+			}
+			r := ReadRequest{Offset: 4, MaxBytes: 1000, AnyReplica: true, CurrentEpoch: batch.NoEpoch, LastFetchedEpoch: batch.NoEpoch}
+			if _, err := p.Read(r); !errors.Is(err, replication.ErrOffsetNotAvailable) {
+				t.Errorf("node %d, above its log's end: %v", i+1, err)
+			}
+		}
+		c.net.Heal()
+		<-pending.Done()
+	})
+}
+
 // producer is an idempotent client: one batch at a time, retried with the same sequence until its fate is known.
 type producer struct {
 	c        *cluster

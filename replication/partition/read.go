@@ -36,24 +36,38 @@ func (p *Partition) Read(r ReadRequest) (ReadResult, error) {
 		return ReadResult{}, err
 	}
 	o := p.log.Offsets()
-	if follower && (l.Node == replication.NoNode || r.Offset > o.HighWatermark) {
+	if follower && (l.Node == replication.NoNode || r.Offset > o.LogEnd) {
 		return ReadResult{}, replication.ErrOffsetNotAvailable // the leader may well have it
 	}
-	if r.Offset < o.LogStart || r.Offset > o.LogEnd {
-		return ReadResult{Offsets: o}, fmt.Errorf("%w: %d is not within %d..%d", replication.ErrOffsetOutOfRange, r.Offset, o.LogStart, o.LogEnd)
+	if follower && r.Offset > o.HighWatermark {
+		// It is stored here, and this replica has not heard yet whether it is committed: the reader waits for that, as at Kafka's
+		// followers. Whether the two logs part can't be told before, since this one may yet be cut.
+		return ReadResult{Range: &Range{Next: r.Offset}, Offsets: o}, nil
 	}
+	if r.Offset < o.LogStart {
+		return ReadResult{Offsets: o}, outOfRange(r.Offset, o)
+	}
+	// Before the log's end is looked at: a reader beyond it may be there because its log has parted from this one, and
+	// then it is to hear from where on, not to begin anew.
 	if r.LastFetchedEpoch > batch.NoEpoch {
-		end, err := p.diverging(r)
+		end, err := diverging(p.log, r)
 		if err != nil || end != nil {
 			return ReadResult{Offsets: o, Diverging: end}, err
 		}
 	}
+	if r.Offset > o.LogEnd {
+		return ReadResult{Offsets: o}, outOfRange(r.Offset, o)
+	}
 	return p.read(r, o)
 }
 
+func outOfRange(offset batch.Offset, o Offsets) error {
+	return fmt.Errorf("%w: %d is not within %d..%d", replication.ErrOffsetOutOfRange, offset, o.LogStart, o.LogEnd)
+}
+
 // diverging finds out whether the reader's log parted from this one (KIP-595).
-func (p *Partition) diverging(r ReadRequest) (*EpochEnd, error) {
-	epoch, end := p.log.EndOffsetForEpoch(r.LastFetchedEpoch)
+func diverging(l *log.Log, r ReadRequest) (*EpochEnd, error) {
+	epoch, end := l.EndOffsetForEpoch(r.LastFetchedEpoch)
 	if epoch < 0 || end < 0 {
 		return nil, fmt.Errorf("%w: nothing is known of epoch %d", replication.ErrOffsetOutOfRange, r.LastFetchedEpoch)
 	}

@@ -69,8 +69,22 @@ func TestReadTellsWhereLogsPart(t *testing.T) {
 	if d, err := read(4, first); err != nil || d == nil || *d != (EpochEnd{Epoch: first, End: 3}) {
 		t.Errorf("beyond the epoch's end: %+v, %v", d, err)
 	}
+	if d, err := read(9, first); err != nil || d == nil || *d != (EpochEnd{Epoch: first, End: 3}) {
+		t.Errorf("beyond the log's end, in another epoch: %+v, %v", d, err)
+	}
+	if d, err := read(9, second); err != nil || d == nil || *d != (EpochEnd{Epoch: second, End: 4}) {
+		t.Errorf("beyond the log's end, in its newest epoch: %+v, %v", d, err)
+	}
 	if d, err := read(4, second); d != nil || err != nil {
 		t.Errorf("the newest epoch: %+v, %v", d, err)
+	}
+	for _, offset := range []batch.Offset{-1, 9} {
+		if _, err := read(offset, batch.NoEpoch); !errors.Is(err, replication.ErrOffsetOutOfRange) {
+			t.Errorf("%d, in no epoch: %v", offset, err)
+		}
+	}
+	if _, err := read(-1, first); !errors.Is(err, replication.ErrOffsetOutOfRange) {
+		t.Errorf("below the log start: %v", err)
 	}
 	if _, err := read(1, second+5); !errors.Is(err, replication.ErrOffsetOutOfRange) {
 		t.Errorf("an epoch of nobody: %v", err)

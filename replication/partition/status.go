@@ -37,7 +37,10 @@ func (p *Partition) Status() Status {
 		for _, id := range ids {
 			r := ReplicaStatus{ID: id, Voter: voter, LogEnd: -1}
 			if match, contact, caughtUp := p.group.Progress(id); match > 0 {
-				r.LogEnd, r.Contact, r.CaughtUp = endAt(p.log, match), contact, caughtUp
+				r.Contact, r.CaughtUp = contact, caughtUp
+				if end, err := p.log.EndOffsetAt(match); err == nil {
+					r.LogEnd = end
+				}
 			}
 			s.Replicas = append(s.Replicas, r)
 		}
@@ -47,18 +50,27 @@ func (p *Partition) Status() Status {
 	return s
 }
 
-// endAt is the log end offset of a log that ends with one of its entries; -1 if that entry is gone.
-func endAt(l *log.Log, i log.Index) batch.Offset {
-	if i >= l.LastIndex() {
-		return l.Offsets().LogEnd
+// holdsWithin is for how long a follower counts as able to serve without a word from it. Where there is nothing to replicate Raft asks
+// it every second or two.
+const holdsWithin = 3 * time.Second
+
+// Holds reports whether a replica is known to be there and to have what is to be read from an offset on: the record there, or, while
+// none is committed there, all that come before it. Only the leader knows that of others.
+func (p *Partition) Holds(r replication.ReplicaID, offset batch.Offset) bool {
+	if p.log == nil || p.group == nil {
+		return false
 	}
-	e, err := l.Entry(i)
-	if err != nil || len(e.Frame) < batch.HeaderSize {
-		return -1
+	match, contact, _ := p.group.Progress(r)
+	if match == 0 || p.m.o.Now().Sub(contact) > holdsWithin {
+		return false
 	}
-	h, err := batch.ParseHeader(e.Frame)
-	if err != nil {
-		return -1
+	high := p.log.Offsets().HighWatermark
+	if offset <= high && match >= p.log.AppliedIndex() {
+		return true
 	}
-	return h.NextOffset()
+	if offset < high {
+		offset++
+	}
+	end, err := p.log.EndOffsetAt(match)
+	return err == nil && end >= offset
 }

@@ -162,7 +162,8 @@ type ReadRequest struct {
 	CurrentEpoch batch.Epoch
 	// LastFetchedEpoch is the epoch of the last record that the reader has, or batch.NoEpoch (KIP-595).
 	LastFetchedEpoch batch.Epoch
-	// AnyReplica lets a follower answer, up to its own high watermark.
+	// AnyReplica lets a follower answer, up to its own high watermark. Between that and its log end it has nothing yet; above, it
+	// says replication.ErrOffsetNotAvailable.
 	AnyReplica bool
 }
 

@@ -63,7 +63,7 @@ func openNative(a *Agent, lookup *admin.Partitions, services *api.Services, trac
 		return err
 	}
 	a.native.Store(server)
-	a.web.serves(few(webCalls, server.HTTP(a.web.caller)))
+	a.web.serves(server.HTTP(grpcapi.Web{Prove: a.web.prove, Still: a.web.caller, Calls: few(webCalls)}))
 	for _, p := range a.ports.all {
 		identify := func(nc net.Conn) (broker.Caller, error) {
 			c, _ := nc.(*portmux.Conn)

@@ -30,8 +30,10 @@ const (
 	webConnections = 256
 	// webCalls bounds the requests for HTTP/JSON at a time, so that whoever sends or takes them slowly leaves room for others.
 	webCalls = webConnections / 2
-	// webScrapes bounds those for figures, and with them those who guess passwords there.
+	// webScrapes bounds those for figures.
 	webScrapes = 16
+	// webProofs bounds the requests for either that still have to prove who sends them. With all three there is room for probes.
+	webProofs = webConnections / 4
 	// webStopTime is what requests under way have when the node stops.
 	webStopTime = 2 * time.Second
 )
@@ -50,13 +52,15 @@ type web struct {
 	probes net.Listener
 	// observers is what is answered there, without asking who.
 	observers *http.ServeMux
+	// proofs are the requests that are proving who sends them.
+	proofs proofs
 	// wasReady: all checks of ready have held at once since the start.
 	wasReady atomic.Bool
 }
 
 // newWeb makes the server; routes may be added while it serves.
 func newWeb(a *Agent) *web {
-	w := &web{node: a, mux: http.NewServeMux(), observers: http.NewServeMux()}
+	w := &web{node: a, mux: http.NewServeMux(), observers: http.NewServeMux(), proofs: proofs{most: webProofs}}
 	w.server = &http.Server{
 		Handler: safe(http.HandlerFunc(w.dispatch)), ReadHeaderTimeout: webHeaderTime, ReadTimeout: webReadTime, WriteTimeout: webWriteTime,
 		IdleTimeout: webIdleTime, MaxHeaderBytes: webHeaderBytes,
@@ -125,7 +129,7 @@ func (w *web) describers(next http.Handler) http.Handler {
 			refuse(rw, errStarting)
 			return
 		}
-		caller, err := w.caller(r)
+		caller, err := w.prove(r)
 		switch {
 		case err != nil:
 			refuse(rw, err)
@@ -185,7 +189,7 @@ func (w *web) open(context.Context) error {
 		mux.Handle("GET /healthz", health(w.ready))
 	}
 	w.observers.Handle("GET /metrics", figures)
-	w.route("GET /metrics", few(webScrapes, w.describers(figures)))
+	w.route("GET /metrics", w.describers(few(webScrapes)(figures)))
 	w.route("GET /{$}", http.HandlerFunc(w.about))
 	w.route("/v1/", http.HandlerFunc(w.services))
 	return w.listen()

@@ -131,17 +131,19 @@ func (c *webConn) Close() error {
 	return c.Conn.Close()
 }
 
-// few lets so many requests through at a time. The others are told to come again.
-func few(most int, next http.Handler) http.Handler {
+// few lets so many requests through at a time, to all handlers together. The others are told to come again.
+func few(most int) func(next http.Handler) http.Handler {
 	room := make(chan struct{}, most)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case room <- struct{}{}:
-			defer func() { <-room }()
-			next.ServeHTTP(w, r)
-		default:
-			w.Header().Set("Retry-After", "1")
-			http.Error(w, "too many requests are being answered", http.StatusServiceUnavailable)
-		}
-	})
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			select {
+			case room <- struct{}{}:
+				defer func() { <-room }()
+				next.ServeHTTP(w, r)
+			default:
+				w.Header().Set("Retry-After", "1")
+				http.Error(w, "too many requests are being answered", http.StatusServiceUnavailable)
+			}
+		})
+	}
 }

@@ -171,7 +171,7 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 
 func TestFew(t *testing.T) {
 	inside, leave := make(chan struct{}), make(chan struct{})
-	h := few(1, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+	h := few(1)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		inside <- struct{}{}
 		<-leave
 	}))

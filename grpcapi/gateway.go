@@ -94,35 +94,52 @@ func (g *gateway) close() {
 	_ = g.wire.Close()
 }
 
-// HTTP answers the paths below /v1/: the services as JSON, and what they are at /v1/openapi.json. identify tells who sends a
-// request; nil: nobody in particular. Pages of other sites can't send any that changes something: browsers would add to it what
-// proves who their user is.
-func (s *Server) HTTP(identify func(*http.Request) (broker.Caller, error)) http.Handler {
+// Web is what stands around the answers to HTTP. All of it may be nil.
+type Web struct {
+	// Prove tells who sends a request; nil: nobody in particular.
+	Prove func(*http.Request) (broker.Caller, error)
+	// Still tells it again for a request that has been under way for long. It ends with an error.
+	Still func(*http.Request) (broker.Caller, error)
+	// Calls bounds the requests that are being answered. Proving who sends them comes before.
+	Calls func(http.Handler) http.Handler
+}
+
+// HTTP answers the paths below /v1/: the services as JSON, and what they are at /v1/openapi.json. Pages of other sites can't send
+// any request that changes something: browsers would add to it what proves who their user is.
+func (s *Server) HTTP(w Web) http.Handler {
+	if w.Calls == nil {
+		w.Calls = func(h http.Handler) http.Handler { return h }
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	mux.Handle("GET /v1/openapi.json", w.Calls(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write(openAPI) // the client may have gone
-	})
-	mux.HandleFunc("/v1/", func(w http.ResponseWriter, r *http.Request) {
+	})))
+	mux.Handle("/v1/", s.proving(&w, w.Calls(http.HandlerFunc(s.forWeb))))
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+// proving lets through who can be told, and ends streams of those who no longer can.
+func (s *Server) proving(w *Web, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		caller := broker.Caller{Principal: broker.Anonymous}
 		if addr, err := net.ResolveTCPAddr("tcp", r.RemoteAddr); err == nil {
 			caller = Anonymous(addr)
 		}
-		if identify != nil {
+		if w.Prove != nil {
 			var err error
-			if caller, err = identify(r); err != nil {
-				s.refuse(w, err)
+			if caller, err = w.Prove(r); err != nil {
+				s.refuse(rw, err)
 				return
 			}
-			if isStream(r) {
-				ctx, end := while(r.Context(), func() error { _, err := identify(r); return err })
-				defer end()
-				r = r.WithContext(ctx)
-			}
 		}
-		s.forWeb(w, r.WithContext(withCaller(r.Context(), caller)))
+		if w.Still != nil && isStream(r) {
+			ctx, end := while(r.Context(), func() error { _, err := w.Still(r); return err })
+			defer end()
+			r = r.WithContext(ctx)
+		}
+		next.ServeHTTP(rw, r.WithContext(withCaller(r.Context(), caller)))
 	})
-	return http.NewCrossOriginProtection().Handler(mux)
 }
 
 // isStream tells the requests whose answers have no end.
@@ -226,8 +243,11 @@ func (b *body) Read(p []byte) (int, error) {
 // refuse tells a client that is nobody why.
 func (s *Server) refuse(w http.ResponseWriter, err error) {
 	st, _ := status.FromError(s.unproven(err))
-	if st.Code() == codes.Unauthenticated {
+	switch st.Code() {
+	case codes.Unauthenticated:
 		w.Header().Set("WWW-Authenticate", auth.BasicChallenge)
+	case codes.Unavailable, codes.ResourceExhausted:
+		w.Header().Set("Retry-After", "1")
 	}
 	refuseWeb(w, runtime.HTTPStatusFromCode(st.Code()), st.Code(), st.Message())
 }

@@ -418,9 +418,9 @@ func TestCredentials(t *testing.T) {
 func TestWebRefusals(t *testing.T) {
 	s, _ := open(t, Options{Authorizer: only{}}, nil)
 	users := map[string]error{"nobody": auth.ErrNoCredentials, "wrong": auth.ErrAuthentication, "plain": auth.ErrNoPasswords}
-	handler := s.HTTP(func(r *http.Request) (broker.Caller, error) {
+	handler := s.HTTP(Web{Prove: func(r *http.Request) (broker.Caller, error) {
 		return broker.Caller{Principal: "User:x"}, users[r.Header.Get("User")]
-	})
+	}})
 	for name, c := range map[string]struct {
 		method, path, body, header string
 		want                       int
@@ -493,7 +493,7 @@ func TestWebPatience(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	web := httptest.NewUnstartedServer(s.HTTP(nil))
+	web := httptest.NewUnstartedServer(s.HTTP(Web{}))
 	web.Config.ReadTimeout, web.Config.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
 	web.Start()
 	defer web.Close()

@@ -61,7 +61,7 @@ func describedTopics(ctx context.Context, a *API, q *kmsg.DescribeTopicPartition
 		}
 		slices.Sort(names)
 		var refs []admin.TopicRef
-		for _, name := range slices.Compact(names) {
+		for _, name := range names {
 			refs = append(refs, admin.TopicRef{Name: name})
 		}
 		infos = a.Admin.Topics(ctx, refs, false)

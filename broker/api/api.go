@@ -140,6 +140,11 @@ type handled struct {
 
 // Finish runs the handler.
 func (c *handled) Finish(ctx context.Context) (conn.Reply, error) {
+	if takeOnce := onces[c.row.Key]; takeOnce != nil {
+		if err := takeOnce(c.body); err != nil {
+			return conn.Reply{}, err
+		}
+	}
 	resp, err := guards[c.row.Key](c.api.gate(&c.request), c.body, func() (kmsg.Response, error) {
 		return c.row.Handler(ctx, c.api, &c.request, c.body)
 	})

@@ -78,8 +78,7 @@ var rules = []rule{
 		holds: func(f *file) bool { return !f.test && f.under("log/", "replication/") },
 		except: []exception{
 			{"log/vfs/", "a watchdog measures real time"},
-			{"replication/raftgroup/metastore.go", "how long a leader was not heard of is compared with Raft's own timers, which run on real time"},
-			{"replication/raftgroup/calm.go", "as for metastore.go"},
+			{"replication/raftgroup/calm.go", "how long a leader was not heard of is compared with Raft's own timers, which run on real time: ticks"},
 			{"replication/transport/", "deadlines of connections are the operating system's; Raft wants the start of an append"},
 		},
 		find: func(f *file, report func(ast.Node, string)) {

@@ -21,8 +21,6 @@ import (
 var (
 	// ErrLeaderNotAvailable: the partition has no leader at the moment (LEADER_NOT_AVAILABLE).
 	ErrLeaderNotAvailable = errors.New("the partition has no leader")
-	// ErrTopicDeletionDisabled: delete.topic.enable is false (TOPIC_DELETION_DISABLED).
-	ErrTopicDeletionDisabled = errors.New("topics can't be deleted here: delete.topic.enable is false")
 	// ErrMismatchedEndpoint: brokers answer for brokers, not for controllers (MISMATCHED_ENDPOINT_TYPE).
 	ErrMismatchedEndpoint = errors.New("this is a broker's address, not a controller's")
 	// ErrUnsupportedEndpoint: the request names a kind of endpoint that does not exist (UNSUPPORTED_ENDPOINT_TYPE).

@@ -107,7 +107,7 @@ func (s *Service) DeleteTopics(ctx context.Context, refs []TopicRef) []DeletedTo
 		results[i] = resolve(im, ref)
 		switch {
 		case !enabled:
-			results[i].Err = ErrTopicDeletionDisabled
+			results[i].Err = controller.ErrTopicDeletionDisabled
 		case ref.Name != "" && ref.ID != (replication.TopicID{}):
 			results[i].Err = fmt.Errorf("%w: a topic is named by its name or its id, not both", replication.ErrInvalidRequest)
 		case times[ref] > 1:

@@ -267,8 +267,8 @@ func (m *Manager) Stored() ([]replication.PartitionID, error) {
 }
 
 // Close ends all partitions and makes what they know durable, so that the next start reads nothing again. It waits for
-// appends that are under way, as long as their groups answer.
-func (m *Manager) Close(context.Context) error {
+// appends that are under way, as long as their groups answer. Nothing calls it off: while a partition writes, the directory is in use.
+func (m *Manager) Close() error {
 	m.mu.Lock()
 	closed := m.mu.closed
 	m.mu.closed = true

@@ -180,7 +180,7 @@ func (p *Partition) goOffline(err error) bool {
 	}
 	wrapped := fmt.Errorf("%w: %w", replication.ErrStorage, err)
 	if p.offline.CompareAndSwap(nil, &wrapped) {
-		p.logger.Error("partition is offline", "dir", p.dir, "err", err)
+		p.logger.Error("partition is offline", "dir", p.dir, "error", err)
 		p.watchers.notify()
 	}
 	if isFatal(err) {
@@ -238,7 +238,7 @@ func (p *Partition) retire() {
 	defer p.m.tasks.Done()
 	<-p.started
 	if err := p.close(); err != nil {
-		p.logger.Debug("closing an offline partition", "err", err)
+		p.logger.Debug("closing an offline partition", "error", err)
 	}
 }
 

@@ -170,7 +170,7 @@ func (s *metaStore) write(do func() error) error {
 	}
 	err = fmt.Errorf("metadata: %w", err)
 	if s.failure.CompareAndSwap(nil, &err) {
-		s.logger.Error("storage failed; the process must end", "err", err)
+		s.logger.Error("storage failed; the process must end", "error", err)
 		if s.onFatal != nil {
 			s.onFatal(err)
 		}

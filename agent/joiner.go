@@ -72,7 +72,7 @@ type joinerOptions struct {
 
 // membershipResult is what the metadata group is opened with.
 type membershipResult struct {
-	ClusterID string // "" for a directory of part A's format, whose metadata knows it, if it has one
+	ClusterID string // "" for a directory of format 1, whose metadata knows it, if it has one
 	Meta      replication.ReplicaID
 	Found     bool // begin the metadata group with this node as its only voter, unless it has begun
 }

@@ -137,7 +137,7 @@ func (p *Partition) ISR() []replication.NodeID {
 	return nodes
 }
 
-// Group is the replica's Raft group, for reassignments; nil if the partition is offline.
+// Group is the replica's Raft group, for figures and tests; nil if the partition is offline.
 func (p *Partition) Group() *raftgroup.Group { return p.group }
 
 // Size is the bytes of the stored batches.

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/internal/logging"
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -141,5 +140,3 @@ func (s *Service) Node(id replication.NodeID) (replication.Node, bool) {
 }
 
 func (s *Service) lookup() *Partitions { return NewPartitions(s.images, s.local, s.leaders) }
-
-var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftgroup"
 )
@@ -68,7 +67,7 @@ func newPartition(m *Manager, id replication.PartitionID, topic string, self rep
 	}
 	p.config.Store(&cfg)
 	p.assignment.Store(&a)
-	p.leader.Store(&leadership{Leader: replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}})
+	p.leader.Store(&leadership{Leader: replication.NoLeader})
 	return p
 }
 

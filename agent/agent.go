@@ -356,7 +356,8 @@ const (
 )
 
 // Close stops the node: it hands over what it leads, takes no new requests, answers those that were read, and writes
-// checkpoints. It never makes the cluster forget the node. Only the first call does anything.
+// checkpoints. It never makes the cluster forget the node. Only the first call does anything. ctx bounds what waits for others; what is
+// written down is waited for in any case, or the directory would be given free too early.
 func (a *Agent) Close(ctx context.Context) error {
 	var errs []error
 	if a.closed.Swap(true) {
@@ -382,7 +383,7 @@ func (a *Agent) Close(ctx context.Context) error {
 		a.transactions.service.Close()
 	}
 	if a.partitions != nil {
-		errs = append(errs, a.partitions.Close(ctx))
+		errs = append(errs, a.partitions.Close())
 	}
 	errs = append(errs, a.closeMetadata())
 	if a.gossip != nil {

@@ -16,7 +16,7 @@ import (
 // it was down, or with everything, if its disk was lost. A rolling restart waits for that, or the next node takes the only others
 // that have all of it along. Afterwards it is silent for good: a replica that lags later, or comes new, is no reason to keep
 // clients away from all others.
-func catchingUpAtStart(a *Agent) string {
+func catchingUpAtStart(ctx context.Context, a *Agent) string {
 	if a.caughtUp.Load() {
 		return ""
 	}
@@ -32,7 +32,7 @@ func catchingUpAtStart(a *Agent) string {
 		return isr, known
 	})
 	if behind == 0 {
-		behind = a.missed.behind(a, local)
+		behind = a.missed.behind(ctx, a, local)
 	}
 	if behind == 0 {
 		a.caughtUp.CompareAndSwap(false, certain)
@@ -62,32 +62,67 @@ type missed struct {
 	mu struct {
 		sync.Mutex
 		marks map[replication.PartitionID]batch.Offset
+		asked chan struct{} // closed when who asks has the answers; nil while nobody asks
 	}
 }
 
+// askMarks asks the leaders of partitions for their high watermarks. What is not known in time is left out.
+type askMarks func(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset
+
 // behind counts the replicas that do not have what they missed, or whose leaders have yet to say what that is.
-func (m *missed) behind(a *Agent, local map[replication.PartitionID]*partition.Partition) (count int) {
-	m.mu.Lock()
-	defer m.mu.Unlock() // asks other nodes; whoever comes meanwhile waits for their answers too
-	if m.mu.marks == nil {
-		m.mu.marks = map[replication.PartitionID]batch.Offset{}
-	}
-	var unknown []replication.PartitionID
+func (m *missed) behind(ctx context.Context, a *Agent, local map[replication.PartitionID]*partition.Partition) (count int) {
+	var followed []replication.PartitionID
 	for id, p := range local {
-		if _, known := m.mu.marks[id]; !known && !p.Leading() {
-			unknown = append(unknown, id)
+		if !p.Leading() {
+			followed = append(followed, id)
 		}
 	}
-	if len(unknown) > 0 {
-		answers := watermarks(context.Background(), a, unknown)
-		maps.Copy(m.mu.marks, answers)
-		count = len(unknown) - len(answers)
-	}
+	marks := m.learn(ctx, followed, func(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
+		return watermarks(ctx, a, of)
+	})
 	for id, p := range local {
 		at, ok := partition.PositionOf(p)
-		if mark, known := m.mu.marks[id]; known && (!ok || at.HighWatermark < mark) {
+		mark, known := marks[id]
+		if !known && !p.Leading() || known && (!ok || at.HighWatermark < mark) {
 			count++
 		}
 	}
 	return count
+}
+
+// learn asks for what is not known of some partitions, and returns what is known then. Whoever comes meanwhile waits for the same answers,
+// no longer than ctx: a leader that is silent would else keep probes waiting one after the other.
+func (m *missed) learn(ctx context.Context, of []replication.PartitionID, ask askMarks) map[replication.PartitionID]batch.Offset {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var unknown []replication.PartitionID
+	for _, id := range of {
+		if _, known := m.mu.marks[id]; !known {
+			unknown = append(unknown, id)
+		}
+	}
+	asked := m.mu.asked
+	switch {
+	case len(unknown) == 0:
+	case asked != nil:
+		m.mu.Unlock()
+		select {
+		case <-asked:
+		case <-ctx.Done():
+		}
+		m.mu.Lock()
+	default:
+		asked = make(chan struct{})
+		m.mu.asked = asked
+		m.mu.Unlock()
+		answers := ask(ctx, unknown)
+		m.mu.Lock()
+		if m.mu.marks == nil {
+			m.mu.marks = map[replication.PartitionID]batch.Offset{}
+		}
+		maps.Copy(m.mu.marks, answers)
+		m.mu.asked = nil
+		close(asked)
+	}
+	return maps.Clone(m.mu.marks)
 }

@@ -1,13 +1,17 @@
 package agent
 
 import (
+	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
 )
@@ -47,9 +51,52 @@ func TestCaughtUpForGood(t *testing.T) {
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if why := catchingUpAtStart(a); why != "" || !a.caughtUp.Load() {
+	if why := catchingUpAtStart(t.Context(), a); why != "" || !a.caughtUp.Load() {
 		t.Errorf("a new node: %q", why)
 	}
+}
+
+// Probes that come while a leader is silent wait for it together, and none longer than whoever asked.
+func TestProbesWaitTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var m missed
+		var asked atomic.Int32
+		begun := make(chan struct{})
+		silent := func(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
+			if asked.Add(1) == 1 {
+				close(begun)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(lagPatience):
+			}
+			return map[replication.PartitionID]batch.Offset{of[0]: 7} // of the other one's leader there is no answer
+		}
+		of := []replication.PartitionID{{Partition: 0}, {Partition: 1}}
+		start := time.Now()
+		probe := func(patience, want time.Duration, known int) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			marks := m.learn(ctx, of, silent)
+			if took := time.Since(start); took != want || len(marks) != known {
+				t.Errorf("with a patience of %v: %d marks after %v, want %d after %v", patience, len(marks), took, known, want)
+			}
+		}
+		go probe(time.Minute, lagPatience, 1)
+		<-begun
+		go probe(time.Second, time.Second, 0)
+		for range 3 {
+			go probe(time.Minute, lagPatience, 1)
+		}
+		<-time.After(lagPatience)
+		synctest.Wait()
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times at the same time", n)
+		}
+		// Who asks, and gives up, keeps what has come.
+		m.mu.marks, start = nil, time.Now()
+		probe(time.Second, time.Second, 1)
+	})
 }
 
 // A node that comes back soon is in sync in the eyes of the leaders, who gave it half a minute. It is ready all the same only when it has what
@@ -89,7 +136,7 @@ func TestReadyWhenCaughtUp(t *testing.T) {
 	c.nodes[2] = back
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for ; slices.ContainsFunc(back.web.ready(), func(c check) bool { return c.reason != "" }); <-tick.C {
+	for ; slices.ContainsFunc(back.web.ready(t.Context()), func(c check) bool { return c.reason != "" }); <-tick.C {
 	}
 	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), "t")
 	if err != nil {

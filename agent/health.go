@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"strings"
@@ -19,9 +20,9 @@ func (c *check) fails() bool { return c.reason != "" && !c.told }
 
 // health answers probes: 200 if all checks hold, else 503. The query "verbose" lists them; a probe that fails lists them in any
 // case, for whoever looks at its answer.
-func health(look func() []check) http.Handler {
+func health(look func(context.Context) []check) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		checks := look()
+		checks := look(r.Context())
 		failed := false
 		var b strings.Builder
 		for _, c := range checks {
@@ -51,7 +52,7 @@ func health(look func() []check) http.Handler {
 
 // alive tells whether the process should go on: no call of the disk hangs, and nothing has failed that ends it. Whether it can
 // serve at the moment is none of this: a restart would not help.
-func (w *web) alive() []check {
+func (w *web) alive(context.Context) []check {
 	a := w.node
 	out := []check{{name: "process"}, {name: "disk"}}
 	if err := a.failed.Load(); err != nil {
@@ -66,7 +67,8 @@ func (w *web) alive() []check {
 // ready tells whether clients should come here. Partitions without a leader and a full disk count only until the node was ready once,
 // so that a rolling restart waits for them. Afterwards they are told, no more: they are seldom one node's alone, no other node would
 // serve the client better, and if all nodes said so at once, clients would find nobody to begin at, though most of what they want is there.
-func (w *web) ready() []check {
+// Until the node has caught up it asks others, no longer than ctx.
+func (w *web) ready(ctx context.Context) []check {
 	a := w.node
 	if a.stopping.Load() {
 		return []check{{name: "running", reason: "the node stops"}}
@@ -91,7 +93,7 @@ func (w *web) ready() []check {
 	if leaderless > 0 {
 		out[3].reason = fmt.Sprintf("%d of %d have no leader", leaderless, len(replicas))
 	}
-	out[4].reason = catchingUpAtStart(a)
+	out[4].reason = catchingUpAtStart(ctx, a)
 	if a.partitions.Full() {
 		out[5].reason = "the disk is nearly full: no records are taken"
 	}

@@ -39,7 +39,7 @@ func TestReadyOnFullDisk(t *testing.T) {
 	look(50<<30, "/readyz", http.StatusOK, "ok\n")
 	look(1<<20, "/readyz", http.StatusOK, "ok\n")
 	look(1<<20, "/readyz?verbose", http.StatusOK, "[!] "+full)
-	if !well(a.web.ready()) {
+	if !well(a.web.ready(t.Context())) {
 		t.Error("quorlog_ready says something else than /readyz")
 	}
 	look(50<<30, "/readyz?verbose", http.StatusOK, "[+] space ok")

@@ -126,7 +126,7 @@ func TestLivezAfterFailure(t *testing.T) {
 	const reason = "the disk is gone"
 	fatal := errors.New(reason)
 	a.failed.Store(&fatal)
-	if got := a.web.alive(); got[0].reason != reason || got[1].reason != "" {
+	if got := a.web.alive(t.Context()); got[0].reason != reason || got[1].reason != "" {
 		t.Errorf("%+v", got)
 	}
 }

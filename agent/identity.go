@@ -42,7 +42,7 @@ var ErrIdentityLost = errors.New("the data directory holds data but has lost its
 //	candidate -> promised    a node with a lower id asked before this one had all promises: it will never found what it asked for
 //	promised  -> fresh       the founder says that it will never found what it had the promise for
 //	fresh     -> founding    a cluster of one
-//	candidate -> founding    all have promised
+//	candidate -> founding    all have promised, or the node was started again as a cluster of one
 //	fresh, candidate, promised -> joined   a cluster that exists has taken this node in
 //	founding, joined -> member             the metadata group's files are there, and must be from now on
 //	member    -> joined                    the cluster has given this node another replica of the metadata group

@@ -406,3 +406,25 @@ func TestForeignCluster(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A step that finds another state than it was meant for changes nothing and says so: who was told of progress would look again at
+// once, and for ever.
+func TestAStepThatChangesNothingIsNoProgress(t *testing.T) {
+	w := newJoinWorld(t)
+	n := w.node(2)
+	if err := n.start(1, false); err != nil {
+		t.Fatal(err)
+	}
+	err := n.store.change(func(i *identity) error {
+		i.State, i.Promise = promised, promise{Founder: 1, ClusterID: "x"}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []bootKind{bootAlone, bootCandidate, bootFound} {
+		if progress, err := n.j.take(t.Context(), bootStep{kind: kind}); progress || err != nil {
+			t.Errorf("step %d: progress %v, error %v", kind, progress, err)
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -71,7 +72,7 @@ type joinerOptions struct {
 
 // membershipResult is what the metadata group is opened with.
 type membershipResult struct {
-	ClusterID string // "" for a directory of part A's format, whose metadata knows it, if it has one
+	ClusterID string // "" for a directory of format 1, whose metadata knows it, if it has one
 	Meta      replication.ReplicaID
 	Found     bool // begin the metadata group with this node as its only voter, unless it has begun
 }
@@ -196,21 +197,20 @@ func (j *joiner) others() []membership.Member {
 func (j *joiner) take(ctx context.Context, step bootStep) (progress bool, err error) {
 	switch step.kind {
 	case bootAlone:
-		return j.become(func(i *identity) bool {
-			i.ClusterID, i.State = controller.NewClusterID(), founding
-			return true
-		}, fresh)
+		return j.become(func(i *identity) {
+			// A candidate's promise goes to itself, so no other node founds with it; and those that promised it theirs wait for
+			// this very cluster.
+			i.ClusterID, i.State, i.Promise = cmp.Or(i.Promise.ClusterID, controller.NewClusterID()), founding, promise{}
+		}, fresh, candidate)
 	case bootCandidate:
-		return j.become(func(i *identity) bool {
+		return j.become(func(i *identity) {
 			i.State, i.Promise = candidate, promise{i.NodeID, i.Directory, controller.NewClusterID()}
-			return true
 		}, fresh)
 	case bootAsk:
 		return j.ask(ctx, step.members)
 	case bootFound:
-		return j.become(func(i *identity) bool {
+		return j.become(func(i *identity) {
 			i.State, i.ClusterID, i.Promise = founding, i.Promise.ClusterID, promise{}
-			return true
 		}, candidate)
 	case bootRegister:
 		return j.join(ctx, step)
@@ -221,16 +221,18 @@ func (j *joiner) take(ctx context.Context, step bootStep) (progress bool, err er
 }
 
 // become changes the identity, unless a call has changed it meanwhile, and tells the gossip.
-func (j *joiner) become(fn func(*identity) bool, from ...belonging) (changed bool, err error) {
+func (j *joiner) become(fn func(*identity), from ...belonging) (changed bool, err error) {
 	err = j.store.change(func(i *identity) error {
-		changed = slices.Contains(from, i.State) && fn(i)
+		if changed = slices.Contains(from, i.State); changed {
+			fn(i)
+		}
 		return nil
 	})
 	if err != nil {
 		return false, err
 	}
 	j.tell()
-	return true, nil
+	return changed, nil
 }
 
 // tell brings the gossip up to date with the identity.
@@ -299,9 +301,8 @@ func (j *joiner) join(ctx context.Context, step bootStep) (progress bool, err er
 	if err != nil {
 		return false, err
 	}
-	return j.become(func(i *identity) bool {
+	return j.become(func(i *identity) {
 		i.State, i.ClusterID, i.Meta, i.Promise = joined, r.ClusterID, r.Meta.Incarnation, promise{}
-		return true
 	}, fresh, candidate, promised)
 }
 

@@ -24,7 +24,7 @@ func gossipOn(t *testing.T, n *worldNode, expect int, key string, join ...string
 	if err := n.start(expect, len(join) > 0); err != nil {
 		t.Fatal(err)
 	}
-	g, err := membership.Open(membership.Options{Node: n.id, Bind: "127.0.0.1:0", Key: []byte(key), Self: n.mu.self, Join: join})
+	g, err := membership.Open(t.Context(), membership.Options{Node: n.id, Bind: "127.0.0.1:0", Key: []byte(key), Self: n.mu.self, Join: join})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +111,7 @@ func TestGossipForeignCluster(t *testing.T) {
 	}
 	refused := make(chan error, 1)
 	var once sync.Once
-	g, err := membership.Open(membership.Options{
+	g, err := membership.Open(t.Context(), membership.Options{
 		Node: 2, Bind: "127.0.0.1:0", Key: []byte(key), Self: there.mu.self, Join: []string{first.gossip.Addr()},
 		OnStranger: func(m membership.Member) { once.Do(func() { refused <- there.j.foreign(m, 1) }) },
 	})

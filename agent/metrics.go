@@ -31,7 +31,7 @@ func (w *web) gather(ctx context.Context, o *metrics.Out) {
 	defer context.AfterFunc(a.ctx, cancel)() // a node that stops has no time to ask others
 	s := &scrape{Out: o, a: a}
 	s.disk()
-	s.Set(&metrics.Ready, truth(well(w.ready())))
+	s.Set(&metrics.Ready, truth(well(w.ready(ctx))))
 	if !a.serving.Load() {
 		return
 	}

@@ -84,7 +84,7 @@ func (c *contacts) meet(ctx context.Context) error {
 			c.logger.Warn(warning)
 		}
 		c.makePeers(key)
-		if err := c.openGossip(key); err != nil {
+		if err := c.openGossip(ctx, key); err != nil {
 			return err
 		}
 		c.joiner.o.Gossip, c.joiner.o.Peers = c.gossip, c.peers
@@ -102,9 +102,9 @@ func (c *contacts) meet(ctx context.Context) error {
 }
 
 // openGossip starts Serf. Whom it finds is a hint; a node that can't be what it says is told about.
-func (c *contacts) openGossip(key []byte) (err error) {
+func (c *contacts) openGossip(ctx context.Context, key []byte) (err error) {
 	self := describeSelf(c.identity.get(), c.self, hostPort(c.self), c.config.Version, c.node.BootstrapExpect)
-	c.gossip, err = membership.Open(membership.Options{
+	c.gossip, err = membership.Open(ctx, membership.Options{
 		Node: c.node.NodeID, Bind: c.node.Gossip, Advertise: c.node.GossipAdvertise, Key: key, Self: self, Join: c.node.Join,
 		Logger: c.levels.Logger("membership"), Now: c.config.Now,
 		OnStranger: func(m membership.Member) {

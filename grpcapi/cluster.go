@@ -9,6 +9,7 @@ import (
 	"github.com/quorlog/quorlog/broker/admin"
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 )
 
 // GetServers tells where to produce and where to read. Like Kafka's Metadata it needs no right but those to the topics.
@@ -96,18 +97,15 @@ func (s *management) GetStatus(ctx context.Context, _ *quorlogv1.GetStatusReques
 	return out, nil
 }
 
-// drainSetting is the setting of a node that keeps it from leading.
-const drainSetting = "quorlog.drain"
-
-// Drain changes that setting.
+// Drain changes controller.DrainSetting.
 func (s *management) Drain(ctx context.Context, req *quorlogv1.DrainRequest) (*quorlogv1.DrainResponse, error) {
 	if err := s.need(ctx, broker.AlterConfigs, broker.Cluster); err != nil {
 		return nil, s.failure(err)
 	}
-	op := admin.ConfigOp{Name: drainSetting, Kind: admin.OpDelete}
+	op := admin.ConfigOp{Name: controller.DrainSetting, Kind: admin.OpDelete}
 	if req.GetDrain() {
 		yes := strconv.FormatBool(true)
-		op = admin.ConfigOp{Name: drainSetting, Kind: admin.OpSet, Value: &yes}
+		op = admin.ConfigOp{Name: controller.DrainSetting, Kind: admin.OpSet, Value: &yes}
 	}
 	node := admin.Resource{Kind: admin.BrokerResource, Name: strconv.Itoa(int(req.GetNode()))}
 	if err := s.o.Admin.AlterConfigs(ctx, []admin.ConfigChange{{Resource: node, Ops: []admin.ConfigOp{op}}}, false)[0]; err != nil {

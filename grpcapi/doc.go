@@ -17,6 +17,8 @@
 //	Serve          the caller's; ends with Shutdown or when the listener is closed
 //	connections    grpc's: two for each connection and one for each call; end with them
 //	receivers      one for each ProduceStream; ends with it, and is awaited by Shutdown
+//	while          one for each stream of HTTP/JSON: looks now and then whether its caller still is who it was; ends with it
+//	Shutdown       one that waits for calls to finish, awaited by it
 //	timers         of calls whose first message has yet to come, and of ends of calls (context.AfterFunc); they do not wait
 //	forwards       at most maxForwards for each Produce, awaited by it
 //	gateway        grpc's, for the one connection in memory between HTTP/JSON and the server; end with Shutdown

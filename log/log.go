@@ -164,7 +164,7 @@ type appliedOffsets struct {
 func (l *Log) fail(op string, err error) error {
 	err = fmt.Errorf("%w: %s: %w", ErrFailed, op, err)
 	if l.failure.CompareAndSwap(nil, &err) {
-		l.o.Logger.Error("log failed", "dir", l.o.Dir, "op", op, "err", err)
+		l.o.Logger.Error("log failed", "dir", l.o.Dir, "op", op, "error", err)
 	}
 	return *l.failure.Load()
 }

@@ -174,7 +174,7 @@ func (l *Log) mapActiveLocked(s *segment) {
 	}
 	m, err := l.o.FS.Map(s.path(indexSuffix), indexHeadSize+int64(t.n)*slotSize)
 	if err != nil {
-		l.o.Logger.Warn("index stays in memory", "segment", s.name(), "err", err)
+		l.o.Logger.Warn("index stays in memory", "segment", s.name(), "error", err)
 		return
 	}
 	old := t.mapped

@@ -104,3 +104,6 @@ type Leader struct {
 	Node  NodeID
 	Epoch batch.Epoch
 }
+
+// NoLeader: nobody is known to lead, and no epoch. It must not be changed.
+var NoLeader = Leader{Node: NoNode, Epoch: batch.NoEpoch}

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/internal/logging"
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -21,8 +20,6 @@ import (
 var (
 	// ErrLeaderNotAvailable: the partition has no leader at the moment (LEADER_NOT_AVAILABLE).
 	ErrLeaderNotAvailable = errors.New("the partition has no leader")
-	// ErrTopicDeletionDisabled: delete.topic.enable is false (TOPIC_DELETION_DISABLED).
-	ErrTopicDeletionDisabled = errors.New("topics can't be deleted here: delete.topic.enable is false")
 	// ErrMismatchedEndpoint: brokers answer for brokers, not for controllers (MISMATCHED_ENDPOINT_TYPE).
 	ErrMismatchedEndpoint = errors.New("this is a broker's address, not a controller's")
 	// ErrUnsupportedEndpoint: the request names a kind of endpoint that does not exist (UNSUPPORTED_ENDPOINT_TYPE).
@@ -143,5 +140,3 @@ func (s *Service) Node(id replication.NodeID) (replication.Node, bool) {
 }
 
 func (s *Service) lookup() *Partitions { return NewPartitions(s.images, s.local, s.leaders) }
-
-var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}

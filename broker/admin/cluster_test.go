@@ -156,10 +156,17 @@ func TestErrorsKeepTheirKindOnTheWay(t *testing.T) {
 	table := &news{leaders: map[replication.PartitionID]replication.Leader{pid(0): {Node: 2, Epoch: 4}}}
 	g := &groups{}
 	s := two(orders(1), table, g)
-	for _, want := range peerErrors {
-		g.err = fmt.Errorf("%w: because", want)
-		if _, err := s.DescribeQuorum(t.Context(), PartitionRef{"orders", 0}); !errors.Is(err, want) {
-			t.Errorf("%v: %v", want, err)
+	for _, e := range peerErrors {
+		g.err = fmt.Errorf("%w: because", e.kind)
+		if _, err := s.DescribeQuorum(t.Context(), PartitionRef{"orders", 0}); !errors.Is(err, e.kind) {
+			t.Errorf("%v: %v", e.kind, err)
+		}
+	}
+	// One of two kinds travels as the same one each time, the one that a client would be told here.
+	for range 100 {
+		g.err = fmt.Errorf("%w: %w", replication.ErrUnknownOutcome, replication.ErrStorage)
+		if _, err := s.DescribeQuorum(t.Context(), PartitionRef{"orders", 0}); !errors.Is(err, replication.ErrUnknownOutcome) {
+			t.Fatalf("%v: %v", g.err, err)
 		}
 	}
 	g.err = errors.New("of no kind")

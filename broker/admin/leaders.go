@@ -23,7 +23,7 @@ type alone struct{ local Local }
 func (a alone) Leader(id replication.PartitionID) (replication.Leader, []replication.NodeID, bool) {
 	p, ok := a.local.Get(id)
 	if !ok {
-		return noLeader, nil, false
+		return replication.NoLeader, nil, false
 	}
 	l := p.Leader()
 	return l, p.ISR(), l.Node != replication.NoNode

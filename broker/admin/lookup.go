@@ -68,7 +68,7 @@ func (p *Partitions) topic(im *controller.Image, name string, id replication.Top
 func (p *Partitions) LeaderOf(name string, id replication.TopicID, index int32) replication.Leader {
 	t, ok := p.topic(p.images.Image(), name, id, index)
 	if !ok {
-		return noLeader
+		return replication.NoLeader
 	}
 	pid := replication.PartitionID{Topic: t.ID, Partition: index}
 	told, _, _ := p.leaders.Leader(pid)
@@ -79,7 +79,7 @@ func (p *Partitions) LeaderOf(name string, id replication.TopicID, index int32) 
 		}
 	}
 	if told.Node == replication.NoNode {
-		return noLeader
+		return replication.NoLeader
 	}
 	return told
 }

@@ -52,20 +52,42 @@ type peerAnswer[A any] struct {
 	Answer A
 }
 
-// peerErrors are the errors that keep their kind on the way to another node.
-var peerErrors = map[string]error{
-	"not_leader":             replication.ErrNotLeader,
-	"unknown_outcome":        replication.ErrUnknownOutcome,
-	"unknown_partition":      replication.ErrUnknownPartition,
-	"not_enough_replicas":    replication.ErrNotEnoughReplicas,
-	"storage":                replication.ErrStorage,
-	"overloaded":             replication.ErrOverloaded,
-	"invalid_request":        replication.ErrInvalidRequest,
-	"preferred_unavailable":  ErrPreferredLeaderNotAvailable,
-	"deadline":               context.DeadlineExceeded,
-	"canceled":               context.Canceled,
-	"leader_not_available":   ErrLeaderNotAvailable,
-	"unsupported_in_a_group": errNoGroups,
+// peerErrors are the errors that keep their kind on the way to another node. One of several kinds is of the first; so they are in the order
+// in which Kafka's error codes are looked for.
+var peerErrors = []struct {
+	name string
+	kind error
+}{
+	{"not_leader", replication.ErrNotLeader},
+	{"unknown_outcome", replication.ErrUnknownOutcome},
+	{"unknown_partition", replication.ErrUnknownPartition},
+	{"invalid_request", replication.ErrInvalidRequest},
+	{"not_enough_replicas", replication.ErrNotEnoughReplicas},
+	{"storage", replication.ErrStorage},
+	{"overloaded", replication.ErrOverloaded},
+	{"leader_not_available", ErrLeaderNotAvailable},
+	{"preferred_unavailable", ErrPreferredLeaderNotAvailable},
+	{"deadline", context.DeadlineExceeded},
+	{"canceled", context.Canceled},
+	{"unsupported_in_a_group", errNoGroups},
+}
+
+func errorName(err error) string {
+	for _, e := range peerErrors {
+		if errors.Is(err, e.kind) {
+			return e.name
+		}
+	}
+	return "other"
+}
+
+func errorNamed(name string) error {
+	for _, e := range peerErrors {
+		if name == e.name {
+			return e.kind
+		}
+	}
+	return errRemote
 }
 
 // errRemote is an error of another node that has no kind of its own.
@@ -81,12 +103,7 @@ func answering[Q, A any](fn func(context.Context, Q) (A, error)) PeerHandler {
 		var out peerAnswer[A]
 		var err error
 		if out.Answer, err = fn(ctx, q); err != nil {
-			out.Error, out.Text = "other", err.Error()
-			for name, kind := range peerErrors {
-				if errors.Is(err, kind) {
-					out.Error = name
-				}
-			}
+			out.Error, out.Text = errorName(err), err.Error()
 		}
 		return json.Marshal(out)
 	}
@@ -115,9 +132,5 @@ func callPeer[A any](ctx context.Context, call PeerCall, to replication.NodeID, 
 	if out.Error == "" {
 		return out.Answer, nil
 	}
-	kind := peerErrors[out.Error]
-	if kind == nil {
-		kind = errRemote
-	}
-	return out.Answer, fmt.Errorf("%w (node %d: %s)", kind, to, out.Text)
+	return out.Answer, fmt.Errorf("%w (node %d: %s)", errorNamed(out.Error), to, out.Text)
 }

@@ -114,7 +114,7 @@ func (s *Service) DeleteTopics(ctx context.Context, refs []TopicRef) []DeletedTo
 	for i, ref := range refs {
 		switch {
 		case !enabled:
-			results[i].Err = ErrTopicDeletionDisabled
+			results[i].Err = controller.ErrTopicDeletionDisabled
 		case named[ref] > 1 || results[i].Err == nil && topics[results[i].ID] > 1:
 			results[i].Err = fmt.Errorf("%w: the topic is named more than once", replication.ErrInvalidRequest)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -50,7 +51,7 @@ func handleDeleteTopics(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteT
 			rt.Topic = &deleted.Name
 		}
 		rt.TopicID, rt.ErrorCode, rt.ErrorMessage = deleted.ID, code(deleted.Err), message(deleted.Err)
-		if q.Version < deleteTopicsDisabledCode && errors.Is(deleted.Err, admin.ErrTopicDeletionDisabled) {
+		if q.Version < deleteTopicsDisabledCode && errors.Is(deleted.Err, controller.ErrTopicDeletionDisabled) {
 			rt.ErrorCode = code(replication.ErrInvalidRequest)
 		}
 		resp.Topics = append(resp.Topics, rt)

@@ -1,14 +1,17 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"testing"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/kafkaproto"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
+	"github.com/quorlog/quorlog/replication/controller"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -278,6 +281,27 @@ func TestDeletionCanBeForbidden(t *testing.T) {
 	n.createTopic("made-2", 1)
 	n.createTopic("made-3", 1)
 	c := newClient(t, n.api)
+	for version, want := range map[int16]kafkaproto.Code{2: kafkaproto.InvalidRequest, 3: kafkaproto.TopicDeletionDisabled} {
+		q := minimal(t, kafkaproto.KeyDeleteTopics, version, "", [16]byte{})
+		if got := errorCodeOf(ask[*kmsg.DeleteTopicsResponse](c, q, version)); got != int16(want) {
+			t.Errorf("version %d: %v, want %v", version, kafkaproto.Code(got), want)
+		}
+	}
+}
+
+// forbids is a controller that has heard of delete.topic.enable=false before this node.
+type forbids struct{ *controller.Controller }
+
+func (forbids) DeleteTopics(_ context.Context, topics []controller.TopicRef) []error {
+	return slices.Repeat([]error{controller.ErrTopicDeletionDisabled}, len(topics))
+}
+
+// Clients that do not know the code are told another one, whoever it was that forbade it.
+func TestDeletionThatTheControllerForbids(t *testing.T) {
+	n := newNode(t)
+	n.createTopic("made-2", 1)
+	n.createTopic("made-3", 1)
+	c := newClient(t, New(Services{Admin: admin.New(admin.Options{Node: 1, Images: n.ctl, Controller: forbids{n.ctl}, Local: n.manager})}))
 	for version, want := range map[int16]kafkaproto.Code{2: kafkaproto.InvalidRequest, 3: kafkaproto.TopicDeletionDisabled} {
 		q := minimal(t, kafkaproto.KeyDeleteTopics, version, "", [16]byte{})
 		if got := errorCodeOf(ask[*kmsg.DeleteTopicsResponse](c, q, version)); got != int16(want) {

@@ -183,7 +183,7 @@ func (c *cluster) close() {
 	c.net.Heal()
 	for _, m := range c.nodes {
 		m.table.Close()
-		if err := m.manager.Close(context.Background()); err != nil {
+		if err := m.manager.Close(); err != nil {
 			c.t.Error(err)
 		}
 	}

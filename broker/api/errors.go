@@ -139,7 +139,6 @@ var errorCodes = []struct {
 	{controller.ErrNoReassignment, kafkaproto.NoReassignmentInProgress},
 	{controller.ErrTopicDeletionDisabled, kafkaproto.TopicDeletionDisabled},
 	{controller.ErrNotController, kafkaproto.NotController},
-	{admin.ErrTopicDeletionDisabled, kafkaproto.TopicDeletionDisabled},
 	{admin.ErrMismatchedEndpoint, kafkaproto.MismatchedEndpointType},
 	{admin.ErrUnsupportedEndpoint, kafkaproto.UnsupportedEndpointType},
 	{admin.ErrRebootstrap, kafkaproto.RebootstrapRequired},

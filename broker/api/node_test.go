@@ -142,7 +142,7 @@ func (n *node) follow() {
 		cancel()
 		stop()
 		<-ended
-		if err := n.manager.Close(context.Background()); err != nil {
+		if err := n.manager.Close(); err != nil {
 			n.t.Error(err)
 		}
 	})

@@ -4,7 +4,6 @@ import (
 	"errors"
 
 	"github.com/quorlog/quorlog/broker"
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
 )
@@ -141,7 +140,7 @@ func (g *reading) read(i int) {
 		LogStart:      got.Offsets.LogStart,
 		Diverging:     got.Diverging,
 		Records:       got.Records,
-		Leader:        noLeader,
+		Leader:        replication.NoLeader,
 		Preferred:     preferred,
 	}
 	if g.readCommitted {
@@ -213,8 +212,6 @@ func (g *reading) refresh() {
 	}
 }
 
-var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
-
 func failure(k Key, err error) Result {
-	return Result{Key: k, Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, Leader: noLeader, Preferred: replication.NoNode}
+	return Result{Key: k, Err: err, HighWatermark: -1, LastStable: -1, LogStart: -1, Leader: replication.NoLeader, Preferred: replication.NoNode}
 }

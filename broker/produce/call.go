@@ -186,7 +186,7 @@ func (c *Call) outcome(ctx context.Context, s *slot) Outcome {
 		case <-tick.C:
 			o = s.outcome(c.service.leaders)
 		case <-ctx.Done():
-			o.Leader = noLeader
+			o.Leader = replication.NoLeader
 			return o
 		}
 	}
@@ -224,7 +224,7 @@ func (s *slot) outcome(leaders Leaders) Outcome {
 	if err != nil {
 		return s.failure(leaders, err)
 	}
-	return Outcome{Base: got.Base, LogStart: got.LogStart, AppendTime: got.Timestamp, Leader: noLeader}
+	return Outcome{Base: got.Base, LogStart: got.LogStart, AppendTime: got.Timestamp, Leader: replication.NoLeader}
 }
 
 // failure adds the hint of KIP-951: a client that asked the wrong node learns the right one with the error.
@@ -233,7 +233,7 @@ func (s *slot) failure(leaders Leaders, err error) Outcome {
 	if !errors.Is(err, replication.ErrNotLeader) {
 		return o
 	}
-	l := noLeader
+	l := replication.NoLeader
 	if leaders != nil {
 		l = leaders.LeaderOf(s.topic, s.id, s.index)
 	} else if s.part != nil {

@@ -49,7 +49,7 @@ func TestRefusedRequests(t *testing.T) {
 			continue
 		}
 		for _, o := range got {
-			if !errors.Is(o.Err, tc.want) || o.Base != -1 || o.LogStart != -1 || o.AppendTime != -1 || o.Leader != noLeader {
+			if !errors.Is(o.Err, tc.want) || o.Base != -1 || o.LogStart != -1 || o.AppendTime != -1 || o.Leader != replication.NoLeader {
 				t.Errorf("%s: %+v", name, o)
 			}
 		}

@@ -132,7 +132,5 @@ type Outcome struct {
 }
 
 func failed(err error) Outcome {
-	return Outcome{Err: err, Base: -1, LogStart: -1, AppendTime: -1, Leader: noLeader}
+	return Outcome{Err: err, Base: -1, LogStart: -1, AppendTime: -1, Leader: replication.NoLeader}
 }
-
-var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}

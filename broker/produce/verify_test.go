@@ -60,7 +60,7 @@ func onePartition(t *testing.T, fsys vfs.FS) (p *partition.Partition, stop func(
 	for !p.Leading() {
 		<-time.After(time.Millisecond)
 	}
-	return p, func() { _ = manager.Close(context.Background()) }
+	return p, func() { _ = manager.Close() }
 }
 
 // TestAProducerThatWasForgotten: of a producer that was silent for long nothing is known. An old client's goes on where it was, but

@@ -31,7 +31,7 @@ func (s *Service) Acknowledge(ctx context.Context, r *AckRequest) (*AckResponse,
 		s.release(r.Group, r.ID, v.partitions)
 	}
 	for _, a := range acks {
-		res := AckResult{TopicPartition: a.TopicPartition, Err: a.wait(ctx), Leader: noLeader}
+		res := AckResult{TopicPartition: a.TopicPartition, Err: a.wait(ctx), Leader: replication.NoLeader}
 		if errors.Is(res.Err, replication.ErrNotLeader) {
 			res.Leader = s.o.Logs.LeaderOf(a.TopicPartition)
 		}

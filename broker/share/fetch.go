@@ -126,12 +126,10 @@ func (f *fetching) result(tp TopicPartition) *FetchResult {
 	if !ok {
 		i = len(f.results)
 		f.at[tp] = i
-		f.results = append(f.results, FetchResult{TopicPartition: tp, Leader: noLeader})
+		f.results = append(f.results, FetchResult{TopicPartition: tp, Leader: replication.NoLeader})
 	}
 	return &f.results[i]
 }
-
-var noLeader = replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}
 
 // loadGrace is how long beyond its wait a ShareFetch that has nothing to tell waits for share-partitions that are being loaded.
 // Clients give an answer up when it is five seconds late.

@@ -50,7 +50,7 @@ func TestAPartitionThatTheCoordinatorDoesNotKnow(t *testing.T) {
 		}
 		s.Close()
 		w.late.Wait()
-		if err := w.manager.Close(t.Context()); err != nil {
+		if err := w.manager.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -101,7 +101,7 @@ func TestMoreIDsThanThereMayBe(t *testing.T) {
 		}
 		s.Close()
 		w.late.Wait()
-		if err := w.manager.Close(t.Context()); err != nil {
+		if err := w.manager.Close(); err != nil {
 			t.Error(err)
 		}
 	})

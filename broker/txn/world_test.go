@@ -600,13 +600,13 @@ func TestWorlds(t *testing.T) {
 				w.late.Wait()
 				w.check("at the end")
 				for range 2 {
-					if err := w.manager.Close(t.Context()); err != nil {
+					if err := w.manager.Close(); err != nil {
 						t.Fatal(err)
 					}
 					w.open()
 					w.check("after a restart")
 				}
-				if err := w.manager.Close(t.Context()); err != nil {
+				if err := w.manager.Close(); err != nil {
 					t.Fatal(err)
 				}
 				known := map[fate]int{}

@@ -88,13 +88,8 @@ func (d *dev) runHere(ctx context.Context, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	stop := func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
-		defer cancel()
-		return cluster.Close(ctx)
-	}
 	if err := cluster.Start(ctx); err != nil {
-		return errors.Join(err, stop())
+		return errors.Join(err, stopWithin(cluster.Close))
 	}
 	var addrs []string
 	for _, a := range cluster.Nodes() {
@@ -107,7 +102,7 @@ func (d *dev) runHere(ctx context.Context, stdout, stderr io.Writer) error {
 	case <-ctx.Done():
 	}
 	fmt.Fprintln(stdout, "stopping")
-	return stop()
+	return stopWithin(cluster.Close)
 }
 
 // runProcs runs the nodes as child processes until the context ends.

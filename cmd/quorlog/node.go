@@ -15,6 +15,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quorlog/quorlog/replication/controller"
 )
 
 // lookInterval is how often a command that waits looks whether it is over.
@@ -106,7 +108,7 @@ hook. NODE may be "self", the node that QUORLOG_NODE_ID in the environment names
 			defer s.Close()
 			value := drainForGood
 			if untilRestart {
-				value = drainForNow
+				value = controller.DrainUntilRestart
 			}
 			if err := s.setDrain(cmd.Context(), id, kadm.AlterConfig{Op: kadm.SetConfig, Value: &value}); err != nil {
 				return err
@@ -180,14 +182,14 @@ func (s *session) setDrain(ctx context.Context, id int32, alter kadm.AlterConfig
 	case !n.there():
 		return fmt.Errorf("node %d is %s: it leads nothing", id, n.state())
 	}
-	alter.Name = drainSetting
+	alter.Name = controller.DrainSetting
 	resps, err := s.AlterBrokerConfigs(ctx, []kadm.AlterConfig{alter}, id)
 	if err != nil {
 		return err
 	}
 	for _, r := range resps {
 		if errors.Is(r.Err, kerr.InvalidConfig) || errors.Is(r.Err, kerr.InvalidRequest) {
-			return fmt.Errorf("node %d does not know the setting %s, so it is no Quorlog node (%s)", id, drainSetting, errorText(r.Err, r.ErrMessage))
+			return fmt.Errorf("node %d does not know the setting %s, so it is no Quorlog node (%s)", id, controller.DrainSetting, errorText(r.Err, r.ErrMessage))
 		}
 		if r.Err != nil {
 			return fmt.Errorf("node %d: %s", id, errorText(r.Err, r.ErrMessage))

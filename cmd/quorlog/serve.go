@@ -19,6 +19,8 @@ import (
 // stopPatience bounds a graceful stop; after it the process ends as if killed, which loses nothing either.
 const stopPatience = 30 * time.Second
 
+var errStop = errors.New("the node has not stopped in time, and ends as if it was killed")
+
 func newServe() *cobra.Command {
 	var (
 		file string
@@ -92,13 +94,26 @@ func serve(ctx context.Context, node *config.Node, stdout, stderr io.Writer) err
 }
 
 func closeNode(a *agent.Agent, logger *slog.Logger) error {
-	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
-	defer cancel()
-	err := a.Close(ctx)
+	err := stopWithin(a.Close)
 	if err != nil {
 		logger.Error("stopping", "error", err)
 	}
 	return err
+}
+
+// stopWithin returns when stop does, or after stopPatience: the context calls off only what waits for others, and a disk that hangs is
+// waited for.
+func stopWithin(stop func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop(ctx) }()
+	select {
+	case err := <-stopped:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w (%v)", errStop, stopPatience)
+	}
 }
 
 // newLogger logs in the chosen format. A person at a terminal sees the welcome instead of the everyday lines.

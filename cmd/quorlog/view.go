@@ -14,16 +14,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quorlog/quorlog/replication/controller"
 )
 
-// drainSetting is the broker setting that empties a node of leaderships.
-const drainSetting = "quorlog.drain"
-
-// Values of that setting beside "false".
-const (
-	drainForGood = "true"
-	drainForNow  = "until-restart"
-)
+// drainForGood is the value of controller.DrainSetting beside "false" and controller.DrainUntilRestart.
+const drainForGood = "true"
 
 // clusterView is the cluster as any of its nodes describes it over the Kafka protocol.
 type clusterView struct {
@@ -185,7 +181,7 @@ func (s *session) draining(ctx context.Context, nodes []int32) (out []int32) {
 			continue
 		}
 		for _, cfg := range r.Configs {
-			if v := cfg.MaybeValue(); cfg.Key == drainSetting && (v == drainForGood || v == drainForNow) {
+			if v := cfg.MaybeValue(); cfg.Key == controller.DrainSetting && (v == drainForGood || v == controller.DrainUntilRestart) {
 				out = append(out, int32(id))
 			}
 		}

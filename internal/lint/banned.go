@@ -78,8 +78,7 @@ var rules = []rule{
 		holds: func(f *file) bool { return !f.test && f.under("log/", "replication/") },
 		except: []exception{
 			{"log/vfs/", "a watchdog measures real time"},
-			{"replication/raftgroup/metastore.go", "how long a leader was not heard of is compared with Raft's own timers, which run on real time"},
-			{"replication/raftgroup/calm.go", "as for metastore.go"},
+			{"replication/raftgroup/calm.go", "how long a leader was not heard of is compared with Raft's own timers, which run on real time: ticks"},
 			{"replication/transport/", "deadlines of connections are the operating system's; Raft wants the start of an append"},
 		},
 		find: func(f *file, report func(ast.Node, string)) {
@@ -111,6 +110,19 @@ var rules = []rule{
 		find:   findPrint,
 	},
 	{
+		name:  "log key",
+		why:   "an error stands under \"error\" in every line, so that one query finds all",
+		holds: func(f *file) bool { return !f.generated },
+		find: func(f *file, report func(ast.Node, string)) {
+			eachCall(f, func(c *ast.CallExpr) {
+				sel, ok := c.Fun.(*ast.SelectorExpr)
+				if ok && logMethod.MatchString(sel.Sel.Name) && slices.ContainsFunc(c.Args, isErrKey) {
+					report(c, `"err"`)
+				}
+			})
+		},
+	},
+	{
 		name:  "left over",
 		why:   "what is not done belongs into an issue, where it is seen",
 		holds: func(f *file) bool { return !f.generated },
@@ -127,6 +139,14 @@ var rules = []rule{
 }
 
 var leftOver = regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|XX` + `X|HA` + `CK)\b`)
+
+// logMethod are the methods of a slog.Logger that take keys, and the makers of attributes.
+var logMethod = regexp.MustCompile(`^((Debug|Info|Warn|Error|Log)(Context)?|With|Any|String)$`)
+
+func isErrKey(e ast.Expr) bool {
+	lit, ok := e.(*ast.BasicLit)
+	return ok && lit.Value == `"err"`
+}
 
 // under tells whether the file lies below one of the directories.
 func (f *file) under(dirs ...string) bool {

@@ -304,6 +304,11 @@ func TestPrintRule(t *testing.T) {
 		"agent/x.go:2: package log", "agent/x.go:3: fmt.Println", "agent/x.go:3: print")
 }
 
+func TestLogKeyRule(t *testing.T) {
+	const text = "package p\nfunc f() {\n\tl.Warn(\"x\", \"dir\", d, \"err\", err)\n\tl.Warn(\"x\", \"error\", err)\n\tl.With(\"err\", err)\n\tl.InfoContext(ctx, \"x\", slog.Any(\"err\", err))\n\tfind(\"err\")\n}\n"
+	expect(t, banned(t, "log key", map[string]string{"p/x.go": text}), "p/x.go:3: \"err\"", "p/x.go:5: \"err\"", "p/x.go:6: \"err\"")
+}
+
 func TestLeftOverRule(t *testing.T) {
 	word := "TO" + "DO"
 	expect(t, banned(t, "left over", map[string]string{"p/x.go": "package p\n\n// " + word + ": later\nfunc f() {} // ToDos are fine\nvar s = \"" + word + "\"\n"}),

@@ -75,8 +75,8 @@ type Departed struct{ NextIncarnation, NextMeta replication.Incarnation }
 // replicas to it, unless it is "false".
 const DrainSetting = "quorlog.drain"
 
-// drainUntilRestart is the value of DrainSetting that the node takes back itself when it starts.
-const drainUntilRestart = "until-restart"
+// DrainUntilRestart is the value of DrainSetting that the node takes back itself when it starts.
+const DrainUntilRestart = "until-restart"
 
 // Draining tells whether a node is to give up its leaderships.
 func (im *Image) Draining(id replication.NodeID) bool {
@@ -85,7 +85,7 @@ func (im *Image) Draining(id replication.NodeID) bool {
 
 // DrainingUntilRestart tells whether it is to do so only until it starts again.
 func (im *Image) DrainingUntilRestart(id replication.NodeID) bool {
-	return im.NodeConfig[id][DrainSetting] == drainUntilRestart
+	return im.NodeConfig[id][DrainSetting] == DrainUntilRestart
 }
 
 // DirectoryID identifies a data directory.

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -170,7 +169,7 @@ func (t *Table) Leader(id replication.PartitionID) (replication.Leader, []replic
 	defer t.mu.RUnlock()
 	e := t.mu.entries[id]
 	if e == nil {
-		return replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}, nil, false
+		return replication.NoLeader, nil, false
 	}
 	if e.Leader.Node == replication.NoNode || !t.aliveLocked(e.Leader.Node) {
 		return replication.Leader{Node: replication.NoNode, Epoch: e.Leader.Epoch}, e.ISR, false

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -26,9 +27,22 @@ func splitAddress(addr string) (host string, port int, err error) {
 	return host, int(p), nil
 }
 
-// bindAddress is an address as memberlist wants it: numbers only.
-func bindAddress(addr string) (ip string, port int, err error) {
-	host, port, err := splitAddress(addr)
+var errNoAddress = errors.New("the name has no address")
+
+// lookup resolves a name to at least one address.
+func (g *Gossip) lookup(ctx context.Context, host string) ([]net.IPAddr, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
+	defer cancel()
+	ips, err := g.o.Lookup(ctx, host)
+	if err == nil && len(ips) == 0 {
+		err = errNoAddress
+	}
+	return ips, err
+}
+
+// bound is Options.Bind as memberlist wants it: numbers only.
+func (g *Gossip) bound(ctx context.Context) (ip string, port int, err error) {
+	host, port, err := splitAddress(g.o.Bind)
 	switch {
 	case err != nil:
 		return "", 0, err
@@ -40,9 +54,9 @@ func bindAddress(addr string) (ip string, port int, err error) {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return host, port, nil
 	}
-	ips, err := net.DefaultResolver.LookupIPAddr(context.Background(), host)
-	if err != nil || len(ips) == 0 {
-		return "", 0, fmt.Errorf("membership: gossip address %s: %w", addr, err)
+	ips, err := g.lookup(ctx, host)
+	if err != nil {
+		return "", 0, fmt.Errorf("membership: gossip address %s: %w", g.o.Bind, err)
 	}
 	return ips[0].IP.String(), port, nil
 }
@@ -50,7 +64,7 @@ func bindAddress(addr string) (ip string, port int, err error) {
 // advertised resolves Options.Advertise once: memberlist spreads numbers. A name that resolves to nothing yet, as that of a
 // pod that is not ready, or to the loopback interface, as many machines' own names do, leaves the choice to memberlist: the
 // address bound to, or this machine's private one.
-func (g *Gossip) advertised() (ip string, port int, err error) {
+func (g *Gossip) advertised(ctx context.Context) (ip string, port int, err error) {
 	host, port, err := splitAddress(g.o.Advertise)
 	if err != nil {
 		return "", 0, err
@@ -58,9 +72,10 @@ func (g *Gossip) advertised() (ip string, port int, err error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.String(), port, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
-	defer cancel()
-	ips, err := g.o.Lookup(ctx, host)
+	ips, err := g.lookup(ctx, host)
+	if ctx.Err() != nil {
+		return "", 0, fmt.Errorf("membership: advertised address %s: %w", g.o.Advertise, ctx.Err())
+	}
 	ips = slices.DeleteFunc(ips, func(a net.IPAddr) bool { return a.IP.IsLoopback() })
 	if err != nil || len(ips) == 0 {
 		g.logger.Warn("the advertised host is no address that other nodes can use; gossip is told under this machine's own", "advertise", g.o.Advertise, "error", err)

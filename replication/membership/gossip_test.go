@@ -86,7 +86,7 @@ func start(t *testing.T, node replication.NodeID, change func(*Options), join ..
 	if change != nil {
 		change(&o)
 	}
-	g, err := Open(o)
+	g, err := Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestOtherKey(t *testing.T) {
 	if len(one.Members()) != 1 || len(two.Members()) != 1 {
 		t.Errorf("they know each other: %+v, %+v", one.Members(), two.Members())
 	}
-	if _, err := Open(Options{Node: 1, Bind: "127.0.0.1:0"}); !errors.Is(err, ErrNoKey) {
+	if _, err := Open(t.Context(), Options{Node: 1, Bind: "127.0.0.1:0"}); !errors.Is(err, ErrNoKey) {
 		t.Errorf("gossip without a key: %v", err)
 	}
 }
@@ -341,6 +341,34 @@ func TestJoinByName(t *testing.T) {
 	three := start(t, 3, func(o *Options) { o.Lookup = lookup }, fmt.Sprintf("quorlog.example:%d", port), one.Addr())
 	eventually(t, "both named nodes are joined", func() bool { return sees(three, alive, 1, 2) })
 	eventually(t, "and know each other", func() bool { return sees(one, alive, 2, 3) })
+}
+
+// TestOwnName: the names of this node's own addresses are resolved like those of others, and no longer than the start may take.
+func TestOwnName(t *testing.T) {
+	here := func(_ context.Context, host string) ([]net.IPAddr, error) {
+		if host != "node.example" {
+			t.Errorf("looks for %s", host)
+		}
+		return []net.IPAddr{{IP: net.IPv4(127, 0, 0, 1)}}, nil
+	}
+	one := start(t, 1, func(o *Options) { o.Bind, o.Lookup = "node.example:0", here })
+	if host, _, err := splitAddress(one.Addr()); err != nil || host != "127.0.0.1" {
+		t.Errorf("bound to %s, %v", one.Addr(), err)
+	}
+	o := Options{Node: 2, Bind: "node.example:0", Key: testKey, Self: member(2), tune: hasty}
+	o.Lookup = func(context.Context, string) ([]net.IPAddr, error) { return nil, nil }
+	if _, err := Open(t.Context(), o); !errors.Is(err, errNoAddress) {
+		t.Errorf("a name without an address: %v", err)
+	}
+	o.Lookup = func(ctx context.Context, _ string) ([]net.IPAddr, error) { <-ctx.Done(); return nil, ctx.Err() }
+	for _, bind := range []string{o.Bind, "127.0.0.1:0"} {
+		o.Bind, o.Advertise = bind, "node.example:9093"
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := Open(ctx, o); !errors.Is(err, context.Canceled) {
+			t.Errorf("bound to %s, while the start is called off: %v", bind, err)
+		}
+	}
 }
 
 // TestWatcherThatWaits: code that is called back and takes its time holds up nothing.

@@ -100,9 +100,7 @@ func (g *Gossip) resolve(ctx context.Context, target string) ([]string, error) {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []string{net.JoinHostPort(ip.Unmap().String(), number)}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookupTimeout)
-	defer cancel()
-	ips, err := g.o.Lookup(ctx, host)
+	ips, err := g.lookup(ctx, host)
 	out := make([]string, 0, len(ips))
 	for _, ip := range ips {
 		addr := ip.IP.String()

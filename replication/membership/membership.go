@@ -137,8 +137,9 @@ const (
 	queuedReports = 16
 )
 
-// Open starts the gossip. It returns once the port is bound; joining goes on in the background for ever.
-func Open(o Options) (*Gossip, error) {
+// Open starts the gossip. It returns once the port is bound; joining goes on in the background for ever. ctx bounds
+// the resolving of this node's own names.
+func Open(ctx context.Context, o Options) (*Gossip, error) {
 	if len(o.Key) == 0 {
 		return nil, ErrNoKey
 	}
@@ -158,7 +159,7 @@ func Open(o Options) (*Gossip, error) {
 	g.ctx, g.cancel = context.WithCancel(context.Background())
 	g.mu.moved, g.mu.watchers = map[replication.NodeID]moved{}, map[int]func(){}
 	g.mu.self = g.described(o.Self)
-	config, err := g.config()
+	config, err := g.config(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -180,15 +181,15 @@ func (g *Gossip) described(m Member) Member {
 	return m
 }
 
-func (g *Gossip) config() (*serf.Config, error) {
+func (g *Gossip) config(ctx context.Context) (*serf.Config, error) {
 	list := memberlist.DefaultLANConfig()
 	var err error
-	if list.BindAddr, list.BindPort, err = bindAddress(g.o.Bind); err != nil {
+	if list.BindAddr, list.BindPort, err = g.bound(ctx); err != nil {
 		return nil, err
 	}
 	list.AdvertisePort = list.BindPort
 	if g.o.Advertise != "" {
-		if list.AdvertiseAddr, list.AdvertisePort, err = g.advertised(); err != nil {
+		if list.AdvertiseAddr, list.AdvertisePort, err = g.advertised(ctx); err != nil {
 			return nil, err
 		}
 	}

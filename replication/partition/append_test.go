@@ -212,7 +212,7 @@ func TestQueueIsBounded(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if err := n.Close(ctx); err != nil {
+		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -235,7 +235,7 @@ func TestCloseAnswersAppends(t *testing.T) {
 		for range 100 {
 			all = append(all, p.Append(frameOf(t, batch.BuildOptions{}, "v")))
 		}
-		if err := n.Close(ctx); err != nil {
+		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}
 		for _, pd := range all {

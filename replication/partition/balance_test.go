@@ -21,7 +21,7 @@ func TestBalanceAsksANodeThatHangsOnce(t *testing.T) {
 		nodes := map[replication.NodeID]*node{}
 		for _, n := range []replication.NodeID{1, 2, 3} {
 			nodes[n] = open(t, Options{DataDir: "/d", FS: vfs.NewMem(), Node: n, Network: net})
-			defer nodes[n].Close(ctx)
+			defer nodes[n].Close()
 		}
 		const partitions = 8
 		a := replication.Assignment{Replicas: rids(1, 2, 3)}

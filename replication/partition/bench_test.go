@@ -32,7 +32,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.StopTimer()
 			after := p.group.Counts()
 			b.ReportMetric(float64(after.Entries-before.Entries)/float64(after.Stores-before.Stores), "entries/store")
-			if err := n.Close(ctx); err != nil {
+			if err := n.Close(); err != nil {
 				b.Fatal(err)
 			}
 		})

@@ -69,7 +69,7 @@ func (c *cluster) crash(i int) {
 		c.net.Isolate(raft.ServerAddress(addr(i)), raft.ServerAddress(addr(k)))
 	}
 	c.disks[i] = c.disks[i].Crash(c.rng, vfs.CrashOptions{Survive: -1})
-	_ = c.nodes[i].Close(ctx)
+	_ = c.nodes[i].Close()
 	c.parts[i].Store(nil)
 }
 
@@ -98,7 +98,7 @@ func (c *cluster) leader() (int, *Partition) {
 func (c *cluster) close() {
 	c.net.Heal()
 	for _, n := range c.nodes {
-		if err := n.Close(ctx); err != nil && !errors.Is(err, vfs.ErrCrashed) {
+		if err := n.Close(); err != nil && !errors.Is(err, vfs.ErrCrashed) {
 			c.t.Error(err)
 		}
 	}

@@ -129,7 +129,7 @@ func (k *Compactor) CleanDirtiest(ctx context.Context, o CleanOptions) bool {
 	case err == nil:
 		p.logger.Info("compacted", "segments", r.Segments, "before", r.Before, "after", r.After, "records", r.Records, "kept", r.Kept, "keys", r.Keys)
 	case errors.Is(err, syscall.ENOSPC) || !p.maintenanceFailed(err):
-		p.logger.Warn("compaction", "err", err)
+		p.logger.Warn("compaction", "error", err)
 	}
 	return true
 }
@@ -150,7 +150,7 @@ func (k *Compactor) dirtiest() (found *Partition) {
 		d, err := p.clean.Dirt(now, cfg.MinCompactionLag)
 		if err != nil {
 			if !p.maintenanceFailed(err) {
-				p.logger.Warn("compaction", "err", err)
+				p.logger.Warn("compaction", "error", err)
 			}
 			continue
 		}

@@ -220,7 +220,7 @@ func (m *Manager) Converge(ctx context.Context, reached func(id replication.Part
 			done, err := p.converge(ctx, &room)
 			switch {
 			case err != nil && ctx.Err() == nil:
-				p.logger.Info("the group's replicas were not changed; it is tried again", "err", err)
+				p.logger.Info("the group's replicas were not changed; it is tried again", "error", err)
 			case done && p.moving():
 				reached(p.id, p.group.Voters())
 			}

@@ -21,9 +21,11 @@
 //
 // # Goroutines
 //
-//   - Manager.deliver: one; passes changes of leadership on. Woken by them, stopped by Close.
+//   - changes.run: one for each Manager; passes changes of leadership on. Woken by them, stopped by Close.
 //   - Partition.complete: at most one for each partition, while appends are under way; waits for Raft's answers in order.
 //   - Partition.propose starts one for each internal entry, until Raft has answered.
+//   - mover.transfer starts one for each leadership that is handed over, until Raft has answered, within a few election timeouts.
+//   - Manager.Close, HandOver and Converge work on several partitions side by side, and wait.
 //   - Partition.retire: one when a partition goes offline; closes its group. Close waits for it.
 //   - those of raftgroup.
 //

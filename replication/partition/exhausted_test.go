@@ -64,7 +64,7 @@ func (c *crowd) start(a replication.Assignment, nodes ...replication.NodeID) (pa
 
 func (c *crowd) stop(id replication.NodeID) {
 	c.t.Helper()
-	if err := c.nodes[id].Close(ctx); err != nil {
+	if err := c.nodes[id].Close(); err != nil {
 		c.t.Error(err)
 	}
 	delete(c.nodes, id)

@@ -138,7 +138,7 @@ func (m *Manager) Balance(ctx context.Context, may func(replication.NodeID) bool
 		}
 		if err := p.transfer(ctx, best); err != nil {
 			refused = append(refused, best.Node)
-			p.logger.Info("the preferred replica did not take over", "replica", best.String(), "err", err)
+			p.logger.Info("the preferred replica did not take over", "replica", best.String(), "error", err)
 			continue
 		}
 		moved++

@@ -39,7 +39,7 @@ func (m *Manager) identify(p *Partition, want metaFile) (metaFile, error) {
 	switch {
 	case errors.Is(err, errUnreadable) && !ran && m.ranEarlier(p.id, want.Incarnation):
 		// Whatever lies there is of an earlier incarnation.
-		p.logger.Warn("whose files these were is not known; a new incarnation takes their place", "dir", p.dir, "err", err)
+		p.logger.Warn("whose files these were is not known; a new incarnation takes their place", "dir", p.dir, "error", err)
 		return m.begin(p, want)
 	case err != nil:
 		return metaFile{}, err

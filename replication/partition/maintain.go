@@ -29,7 +29,7 @@ func (m *Manager) Maintain(ctx context.Context) {
 			continue
 		}
 		if err := (upkeep{p}).maintain(ctx); err != nil && !p.maintenanceFailed(err) {
-			p.logger.Warn("maintenance", "err", err)
+			p.logger.Warn("maintenance", "error", err)
 		}
 	}
 	m.space.look(m)
@@ -105,7 +105,7 @@ func (s *space) look(m *Manager) {
 	s.unseen.Store(0)
 	free, total, err := m.o.FS.Free(m.root())
 	if err != nil {
-		m.o.Logger.Warn("free space is not known", "err", err)
+		m.o.Logger.Warn("free space is not known", "error", err)
 		return
 	}
 	limit := m.softFree(total)
@@ -169,7 +169,7 @@ func (s *space) keepBallast(m *Manager) {
 		return
 	}
 	if err != nil {
-		m.o.Logger.Warn("ballast", "err", err)
+		m.o.Logger.Warn("ballast", "error", err)
 	}
 }
 

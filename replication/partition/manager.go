@@ -112,7 +112,7 @@ func hasRealFiles(fsys vfs.FS, name string) (bool, error) {
 // die reports the error that ends the process.
 func (m *Manager) die(err error) {
 	m.fatal.Do(func() {
-		m.o.Logger.Error("storage failed; the process must end", "err", err)
+		m.o.Logger.Error("storage failed; the process must end", "error", err)
 		if m.o.OnFatal != nil {
 			m.o.OnFatal(err)
 		}
@@ -185,7 +185,7 @@ func (m *Manager) Ensure(ctx context.Context, id replication.PartitionID, topic 
 func (m *Manager) retire(p *Partition) {
 	leave(p)
 	if err := p.close(); err != nil {
-		m.o.Logger.Warn("closing a replica that begins again", "partition", p.id.String(), "err", err)
+		m.o.Logger.Warn("closing a replica that begins again", "partition", p.id.String(), "error", err)
 	}
 }
 
@@ -244,7 +244,7 @@ func (m *Manager) Delete(ctx context.Context, id replication.PartitionID) error 
 	if p, open := m.Get(id); open {
 		leave(p)
 		if err = p.close(); err != nil {
-			m.o.Logger.Warn("closing a partition that is deleted", "partition", id.String(), "err", err)
+			m.o.Logger.Warn("closing a partition that is deleted", "partition", id.String(), "error", err)
 		}
 	}
 	return m.removeDir(id.String())
@@ -267,8 +267,8 @@ func (m *Manager) Stored() ([]replication.PartitionID, error) {
 }
 
 // Close ends all partitions and makes what they know durable, so that the next start reads nothing again. It waits for
-// appends that are under way, as long as their groups answer.
-func (m *Manager) Close(context.Context) error {
+// appends that are under way, as long as their groups answer. Nothing calls it off: while a partition writes, the directory is in use.
+func (m *Manager) Close() error {
 	m.mu.Lock()
 	closed := m.mu.closed
 	m.mu.closed = true

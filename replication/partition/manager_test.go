@@ -72,7 +72,7 @@ func open(t testing.TB, o Options) *node {
 		t.Fatal(err)
 	}
 	n.Manager = m
-	t.Cleanup(func() { _ = m.Close(ctx) })
+	t.Cleanup(func() { _ = m.Close() })
 	return n
 }
 
@@ -186,7 +186,7 @@ func TestProduceReadRestart(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	epoch := p.Leader().Epoch
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Append(frameOf(t, batch.BuildOptions{}, "x")).Wait(ctx); !errors.Is(err, replication.ErrNotLeader) {
@@ -251,7 +251,7 @@ func TestDamagedPartitionIsOfflineAlone(t *testing.T) {
 	for i := range int32(3) {
 		mustAppend(t, n.partition(i, testConfig()), batch.BuildOptions{}, "a", "b")
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	// The log of one is gone, though its checkpoint says that it was there.
@@ -351,7 +351,7 @@ func damagedNode(t *testing.T) (*node, *Partition) {
 	p := n.partition(0, testConfig())
 	mustAppend(t, p, batch.BuildOptions{}, strings.Repeat("a", 100))
 	mustAppend(t, p, batch.BuildOptions{}, strings.Repeat("b", 100))
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	dir := filepath.Join("/d/partitions", testID(0).String())
@@ -403,7 +403,7 @@ func TestUnknownFormatFoundByAReadTakesThePartitionOffline(t *testing.T) {
 	for range 6 {
 		mustAppend(t, p, batch.BuildOptions{}, strings.Repeat("a", 100))
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	const versionAt, version = 8, 77
@@ -481,7 +481,7 @@ func TestDeleteIsDurableAndFinishedAtTheStart(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	mustAppend(t, other, batch.BuildOptions{}, "c")
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	// A deletion that was cut short after its commit point.
@@ -516,7 +516,7 @@ func TestEnsureJudgesWhatItFinds(t *testing.T) {
 	if _, err := n.Ensure(cancelled, testID(1), "topic", single(1), cfg); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := n.Ensure(ctx, testID(1), "topic", single(1), cfg); !errors.Is(err, replication.ErrNotLeader) {
@@ -538,7 +538,7 @@ func TestNewIncarnationBeginsAnew(t *testing.T) {
 	mem := vfs.NewMem()
 	n := open(t, Options{DataDir: "/d", FS: mem})
 	mustAppend(t, n.partition(0, testConfig()), batch.BuildOptions{}, "a")
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	n = open(t, Options{DataDir: "/d", FS: mem})
@@ -576,7 +576,7 @@ func TestLeaderChangesAreTold(t *testing.T) {
 	for i := range int32(8) {
 		n.partition(i, testConfig())
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	n.mu.Lock()
@@ -618,7 +618,7 @@ func TestManyPartitions(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if err := n.Close(ctx); err != nil {
+		if err := n.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}

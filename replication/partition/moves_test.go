@@ -66,7 +66,7 @@ func (w *world) start(nodes ...replication.NodeID) {
 
 func (w *world) stop(n replication.NodeID) {
 	w.t.Helper()
-	if err := w.nodes[n].Close(ctx); err != nil {
+	if err := w.nodes[n].Close(); err != nil {
 		w.t.Error(err)
 	}
 	delete(w.nodes, n)
@@ -364,7 +364,7 @@ func removeSegments(t *testing.T, disk *vfs.Mem) {
 func TestOlderIncarnationStaysClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := open(t, Options{DataDir: "/d", FS: vfs.NewMem(), Network: transport.NewMem(0)})
-		defer n.Close(ctx)
+		defer n.Close()
 		newer := replication.Assignment{Replicas: []replication.ReplicaID{{Node: 1, Incarnation: 2}}, Initial: rids(7)}
 		if _, err := n.Ensure(ctx, testID(0), "topic", newer, testConfig()); err != nil {
 			t.Fatal(err)
@@ -555,7 +555,7 @@ func TestDeadLearnersTakeNoRoom(t *testing.T) {
 		nodes := map[replication.NodeID]*node{}
 		for _, n := range []replication.NodeID{1, 2, 3, 5} { // node 4 is down
 			nodes[n] = open(t, Options{DataDir: "/d", FS: vfs.NewMem(), Node: n, Network: net})
-			defer nodes[n].Close(ctx)
+			defer nodes[n].Close()
 		}
 		const partitions = 2 * catchingUp
 		ensure := func(i int32, a replication.Assignment) {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/quorlog/quorlog/internal/mutation"
 	"github.com/quorlog/quorlog/log"
-	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/raftgroup"
 )
@@ -68,7 +67,7 @@ func newPartition(m *Manager, id replication.PartitionID, topic string, self rep
 	}
 	p.config.Store(&cfg)
 	p.assignment.Store(&a)
-	p.leader.Store(&leadership{Leader: replication.Leader{Node: replication.NoNode, Epoch: batch.NoEpoch}})
+	p.leader.Store(&leadership{Leader: replication.NoLeader})
 	return p
 }
 
@@ -137,7 +136,7 @@ func (p *Partition) ISR() []replication.NodeID {
 	return nodes
 }
 
-// Group is the replica's Raft group, for reassignments; nil if the partition is offline.
+// Group is the replica's Raft group, for figures and tests; nil if the partition is offline.
 func (p *Partition) Group() *raftgroup.Group { return p.group }
 
 // Size is the bytes of the stored batches.
@@ -180,7 +179,7 @@ func (p *Partition) goOffline(err error) bool {
 	}
 	wrapped := fmt.Errorf("%w: %w", replication.ErrStorage, err)
 	if p.offline.CompareAndSwap(nil, &wrapped) {
-		p.logger.Error("partition is offline", "dir", p.dir, "err", err)
+		p.logger.Error("partition is offline", "dir", p.dir, "error", err)
 		p.watchers.notify()
 	}
 	if isFatal(err) {
@@ -238,7 +237,7 @@ func (p *Partition) retire() {
 	defer p.m.tasks.Done()
 	<-p.started
 	if err := p.close(); err != nil {
-		p.logger.Debug("closing an offline partition", "err", err)
+		p.logger.Debug("closing an offline partition", "error", err)
 	}
 }
 

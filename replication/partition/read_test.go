@@ -49,7 +49,7 @@ func TestReadTellsWhereLogsPart(t *testing.T) {
 	p := n.partition(0, testConfig())
 	mustAppend(t, p, batch.BuildOptions{}, "a", "b", "c")
 	first := p.Leader().Epoch
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	n = open(t, Options{DataDir: dir})
@@ -163,7 +163,7 @@ func TestDeleteRecords(t *testing.T) {
 	if a := mustAppend(t, p, batch.BuildOptions{}, "e"); a.LogStart != 4 {
 		t.Errorf("%+v", a)
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.DeleteRecords(ctx, 5); !errors.Is(err, replication.ErrNotLeader) {
@@ -221,7 +221,7 @@ func TestMaintainDropsOldSegments(t *testing.T) {
 	if o := p.log.Offsets(); o.LogStart != 30 || p.Size() > 500 {
 		t.Errorf("by age: %+v, %d bytes", o, p.Size())
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	n = open(t, Options{DataDir: "/d", FS: mem, Now: func() time.Time { return now }})
@@ -306,7 +306,7 @@ func TestRetentionDuringAReadOfCommitted(t *testing.T) {
 	for range 4 {
 		mustAppend(t, p, batch.BuildOptions{}, strings.Repeat("b", 700))
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	// Nothing is verified in a new process, so a read has to look at the bytes of the segment behind.
@@ -356,7 +356,7 @@ func TestCloseDuringAReadOfCommitted(t *testing.T) {
 	if _, err := p.Append(Batch{Frame: batch.BuildControl(batch.Control{ProducerID: 3})}).Wait(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := n.Close(ctx); err != nil {
+	if err := n.Close(); err != nil {
 		t.Fatal(err)
 	}
 	in := vfs.Inject(mem)

@@ -41,7 +41,7 @@ func (m *Manager) Scrub(maxBytes int64) {
 	}
 	r, err := p.log.Scrub(maxBytes)
 	if err != nil && !p.maintenanceFailed(err) {
-		p.logger.Warn("scrub", "err", err)
+		p.logger.Warn("scrub", "error", err)
 	}
 	if err != nil || r.Wrapped {
 		s.left = s.left[1:]

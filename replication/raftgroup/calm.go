@@ -172,7 +172,7 @@ func (c *calm) setTimeouts(heartbeat, election time.Duration) {
 	config := node.ReloadableConfig()
 	config.HeartbeatTimeout, config.ElectionTimeout = heartbeat, election
 	if err := node.ReloadConfig(config); err != nil {
-		c.logger.Error("raft takes no new timeouts", "heartbeat", heartbeat, "err", err)
+		c.logger.Error("raft takes no new timeouts", "heartbeat", heartbeat, "error", err)
 	}
 }
 

@@ -28,8 +28,11 @@
 //
 //   - those of hashicorp/raft: three for each group, two more for each peer while it leads, one for a metric while it leads.
 //   - announce: one for each election won, until the epoch entry is applied or the leadership is lost.
+//   - assemble: one for each new group that this replica is to lead, until a majority is there or assemblePatience is over.
 //   - transfer.run starts one for each order to campaign that it sends; ends with the answer, or the transport's timeout.
 //   - calm.campaign: one for each leadership that is handed to this replica; ends when Raft has the order.
+//   - Group.stop starts one that waits until all proposals are answered, and shutDown one that waits for Raft's own; both end with these, the
+//     first perhaps after its caller, if Raft does not answer.
 //   - Patrol: one for all groups that it watches; ends with Close.
 //   - install: one for each InstallSnapshot received, until it is answered.
 //   - Herald.run: one for each node; sleeps while nothing is committed; ends with Close.

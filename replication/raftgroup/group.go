@@ -128,7 +128,7 @@ type instance struct {
 	requests chan raft.RPC
 	floor    log.Index       // what is at or below was applied before this life
 	leading  atomic.Uint64   // the term that this replica won, 0 while it does not lead
-	heard    atomic.Int64    // when the last AppendEntries came, ns
+	heard    atomic.Int64    // when the last AppendEntries came, in ticks
 	fed      atomic.Int64    // when Raft was last shown a heartbeat, ns
 	calm     calm            // with Options.Patrol
 	news     news            // for Options.Herald

@@ -27,7 +27,7 @@ func (g *Group) installSnapshot(rpc raft.RPC, req *raft.InstallSnapshotRequest) 
 	resp := &raft.InstallSnapshotResponse{RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax}}
 	err := g.installState(rpc.Reader, req, resp)
 	if err != nil {
-		g.logger.Warn("snapshot refused", "index", req.LastLogIndex, "term", req.LastLogTerm, "err", err)
+		g.logger.Warn("snapshot refused", "index", req.LastLogIndex, "term", req.LastLogTerm, "error", err)
 	}
 	rpc.Respond(resp, err)
 }

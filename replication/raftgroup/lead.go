@@ -96,7 +96,7 @@ func (g *Group) announce(in *instance, term uint64) {
 		if err == nil || in.closing.Load() {
 			return
 		}
-		g.logger.Debug("epoch not stored", "term", term, "err", err)
+		g.logger.Debug("epoch not stored", "term", term, "error", err)
 		time.Sleep(announcePause)
 	}
 }

@@ -92,7 +92,7 @@ func (m *machine) fill(l *raft.Log) (*raft.Log, error) {
 			return full, err
 		}
 		if !told {
-			m.group.logger.Error("committed entries can't be read", "index", l.Index, "err", err)
+			m.group.logger.Error("committed entries can't be read", "index", l.Index, "error", err)
 		}
 		select {
 		case <-time.After(exhaustedPause):

@@ -50,6 +50,7 @@ type MetaOptions struct {
 	Network transport.Network // nil: a node without peers
 	Timing  Timing
 	Logger  *slog.Logger
+	Now     func() time.Time // for what is told of followers
 	// OnLeader is called, in order, when this node has won the group's leadership and applied everything from before, and when
 	// it has lost it. It is called on Raft's goroutines and must not wait.
 	OnLeader func(leads bool)
@@ -107,6 +108,9 @@ func newMeta(o MetaOptions) (*MetaGroup, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	g := &MetaGroup{o: o, logger: o.Logger.With("group", MetaGroupName), ended: make(chan struct{})}
 	g.mu.changed = make(chan struct{})

@@ -6,7 +6,6 @@ import (
 	"io"
 	"log/slog"
 	"sync/atomic"
-	"time"
 
 	"github.com/hashicorp/raft"
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
@@ -58,7 +57,7 @@ type metaWire struct {
 	transport.Endpoint
 	group    *MetaGroup
 	requests chan raft.RPC
-	heard    atomic.Int64 // when the last AppendEntries came, ns
+	heard    atomic.Int64 // when the last AppendEntries came, in ticks
 
 	peers isr // what they have confirmed in the term that this node won
 }
@@ -71,7 +70,7 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 	}
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
-		w.heard.Store(time.Now().UnixNano())
+		w.heard.Store(ticks())
 		if fromTheFuture(req) {
 			rpc.Respond(nil, errFuture)
 			return
@@ -83,7 +82,7 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 		}
 	case *raft.RequestVoteRequest, *raft.RequestPreVoteRequest:
 		if node := w.group.node.Load(); node != nil {
-			if leaderIsStale(node, time.Now().UnixNano()-w.heard.Load(), w.group.o.Timing) {
+			if leaderIsStale(node, ticks()-w.heard.Load(), w.group.o.Timing) {
 				campaign(w.requests)
 			}
 			rpc = enfranchise(node, rpc)
@@ -99,12 +98,12 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 // Matched implements transport.Handler.
 func (w *metaWire) Matched(peer raft.ServerID, index uint64) {
 	if node := w.group.node.Load(); node != nil {
-		w.peers.matched(peer, raftIndex(index), raftIndex(node.LastIndex()), time.Now())
+		w.peers.matched(peer, raftIndex(index), raftIndex(node.LastIndex()), w.group.o.Now())
 	}
 }
 
 // forget drops what was confirmed in another term: a follower may have dropped entries since.
-func (w *metaWire) forget() { w.peers.begin(time.Now()) }
+func (w *metaWire) forget() { w.peers.begin(w.group.o.Now()) }
 
 // Consumer implements raft.Transport.
 func (w *metaWire) Consumer() <-chan raft.RPC { return w.requests }
@@ -171,7 +170,7 @@ func (s *metaStore) write(do func() error) error {
 	}
 	err = fmt.Errorf("metadata: %w", err)
 	if s.failure.CompareAndSwap(nil, &err) {
-		s.logger.Error("storage failed; the process must end", "err", err)
+		s.logger.Error("storage failed; the process must end", "error", err)
 		if s.onFatal != nil {
 			s.onFatal(err)
 		}

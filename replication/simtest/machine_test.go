@@ -156,7 +156,7 @@ func (m *machine) kill(o vfs.CrashOptions) {
 // bury waits until the goroutines of a killed machine have ended.
 func (m *machine) bury() {
 	if m.mgr != nil {
-		_ = m.mgr.Close(ctx)
+		_ = m.mgr.Close()
 		m.mgr = nil
 	}
 }
@@ -179,7 +179,7 @@ func (m *machine) stop() {
 	for i := range m.parts {
 		m.parts[i].Store(nil)
 	}
-	if err := m.mgr.Close(ctx); err != nil && !m.faulty && m.fatal.Load() == nil && !errors.Is(err, vfs.ErrCrashed) {
+	if err := m.mgr.Close(); err != nil && !m.faulty && m.fatal.Load() == nil && !errors.Is(err, vfs.ErrCrashed) {
 		m.w.book.violate(storageHolds, "node %d does not stop in order: %v", m.node, err)
 	}
 	m.mgr, m.up = nil, false

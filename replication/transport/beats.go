@@ -7,8 +7,8 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// DefaultBeat is how often a group that has nothing to say beats. Two of them fit into the leader's lease and a follower's
-// patience of 300 ms.
+// DefaultBeat is how often a group that has nothing to say beats. Three of them fit into the leader's lease and a follower's
+// patience, both of 400 ms.
 const DefaultBeat = 120 * time.Millisecond
 
 const (

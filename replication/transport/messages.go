@@ -174,7 +174,7 @@ func encodeCall(id, milliseconds uint64, name string, body []byte) frame {
 	return f
 }
 
-// encodeFailure makes the answer to a request that could not be judged, or of a call that failed.
+// encodeFailure makes the answer to a request that could not be judged.
 func encodeFailure(id uint64, failure byte, text string) frame {
 	f := frame{head: appendBlob(appendNums(newHead(kindFailure), id, uint64(failure)), clip(text))}
 	f.seal()

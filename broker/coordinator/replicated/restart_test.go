@@ -104,7 +104,7 @@ func (l *life) awaitReady(t testing.TB) {
 func (l *life) end(t testing.TB) {
 	t.Helper()
 	l.Close()
-	if err := l.manager.Close(context.Background()); err != nil {
+	if err := l.manager.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -172,10 +172,14 @@ type answer struct {
 	Text       string         `json:",omitempty"`
 }
 
-// wireErrors are the errors that keep their kind on the way to another node.
-var wireErrors = map[string]error{
-	"fenced_state_epoch": share.ErrFencedStateEpoch, "fenced_leader_epoch": replication.ErrFencedLeaderEpoch,
-	"invalid": replication.ErrInvalidRequest,
+// wireErrors are the errors that keep their kind on the way to another node. One of several kinds is of the first.
+var wireErrors = []struct {
+	name string
+	kind error
+}{
+	{"fenced_state_epoch", share.ErrFencedStateEpoch},
+	{"fenced_leader_epoch", replication.ErrFencedLeaderEpoch},
+	{"invalid", replication.ErrInvalidRequest},
 }
 
 var (
@@ -197,14 +201,18 @@ func (s *Service) Handle(ctx context.Context, name string, body []byte) ([]byte,
 		a.State, err = s.Answer(ctx, &q)
 	}
 	if err != nil {
-		a = answer{Error: "other", Text: err.Error()}
-		for name, kind := range wireErrors {
-			if errors.Is(err, kind) {
-				a.Error = name
-			}
-		}
+		a = answer{Error: errorName(err), Text: err.Error()}
 	}
 	return json.Marshal(a)
+}
+
+func errorName(err error) string {
+	for _, e := range wireErrors {
+		if errors.Is(err, e.kind) {
+			return e.name
+		}
+	}
+	return "other"
 }
 
 func decodeAnswer(body []byte) (a answer, err error) {
@@ -214,9 +222,10 @@ func decodeAnswer(body []byte) (a answer, err error) {
 	if a.Error == "" {
 		return a, nil
 	}
-	kind := wireErrors[a.Error]
-	if kind == nil {
-		kind = errKeeper
+	for _, e := range wireErrors {
+		if a.Error == e.name {
+			return a, fmt.Errorf("%w: %s", e.kind, a.Text)
+		}
 	}
-	return a, fmt.Errorf("%w: %s", kind, a.Text)
+	return a, fmt.Errorf("%w: %s", errKeeper, a.Text)
 }

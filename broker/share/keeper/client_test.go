@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -107,5 +108,27 @@ func TestWithoutTheTopic(t *testing.T) {
 		if _, err := c.once(ctx, &Request{Op: op, Key: share.Key{Group: "g"}}); !errors.Is(err, errDead) || u.wanted != i+1 {
 			t.Errorf("operation %d: %v; the topic was wanted %d times", op, err, u.wanted)
 		}
+	}
+}
+
+// An error keeps its kind on the way, and one of two kinds travels as the same one each time.
+func TestErrorsKeepTheirKindOnTheWay(t *testing.T) {
+	for _, e := range wireErrors {
+		for range 100 {
+			name := errorName(fmt.Errorf("%w: %w", e.kind, replication.ErrInvalidRequest))
+			body, err := json.Marshal(answer{Error: name})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := decodeAnswer(body); name != e.name || !errors.Is(err, e.kind) {
+				t.Fatalf("%v travels as %q and is %v there", e.kind, name, err)
+			}
+		}
+	}
+	if name := errorName(errDead); name != "other" {
+		t.Errorf("an error of no kind travels as %q", name)
+	}
+	if _, err := decodeAnswer([]byte(`{"Error":"of a later version"}`)); !errors.Is(err, errKeeper) {
+		t.Errorf("a kind that is not known: %v", err)
 	}
 }

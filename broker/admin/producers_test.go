@@ -34,7 +34,7 @@ func TestProducersOfAnOfflinePartition(t *testing.T) {
 	if _, err := m.Ensure(t.Context(), pid(0), "orders", only, im.TopicConfig("orders")); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Close(t.Context()); err != nil {
+	if err := m.Close(); err != nil {
 		t.Fatal(err)
 	}
 	emptyLogs(t, fsys, filepath.Join("/d/partitions", pid(0).String()))
@@ -50,7 +50,7 @@ func TestProducersOfAnOfflinePartition(t *testing.T) {
 	if got, err := s.ActiveProducers("orders", 1); !errors.Is(err, replication.ErrNotLeader) {
 		t.Errorf("not here: %v, %v", got, err)
 	}
-	if err := m.Close(t.Context()); err != nil {
+	if err := m.Close(); err != nil {
 		t.Error(err)
 	}
 }

@@ -413,6 +413,10 @@ func (c *cluster) formed() bool {
 		if r, ok := im.Registrations[m.id]; !ok || r.MetaReplica(m.id) != *m.meta || m.ctl.Image().Index != im.Index || m.ctl.ControllerNode() != leader.id {
 			return false
 		}
+		// What only the leader knows dies with it: the others would not know that they have a vote.
+		if mine := m.group.Members(); !sameReplicas(mine.Voters, members.Voters) || !sameReplicas(mine.Learners, members.Learners) {
+			return false
+		}
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package log
 
 import (
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"github.com/quorlog/quorlog/log/vfs"
@@ -158,4 +159,22 @@ func flip(t testing.TB, fs vfs.FS, name string, at int64) {
 	_, err = f.WriteAt(b[:], at)
 	mustBe(t, err, nil)
 	mustBe(t, f.Sync(), nil)
+}
+
+// A sealed segment's slots are read from a mapping of its index, which its first reader makes for all that follow.
+func TestSealedIndexesAreMapped(t *testing.T) {
+	f, in, _ := tenSegments(t, false)
+	rule := in.Arm(vfs.Rule{Op: vfs.OpMap, Path: indexSuffix, Last: -1})
+	for _, from := range []Offset{0, 8, 14} {
+		before := rule.Hits()
+		f.read(from, 1)
+		first := rule.Hits()
+		f.read(from, 1)
+		equal(t, []bool{first > before, rule.Hits() > first}, []bool{true, false}, "mapped at the first read, and at the second")
+	}
+	rule.Disarm()
+	in.Arm(vfs.Rule{Op: vfs.OpMap, Path: indexSuffix, Last: -1, Err: syscall.ENOMEM})
+	f.read(8, 1)
+	_, err := f.log.Read(4, 20, 1, true)
+	mustBe(t, err, syscall.ENOMEM)
 }

@@ -378,7 +378,17 @@ func BenchmarkACLs(b *testing.B) {
 			a.Allowed(who, broker.Read, broker.Topic("topic-77"))
 		}
 	})
-	for name, r := range map[string]broker.Resource{"cold": broker.Topic("topic-77"), "cold, 200 prefixes match": worst} {
+	b.Run("new", func(b *testing.B) { // so many names that a decision has left the cache when its name comes again
+		names := make([]string, 16*cacheSlots)
+		for i := range names {
+			names[i] = fmt.Sprintf("topic-%d", i)
+		}
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			a.Allowed(who, broker.Read, broker.Topic(names[i%len(names)]))
+		}
+	})
+	for name, r := range map[string]broker.Resource{"index alone": broker.Topic("topic-77"), "index alone, 200 prefixes match": worst} {
 		b.Run(name, func(b *testing.B) {
 			x, q := newIndex(set), newQuestion(who, broker.Read, r)
 			b.ReportAllocs()

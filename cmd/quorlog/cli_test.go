@@ -169,8 +169,17 @@ func TestBenchCommands(t *testing.T) {
 func TestLogCommands(t *testing.T) {
 	b := startBroker(t)
 	b.quorlog(0, "a\nb\n", "produce", "words")
+	b.quorlog(0, "c\n", "produce", "others")
 	b.stop()
 	b.has(b.quorlog(0, "", "log", "verify", b.dir), "log end offset 2")
+	// What the shell makes of the pattern in the help: the first partition of every topic.
+	dirs, err := filepath.Glob(filepath.Join(b.dir, "partitions", "*-0"))
+	if err != nil || len(dirs) != 2 {
+		t.Fatalf("%v, %v", dirs, err)
+	}
+	b.has(b.quorlog(0, "", append([]string{"log", "dump", "--records"}, dirs...)...), dirs[0], dirs[1])
+	b.has(b.quorlog(0, "", append([]string{"log", "verify"}, dirs...)...), dirs[0], dirs[1])
+	b.quorlog(exitUsage, "", "log", "dump")
 	b.has(b.quorlog(0, "", "log", "dump", b.dir, "--records"), "epoch", "batch")
 	b.quorlog(exitUsage, "", "log", "verify", t.TempDir())
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -72,9 +73,43 @@ func (d *dev) check() error {
 	return err
 }
 
+// portsAreFree says which port is taken before any node starts: the others would wait for the one that can't.
+func (d *dev) portsAreFree() error {
+	if d.port == 0 {
+		return nil
+	}
+	ports, err := localPorts(d.nodes, d.port)
+	for i, p := range ports {
+		node := "node " + strconv.Itoa(i+1)
+		err = errors.Join(err, portIsFree(p.Port, node))
+		if d.nodes > 1 {
+			err = errors.Join(err, portIsFree(p.Gossip, node+"'s gossip"))
+		}
+		if err != nil {
+			break
+		}
+	}
+	return err
+}
+
+func portIsFree(port int, owner string) error {
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	l, err := net.Listen("tcp", addr)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s, the address of %s, is taken: stop what listens there, or choose other ports by --port", addr, owner)
+	}
+	if err != nil {
+		return fmt.Errorf("the address of %s: %w", owner, err)
+	}
+	return l.Close()
+}
+
 // runHere runs the nodes in this process.
 func (d *dev) runHere(ctx context.Context, stdout, stderr io.Writer) error {
 	began := time.Now()
+	if err := d.portsAreFree(); err != nil {
+		return err
+	}
 	fatal := make(chan error, 1)
 	cluster, err := agent.NewCluster(agent.ClusterConfig{
 		Nodes: d.nodes, Dir: d.dir, BasePort: d.port, Logger: newLogger("text", stderr, true),
@@ -110,6 +145,12 @@ func (d *dev) runProcs(ctx context.Context, stdout io.Writer) error {
 	began := time.Now()
 	p, err := newProcs(d.dir, d.nodes, d.port)
 	if err != nil {
+		return err
+	}
+	if err := p.noneRuns(); err != nil {
+		return err
+	}
+	if err := d.portsAreFree(); err != nil {
 		return err
 	}
 	defer p.stopAll()

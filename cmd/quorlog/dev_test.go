@@ -6,10 +6,14 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/quorlog/quorlog/agent"
 )
 
 // asQuorlog makes the test's binary be quorlog: nodes in processes of their own are this binary.
@@ -112,6 +116,41 @@ func TestDevProcessesCommand(t *testing.T) {
 	d.stop()
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.pid")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
+	}
+}
+
+// A port that something else has is named before any node starts.
+func TestDevNeedsItsPorts(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	for name, c := range map[string]struct {
+		port int // of node 1
+		args []string
+		need string
+	}{
+		"of a single node":     {taken, []string{"--nodes", "1"}, "node 1"},
+		"of the second node":   {taken - agent.PortStep, nil, "node 2"},
+		"of processes":         {taken - 2*agent.PortStep, []string{"--procs"}, "node 3"},
+		"of gossip":            {taken - 1, nil, "node 1's gossip"},
+		"of processes' gossip": {taken - 1 - agent.PortStep, []string{"--procs"}, "node 2's gossip"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(asQuorlog, "1")
+			dir := t.TempDir()
+			var out, errs bytes.Buffer
+			got := run(t.Context(), append([]string{"dev", "--dir", dir, "--port", strconv.Itoa(c.port)}, c.args...), strings.NewReader(""), &out, &errs)
+			if got != exitFailed || strings.Count(errs.String(), "\n") != 1 {
+				t.Errorf("exit code %d\n%s", got, errs.String())
+			}
+			(&broker{t: t}).has(errs.String(), l.Addr().String(), c.need, "--port")
+			if started, _ := filepath.Glob(filepath.Join(dir, "node-*")); len(started) > 0 {
+				t.Errorf("%v were begun", started)
+			}
+		})
 	}
 }
 

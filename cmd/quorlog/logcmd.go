@@ -18,18 +18,18 @@ func newLog() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "Look into the files of a stopped node",
-		Long: `Log reads the files of a partition, or of all partitions below a data directory. It changes nothing.
+		Long: `Log reads the files of partitions, or of all partitions below a data directory. It changes nothing.
 The node must be stopped: a running one changes its files underneath.`,
 	}
 	var records bool
 	var from, to uint64
 	dump := &cobra.Command{
-		Use:     "dump DIR",
-		Short:   "Print every frame of a partition in a line",
+		Use:     "dump DIR...",
+		Short:   "Print every frame of partitions in a line",
 		Example: "  quorlog log dump quorlog-data/partitions/*-0 --records",
-		Args:    cobra.ExactArgs(1),
+		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return eachLog(args[0], func(dir string) error {
+			return eachLog(args, func(dir string) error {
 				fmt.Fprintf(cmd.OutOrStdout(), "%s\n", dir)
 				return log.Dump(vfs.OS{}, dir, cmd.OutOrStdout(), log.DumpOptions{Records: records, From: log.Index(from), To: log.Index(to)})
 			})
@@ -39,20 +39,24 @@ The node must be stopped: a running one changes its files underneath.`,
 	dump.Flags().Uint64Var(&from, "from", 0, "first Raft index to print")
 	dump.Flags().Uint64Var(&to, "to", 0, "Raft index to stop before; 0 prints to the end")
 	verify := &cobra.Command{
-		Use:   "verify DIR",
-		Short: "Check every byte of a partition, or of all below a data directory",
-		Args:  cobra.ExactArgs(1),
-		RunE:  func(cmd *cobra.Command, args []string) error { return verifyLogs(cmd.OutOrStdout(), args[0]) },
+		Use:   "verify DIR...",
+		Short: "Check every byte of partitions, or of all below a data directory",
+		Args:  cobra.MinimumNArgs(1),
+		RunE:  func(cmd *cobra.Command, args []string) error { return verifyLogs(cmd.OutOrStdout(), args) },
 	}
 	cmd.AddCommand(dump, verify)
 	return cmd
 }
 
-// eachLog calls fn for the partition in dir, or for each below it.
-func eachLog(dir string, fn func(dir string) error) error {
-	dirs, err := logDirs(dir)
-	if err != nil {
-		return withCode(exitUsage, err)
+// eachLog calls fn for the partition in each root, or for each below it, once all roots are known to hold one.
+func eachLog(roots []string, fn func(dir string) error) error {
+	var dirs []string
+	for _, root := range roots {
+		below, err := logDirs(root)
+		if err != nil {
+			return withCode(exitUsage, err)
+		}
+		dirs = append(dirs, below...)
 	}
 	var errs []error
 	for _, d := range dirs {
@@ -82,9 +86,9 @@ func logDirs(root string) ([]string, error) {
 	return dirs, err
 }
 
-func verifyLogs(w io.Writer, root string) error {
+func verifyLogs(w io.Writer, roots []string) error {
 	bad, total := 0, 0
-	err := eachLog(root, func(dir string) error {
+	err := eachLog(roots, func(dir string) error {
 		total++
 		r, err := log.Verify(vfs.OS{}, dir)
 		if err != nil {

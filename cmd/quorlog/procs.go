@@ -132,13 +132,18 @@ func (p *procs) start(n *proc) error {
 	return err
 }
 
-// startAll runs all nodes and returns once all of them serve.
-func (p *procs) startAll(ctx context.Context) error {
+// noneRuns fails if nodes of the same directory run.
+func (p *procs) noneRuns() error {
 	for _, n := range p.nodes {
 		if pid, ok := n.running(); ok {
 			return fmt.Errorf("node %d of %s runs already, as process %d", n.id, p.dir, pid)
 		}
 	}
+	return nil
+}
+
+// startAll runs all nodes and returns once all of them serve.
+func (p *procs) startAll(ctx context.Context) error {
 	for _, n := range p.nodes {
 		if err := p.start(n); err != nil {
 			return err

@@ -83,17 +83,6 @@ func (m *Machine) checkFetch(member string, epoch MemberEpoch) error {
 	return nil
 }
 
-// checkShare tells whether a member of a share group may fetch.
-func (m *Machine) checkShare(member string) error {
-	switch {
-	case m == nil || m.modern == nil || !m.modern.share:
-		return broker.ErrGroupNotFound
-	case m.modern.members[member] == nil:
-		return broker.ErrUnknownMember
-	}
-	return nil
-}
-
 // isSubscribed tells whether a member reads the topic, or may.
 func (m *Machine) isSubscribed(topic string) bool {
 	if m.modern != nil {

@@ -328,7 +328,6 @@ type Stats struct {
 	ScannedBytes    int64 // of logs, read while they were opened
 	RaftEntriesRead int64 // by Raft, from all logs
 	Stores          int64 // writes of Raft entries: group commits
-	StoredEntries   int64
 }
 
 // Stats adds up the local partitions'.
@@ -340,7 +339,6 @@ func (a *Agent) Stats() Stats {
 		s.ScannedBytes += of.Log.OpenScannedBytes
 		s.RaftEntriesRead += of.GetLog
 		s.Stores += of.Stores
-		s.StoredEntries += of.Entries
 	}
 	return s
 }

@@ -3,7 +3,8 @@
 //
 // A request travels through it in this order:
 //
-//	ReadFrame    length prefix checked, memory taken as bytes arrive
+//	FrameLength  length prefix checked
+//	ReadBody     memory taken as bytes arrive
 //	ParseHeader  key, version, correlation id, client id
 //	Guard        walks the body against the key's schema and bounds every count in it
 //	Decode       Guard, then kmsg, which trusts counts and would otherwise spin or allocate on a lie

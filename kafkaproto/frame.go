@@ -35,24 +35,6 @@ func FrameLength(prefix [4]byte, limit int) (int, error) {
 	return int(n), nil
 }
 
-// ReadFrame reads one frame and returns what follows its length. It fails with io.EOF where the stream ends before the
-// frame, and with io.ErrUnexpectedEOF where it ends inside.
-func ReadFrame(r io.Reader, limit int) ([]byte, error) {
-	var prefix [4]byte
-	if _, err := io.ReadFull(r, prefix[:]); err != nil {
-		return nil, err
-	}
-	n, err := FrameLength(prefix, limit)
-	if err != nil {
-		return nil, err
-	}
-	frame, err := ReadBody(r, n, nil)
-	if errors.Is(err, io.EOF) {
-		err = io.ErrUnexpectedEOF
-	}
-	return frame, err
-}
-
 // ReadBody reads the n bytes of a frame into a buffer of exactly n bytes, which the caller owns: a Produce's records stay
 // in it for as long as the log keeps them in memory. A buffer of more than 64 KiB is only made after the first 64 KiB have
 // arrived; before is called in between with n, and an error of it ends the read. A nil before is not called.

@@ -14,6 +14,24 @@ func framed(body []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)
 }
 
+// readFrame reads one frame, as a server does, and returns what follows its length. It fails with io.EOF where the stream ends before the
+// frame, and with io.ErrUnexpectedEOF where it ends inside.
+func readFrame(r io.Reader, limit int) ([]byte, error) {
+	var prefix [4]byte
+	if _, err := io.ReadFull(r, prefix[:]); err != nil {
+		return nil, err
+	}
+	n, err := FrameLength(prefix, limit)
+	if err != nil {
+		return nil, err
+	}
+	frame, err := ReadBody(r, n, nil)
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return frame, err
+}
+
 func TestReadFrame(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, n := range []int{1, 100, frameStep - 1, frameStep, frameStep + 1, 3*frameStep + 17} {
@@ -26,7 +44,7 @@ func TestReadFrame(t *testing.T) {
 			"one byte": iotest.OneByteReader(bytes.NewReader(framed(body))),
 			"halves":   iotest.HalfReader(bytes.NewReader(framed(body))),
 		} {
-			got, err := ReadFrame(r, n)
+			got, err := readFrame(r, n)
 			if err != nil || !bytes.Equal(got, body) {
 				t.Errorf("%s, %d bytes: %v", name, n, err)
 			}
@@ -52,7 +70,7 @@ func TestReadFrameErrors(t *testing.T) {
 		{"length only", []byte{0, 0, 0, 9}, io.ErrUnexpectedEOF},
 		{"short", []byte{0, 0, 0, 9, 1, 2}, io.ErrUnexpectedEOF},
 	} {
-		if _, err := ReadFrame(bytes.NewReader(c.data), 256); !errors.Is(err, c.want) {
+		if _, err := readFrame(bytes.NewReader(c.data), 256); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
@@ -63,7 +81,7 @@ func TestReadFrameAllocatesAsBytesArrive(t *testing.T) {
 	const declared = 100 << 20
 	data := append(binary.BigEndian.AppendUint32(nil, declared), make([]byte, frameStep-1)...)
 	used := allocated(func() {
-		if _, err := ReadFrame(bytes.NewReader(data), declared); !errors.Is(err, io.ErrUnexpectedEOF) {
+		if _, err := readFrame(bytes.NewReader(data), declared); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Error(err)
 		}
 	})
@@ -89,7 +107,7 @@ func FuzzFrame(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 1, 5}, 10)
 	f.Add([]byte{0x7f, 0xff, 0xff, 0xff, 5}, 1<<20)
 	f.Fuzz(func(t *testing.T, data []byte, limit int) {
-		frame, err := ReadFrame(bytes.NewReader(data), limit)
+		frame, err := readFrame(bytes.NewReader(data), limit)
 		if err == nil && (len(frame) > limit || !bytes.Equal(framed(frame), data[:4+len(frame)])) {
 			t.Errorf("%x from %x", frame, data)
 		}

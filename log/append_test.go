@@ -2,6 +2,7 @@ package log
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"testing"
@@ -427,4 +428,9 @@ func TestAProducerMayBeginAnew(t *testing.T) {
 	es := f.append(1, anew, idem(t, 1, 1, 7, 2, 41), gap)
 	equal(t, []Kind{es[0].Kind, es[1].Kind, es[2].Kind}, []Kind{KindBatch, KindBatch, KindRefused}, "kinds")
 	f.verify()
+}
+
+// stampOf reads base offset and leader epoch of a frame without checking it.
+func stampOf(frame []byte) (Offset, Epoch) {
+	return Offset(binary.BigEndian.Uint64(frame)), Epoch(binary.BigEndian.Uint32(frame[posLeaderEpoch:]))
 }

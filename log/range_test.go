@@ -45,7 +45,7 @@ func TestRangeHeaders(t *testing.T) {
 		t.Errorf("cut again: %d bytes, %v", len(got), err)
 	}
 	r.Cut(0, 0)
-	if r.Len() != 0 || len(r.Chunks()) != 0 {
+	if r.Len() != 0 || len(r.chunks) != 0 {
 		t.Errorf("%d bytes of nothing", r.Len())
 	}
 }

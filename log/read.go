@@ -28,9 +28,6 @@ type Range struct {
 // Len is the number of bytes.
 func (r *Range) Len() int { return r.size }
 
-// Chunks are the bytes in order. They may be used until Release.
-func (r *Range) Chunks() []Chunk { return r.chunks }
-
 // AppendTo copies the bytes behind dst.
 func (r *Range) AppendTo(dst []byte) ([]byte, error) {
 	for _, c := range r.chunks {

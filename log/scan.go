@@ -1,7 +1,6 @@
 package log
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -166,9 +165,4 @@ func checkFrame(frame []byte, v slot, base Offset) (parsed, error) {
 		return parsed{}, fmt.Errorf("%w: frame at position %d has base offset %d, the index %d", ErrCorrupt, v.pos, p.BaseOffset, base+Offset(v.relOff))
 	}
 	return p, nil
-}
-
-// stampOf reads base offset and leader epoch of a frame without checking it.
-func stampOf(frame []byte) (Offset, Epoch) {
-	return Offset(binary.BigEndian.Uint64(frame)), Epoch(binary.BigEndian.Uint32(frame[posLeaderEpoch:]))
 }

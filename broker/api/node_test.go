@@ -164,7 +164,6 @@ func (n *node) reconcile(ctx context.Context) {
 			if _, err := n.manager.Ensure(ctx, id, topic.Name, a, cfg); err != nil && ctx.Err() == nil {
 				n.t.Error(err)
 			}
-			n.manager.SetConfig(id, cfg)
 		}
 	}
 }

@@ -269,7 +269,7 @@ func TestAuthenticateInTime(t *testing.T) {
 			if _, err := busy.Write(frame(kafkaproto.KeyApiVersions, id, "")); err != nil {
 				break
 			}
-			if _, err := kafkaproto.ReadFrame(busy, 100); err != nil {
+			if _, err := readFrame(busy); err != nil {
 				break
 			}
 			<-time.After(time.Second)

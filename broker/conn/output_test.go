@@ -159,7 +159,7 @@ func TestShortFile(t *testing.T) {
 				c.send(fetch, 1, "whole")
 				c.expect(1, string(data))
 				c.send(fetch, 2, "short")
-				if _, err := kafkaproto.ReadFrame(c, 1<<20); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
+				if _, err := readFrame(c); !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 					t.Errorf("%v, want the stream cut", err)
 				}
 				await(t, "release", region.released)

@@ -1,5 +1,7 @@
 package fetch
 
+//quorlog:bubble every test that lets time pass runs in one
+
 import (
 	"context"
 	"errors"

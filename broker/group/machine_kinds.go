@@ -83,17 +83,6 @@ func (m *Machine) checkFetch(member string, epoch MemberEpoch) error {
 	return nil
 }
 
-// checkShare tells whether a member of a share group may fetch.
-func (m *Machine) checkShare(member string) error {
-	switch {
-	case m == nil || m.modern == nil || !m.modern.share:
-		return broker.ErrGroupNotFound
-	case m.modern.members[member] == nil:
-		return broker.ErrUnknownMember
-	}
-	return nil
-}
-
 // ensureShare makes a share group of one of which nothing is known, and refuses what is no share group without members. Without a record of its
 // own a group that has positions would not be listed, nor could it be deleted.
 func ensureShare(m *Machine, now time.Time, e EnsureShare) {

@@ -181,16 +181,6 @@ func protocolName(share bool) string {
 	return ConsumerProtocol
 }
 
-// ShareMember tells whether a member of a share group is known: broker.ErrGroupNotFound, broker.ErrUnknownMember, or that this
-// node does not coordinate the group.
-func (s *Service) ShareMember(group, member string) error {
-	var refused error
-	if err := s.view(group, func(m *Machine) { refused = m.checkShare(member) }); err != nil {
-		return err
-	}
-	return refused
-}
-
 // ShareEmpty tells whether a share group has no members: broker.ErrNonEmptyGroup, broker.ErrGroupNotFound, or that this node
 // does not coordinate the group.
 func (s *Service) ShareEmpty(group string) error {

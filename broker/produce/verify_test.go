@@ -46,7 +46,16 @@ func (w *willing) Join(_ context.Context, t Transaction) ([]error, error) {
 // onePartition is a partition that this node leads, until it is stopped.
 func onePartition(t *testing.T, fsys vfs.FS) (p *partition.Partition, stop func()) {
 	t.Helper()
-	manager, err := partition.NewManager(partition.Options{DataDir: "/d", FS: fsys, Node: 1, OnFatal: func(err error) { t.Error(err) }})
+	moved := make(chan struct{}, 1)
+	manager, err := partition.NewManager(partition.Options{
+		DataDir: "/d", FS: fsys, Node: 1, OnFatal: func(err error) { t.Error(err) },
+		OnLeader: func(partition.LeaderChange) {
+			select {
+			case moved <- struct{}{}:
+			default: // it is looked at anyway
+			}
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +67,11 @@ func onePartition(t *testing.T, fsys vfs.FS) (p *partition.Partition, stop func(
 		t.Fatal(err)
 	}
 	for !p.Leading() {
-		<-time.After(time.Millisecond)
+		select {
+		case <-moved:
+		case <-time.After(20 * time.Second):
+			t.Fatal("nobody leads")
+		}
 	}
 	return p, func() { _ = manager.Close() }
 }

@@ -1,5 +1,7 @@
 package share
 
+//quorlog:bubble run runs every test of this file in one
+
 import (
 	"context"
 	"errors"

@@ -1,5 +1,7 @@
 package txn
 
+//quorlog:bubble pass is called in bubbles only
+
 import (
 	"testing"
 	"testing/synctest"

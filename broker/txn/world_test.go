@@ -1,5 +1,7 @@
 package txn
 
+//quorlog:bubble a world lives in one
+
 import (
 	"context"
 	"errors"

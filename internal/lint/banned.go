@@ -38,7 +38,11 @@ var rules = []rule{
 		name:  "sleep",
 		why:   "a test that sleeps is slow when it passes and wrong when the machine is busy: wait for the condition, or run in testing/synctest, where time is not real",
 		holds: func(f *file) bool { return f.test },
-		find:  findSleep,
+		except: []exception{
+			{"compat/faults/setup_test.go", "how long a fault lasts is what a test of it is about"},
+			{"replication/raftgroup/idle_test.go", "a measurement, run by hand: of what nothing costs while time passes"},
+		},
+		find: findSleep,
 	},
 	{
 		name:  "panic",
@@ -189,14 +193,14 @@ func eachCall(f *file, fn func(c *ast.CallExpr)) {
 	})
 }
 
-// findSleep finds time.Sleep outside bubbles. In a bubble are: function literals that are passed to synctest.Test, the
+// findSleep finds time.Sleep, and what comes to the same, <-time.After alone, outside bubbles. In a bubble are: function literals that are passed to synctest.Test, the
 // functions that are passed to it by name, and what such functions of the same file call, as far as nothing outside does.
 // A file whose bubbles are made by a helper of another file says so in a comment: see bubbleDirective.
 func findSleep(f *file, report func(ast.Node, string)) {
 	if hasDirective(f, bubbleDirective) {
 		return
 	}
-	bubbles := bubbleFuncs(f)
+	bubbles, cases := bubbleFuncs(f), map[ast.Stmt]bool{}
 	for _, decl := range f.ast.Decls {
 		if d, ok := decl.(*ast.FuncDecl); ok && bubbles[d.Name.Name] {
 			continue
@@ -209,9 +213,25 @@ func findSleep(f *file, report func(ast.Node, string)) {
 			if ok && isCall(c, "time", "Sleep") {
 				report(c, "time.Sleep")
 			}
+			if clause, ok := n.(*ast.CommClause); ok {
+				cases[clause.Comm] = true // it bounds a wait for something else
+			}
+			if s, ok := n.(*ast.ExprStmt); ok && isPause(s) && !cases[s] {
+				report(n, "waiting for time.After alone")
+			}
 			return true
 		})
 	}
+}
+
+// isPause tells whether a statement is <-time.After(...).
+func isPause(s *ast.ExprStmt) bool {
+	u, ok := s.X.(*ast.UnaryExpr)
+	if !ok || u.Op != token.ARROW {
+		return false
+	}
+	c, ok := u.X.(*ast.CallExpr)
+	return ok && isCall(c, "time", "After")
 }
 
 // bubbleDirective marks a test file in which every sleep runs in a bubble that a helper of another file makes.

@@ -255,9 +255,18 @@ func only() { deeper() }
 func deeper() { time.Sleep(1) }
 func shared() { time.Sleep(1) }
 var f = func() { time.Sleep(1) }
+func TestE(t *testing.T) {
+	<-time.After(1)
+	for ; x; <-time.After(1) {
+		select {
+		case <-done:
+		case <-time.After(1):
+		}
+	}
+}
 `,
 		"p/y_test.go": "package p\n//quorlog:bubble the simulation's helper makes them\nfunc TestD(t *testing.T) { simulate(func() { time.Sleep(1) }) }\n",
-	}), "p/x_test.go:2: time.Sleep", "p/x_test.go:8: time.Sleep", "p/x_test.go:9: time.Sleep")
+	}), "p/x_test.go:11: waiting", "p/x_test.go:12: waiting", "p/x_test.go:2: time.Sleep", "p/x_test.go:8: time.Sleep", "p/x_test.go:9: time.Sleep")
 }
 
 func TestPanicRule(t *testing.T) {

@@ -108,21 +108,20 @@ func (l *Levels) Logger(name string) *slog.Logger {
 type Setting struct {
 	Name  string
 	Level Level
-	Own   bool // false where it is the root's
 }
 
 // All lists the loggers by name, the root among them.
 func (l *Levels) All() []Setting {
 	root := name(slog.Level(l.root.Load()))
-	out := []Setting{{Root, root, true}}
+	out := []Setting{{Root, root}}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, n := range slices.Sorted(maps.Keys(l.mu.named)) {
 		s := l.mu.named[n]
 		if s.own.Load() {
-			out = append(out, Setting{n, name(slog.Level(s.level.Load())), true})
+			out = append(out, Setting{n, name(slog.Level(s.level.Load()))})
 		} else {
-			out = append(out, Setting{n, root, false})
+			out = append(out, Setting{n, root})
 		}
 	}
 	slices.SortFunc(out, func(a, b Setting) int { return strings.Compare(a.Name, b.Name) })

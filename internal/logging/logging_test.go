@@ -66,7 +66,7 @@ func TestAll(t *testing.T) {
 	if err := l.Set("a", Trace); err != nil {
 		t.Error(err)
 	}
-	if got, want := l.All(), []Setting{{"a", Trace, true}, {"b", Warn, false}, {Root, Warn, true}}; !slices.Equal(got, want) {
+	if got, want := l.All(), []Setting{{"a", Trace}, {"b", Warn}, {Root, Warn}}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	if !l.Known("a") || !l.Known(Root) || l.Known("c") {

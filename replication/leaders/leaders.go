@@ -51,7 +51,6 @@ type Table struct {
 		nodes   map[replication.NodeID]*node // but this one
 		self    NodeStatus
 		watch   map[*func([]replication.PartitionID)]struct{}
-		status  map[*func(replication.NodeID)]struct{}
 		closed  bool
 	}
 }
@@ -82,7 +81,6 @@ func New(o Options) *Table {
 	t.mu.entries = make(map[replication.PartitionID]*entry)
 	t.mu.nodes = make(map[replication.NodeID]*node)
 	t.mu.watch = make(map[*func([]replication.PartitionID)]struct{})
-	t.mu.status = make(map[*func(replication.NodeID)]struct{})
 	t.mu.self = NodeStatus{Node: o.Node}
 	return t
 }

@@ -63,7 +63,6 @@ func (t *Table) PeerUp(id replication.NodeID) {
 	changed := t.reviewLocked()
 	t.mu.Unlock()
 	t.notify(changed)
-	t.notifyStatus(id)
 }
 
 // PeerDown ends the pushes to a peer: no connection to it is left. It does not block.
@@ -80,7 +79,6 @@ func (t *Table) PeerDown(id replication.NodeID) {
 	changed := t.reviewLocked()
 	t.mu.Unlock()
 	t.notify(changed)
-	t.notifyStatus(id)
 }
 
 func (p *pusher) signal() {
@@ -304,15 +302,11 @@ func (t *Table) HandlePush(_ context.Context, from replication.NodeID, body []by
 		return []byte{answerResync}, nil
 	}
 	changed := t.mergeAllLocked(from, n, f)
-	news := f.status != nil && t.takeStatusLocked(n, from, f.status)
-	if news {
+	if f.status != nil && t.takeStatusLocked(n, from, f.status) {
 		changed = append(changed, t.reviewLocked()...)
 	}
 	t.mu.Unlock()
 	t.notify(changed)
-	if news {
-		t.notifyStatus(from)
-	}
 	return []byte{answerOK}, nil
 }
 

@@ -54,7 +54,6 @@ func (t *Table) SetStatus(s NodeStatus) {
 	t.mu.self = s
 	t.spreadStatusLocked()
 	t.mu.Unlock()
-	t.notifyStatus(t.node)
 }
 
 // UpdateStatus changes this node's status by fn, which must not call the table.
@@ -71,7 +70,6 @@ func (t *Table) UpdateStatus(fn func(*NodeStatus)) {
 	t.mu.self = s
 	t.spreadStatusLocked()
 	t.mu.Unlock()
-	t.notifyStatus(t.node)
 }
 
 // Status is what a connected node told last; of this node, what SetStatus was told.
@@ -92,32 +90,6 @@ func (t *Table) Status(id replication.NodeID) (NodeStatus, bool) {
 func (t *Table) AppliedOn(id replication.NodeID) (uint64, bool) {
 	s, ok := t.Status(id)
 	return s.MetaApplied, ok
-}
-
-// WatchStatus calls fn with each node, this one among them, whose status changed or that came or went, until cancel. fn must
-// not block; it may call the table.
-func (t *Table) WatchStatus(fn func(replication.NodeID)) (cancel func()) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	key := &fn
-	t.mu.status[key] = struct{}{}
-	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.mu.status, key)
-	}
-}
-
-func (t *Table) notifyStatus(id replication.NodeID) {
-	t.mu.RLock()
-	fns := make([]func(replication.NodeID), 0, len(t.mu.status))
-	for fn := range t.mu.status {
-		fns = append(fns, *fn)
-	}
-	t.mu.RUnlock()
-	for _, fn := range fns {
-		fn(id)
-	}
 }
 
 // Alive tells whether a node is there: it is this one, is connected to it, or to a node that is connected to this one. Two

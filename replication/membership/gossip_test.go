@@ -163,34 +163,6 @@ func TestThreeNodes(t *testing.T) {
 	})
 }
 
-// TestForget: a member that is gone can be forgotten by all, one that lives cannot.
-func TestForget(t *testing.T) {
-	one := start(t, 1, nil)
-	two := start(t, 2, nil, one.Addr())
-	three := start(t, 3, nil, one.Addr())
-	for _, g := range []*Gossip{one, two, three} {
-		eventually(t, "all see all", func() bool { return sees(g, alive, 1, 2, 3) })
-	}
-	if err := one.Forget(3); !errors.Is(err, ErrAlive) {
-		t.Errorf("forgetting a live node answers %v", err)
-	}
-	if err := one.Forget(9); err != nil {
-		t.Errorf("forgetting nobody answers %v", err)
-	}
-	if err := three.Close(); err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range []*Gossip{one, two} {
-		eventually(t, "node 3 is missed", func() bool { return sees(g, func(m Member) bool { return m.Status == Failed }, 3) })
-	}
-	if err := one.Forget(3); err != nil {
-		t.Fatal(err)
-	}
-	for _, g := range []*Gossip{one, two} {
-		eventually(t, "node 3 is forgotten", func() bool { _, ok := g.Find(3); return !ok })
-	}
-}
-
 // TestMovedAtOnce: a node that comes back elsewhere is believed before anybody has noticed that it was gone: memberlist
 // alone would call it a conflict until its failure is noticed.
 func TestMovedAtOnce(t *testing.T) {
@@ -198,11 +170,10 @@ func TestMovedAtOnce(t *testing.T) {
 		o.tune = func(c *memberlist.Config) { hasty(c); c.ProbeInterval = time.Hour }
 	}
 	var later atomic.Int64
-	conflict := make(chan Member, 1)
+	var logs logged
 	one := start(t, 1, func(o *Options) {
 		slow(o)
-		o.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
-		o.OnConflict = func(_, other Member) { conflict <- other }
+		o.Now, o.Logger = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }, logs.logger()
 	})
 	two := start(t, 2, slow, one.Addr())
 	eventually(t, "node 2 is there", func() bool { return sees(one, alive, 2) })
@@ -219,10 +190,8 @@ func TestMovedAtOnce(t *testing.T) {
 			return m.Status == Alive && m.Addr == "127.0.0.1:19992" && m.Gossip == again.Addr()
 		}, 2)
 	})
-	select {
-	case m := <-conflict:
-		t.Errorf("a node that moved was called a conflict: %+v", m)
-	default:
+	if logs.has("two live nodes have the same id") {
+		t.Error("a node that moved was called a conflict")
 	}
 	// What is never confirmed is believed for a while only.
 	later.Store(int64(2 * movedFor))
@@ -234,11 +203,7 @@ func TestMovedAtOnce(t *testing.T) {
 // TestDuplicateID: a second node with the id of a live one is reported on both sides, changes nothing, and ends nobody.
 func TestDuplicateID(t *testing.T) {
 	var logs logged
-	conflicts := make(chan [2]Member, 8)
-	report := func(o *Options) {
-		o.Logger = logs.logger()
-		o.OnConflict = func(known, other Member) { conflicts <- [2]Member{known, other} }
-	}
+	report := func(o *Options) { o.Logger = logs.logger() }
 	one := start(t, 1, report)
 	two := start(t, 2, nil, one.Addr())
 	eventually(t, "node 2 is there", func() bool { return sees(one, alive, 2) && sees(two, alive, 1) })
@@ -246,21 +211,11 @@ func TestDuplicateID(t *testing.T) {
 		report(o)
 		o.Self.Directory, o.Self.Addr = [16]byte{99}, "127.0.0.1:19999"
 	}, one.Addr())
-	reported := map[[16]byte]bool{}
-	for len(reported) < 2 {
-		select {
-		case c := <-conflicts:
-			if c[0].Node != 2 || c[1].Node != 2 || c[0].Directory == c[1].Directory {
-				t.Fatalf("conflict between %+v and %+v", c[0], c[1])
-			}
-			reported[c[1].Directory] = true
-		case <-time.After(patience):
-			t.Fatal("no conflict was reported")
-		}
-	}
-	if !logs.has("two live nodes have the same id", "node=2", "19002", "19999") {
-		t.Error("the log does not tell of the conflict")
-	}
+	eventually(t, "both sides tell of the conflict", func() bool {
+		const said = "two live nodes have the same id"
+		return logs.has(said, "node=2", " address=127.0.0.1:19002", " other_address=127.0.0.1:19999") &&
+			logs.has(said, "node=2", " address=127.0.0.1:19999", " other_address=127.0.0.1:19002")
+	})
 	if m, _ := one.Find(2); m.Directory != [16]byte{2} || m.Gossip != two.Addr() {
 		t.Errorf("node 1 now believes in %+v", m)
 	}

@@ -27,8 +27,6 @@ var (
 	ErrNoKey = errors.New("membership: a cluster key is needed")
 	// ErrTooLong: what a node tells about itself does not fit into a gossip message.
 	ErrTooLong = errors.New("membership: address, rack and version are too long together")
-	// ErrAlive: only a member that is gone can be forgotten.
-	ErrAlive = errors.New("membership: the node is alive")
 )
 
 // Status is what the gossip believes of a member.
@@ -74,9 +72,8 @@ type Options struct {
 	Join      []string // host:port of the gossip of other nodes; names may have any number of addresses
 	Logger    *slog.Logger
 	Now       func() time.Time
-	// OnConflict tells of another live node with the id of one that is known; known may be this node. OnStranger tells of a
-	// node of another cluster that was refused. Both are called on one goroutine, seldom for the same node, and may wait.
-	OnConflict func(known, other Member)
+	// OnStranger tells of a node of another cluster that was refused. It is called on one goroutine, seldom for the same node, and
+	// may wait.
 	OnStranger func(Member)
 	// Lookup resolves a host name; nil: the system's resolver.
 	Lookup Lookup
@@ -294,20 +291,6 @@ func (g *Gossip) Self() Member {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.mu.self
-}
-
-// Forget removes a member that is gone, on all nodes. One that comes back after that is a member again.
-func (g *Gossip) Forget(node replication.NodeID) error {
-	if m, ok := g.Find(node); !ok {
-		return nil
-	} else if m.Status == Alive {
-		return fmt.Errorf("%w: node %d at %s", ErrAlive, node, m.Addr)
-	}
-	if err := g.serf.Load().RemoveFailedNodePrune(strconv.Itoa(int(node))); err != nil {
-		return fmt.Errorf("membership: forget node %d: %w", node, err)
-	}
-	g.wake()
-	return nil
 }
 
 // Close ends the gossip without leaving: the others see this node as failed until it comes back.

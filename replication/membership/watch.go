@@ -96,9 +96,6 @@ func (g *Gossip) tell(r report) {
 	}
 	g.logger.Error("two live nodes have the same id; the second one is ignored", "node", int(r.other.Node),
 		"address", r.known.Addr, "gossip", r.known.Gossip, "other_address", r.other.Addr, "other_gossip", r.other.Gossip)
-	if g.o.OnConflict != nil {
-		g.o.OnConflict(r.known, r.other)
-	}
 }
 
 func (g *Gossip) report(r report) {

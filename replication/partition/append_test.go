@@ -275,10 +275,10 @@ func TestLogAppendTimeIsTold(t *testing.T) {
 }
 
 func TestMinInsyncReplicas(t *testing.T) {
-	n, p, _ := memPartition(t)
+	_, p, _ := memPartition(t)
 	cfg := testConfig()
 	cfg.MinInsyncReplicas = 2
-	n.SetConfig(p.ID(), cfg)
+	p.setConfig(cfg)
 	b := frameOf(t, batch.BuildOptions{}, "v")
 	if _, err := p.Append(b).Wait(ctx); !errors.Is(err, replication.ErrNotEnoughReplicas) {
 		t.Errorf("got %v", err)

@@ -225,13 +225,6 @@ func (m *Manager) replicaIn(a replication.Assignment) (own replication.ReplicaID
 	return own, ok
 }
 
-// SetConfig changes a partition's configuration.
-func (m *Manager) SetConfig(id replication.PartitionID, cfg replication.TopicConfig) {
-	if p, ok := m.Get(id); ok {
-		p.setConfig(cfg)
-	}
-}
-
 // Delete removes this node's replica of a partition for good, open or not. Nothing is wrong if there is none.
 func (m *Manager) Delete(ctx context.Context, id replication.PartitionID) error {
 	if err := ctx.Err(); err != nil {

@@ -214,7 +214,7 @@ func TestMaintainDropsOldSegments(t *testing.T) {
 		t.Errorf("%d values from %d", len(got), o.LogStart)
 	}
 	cfg.RetentionBytes, cfg.RetentionTime, cfg.SegmentAge = -1, time.Hour, time.Minute
-	n.SetConfig(p.ID(), cfg)
+	p.setConfig(cfg)
 	now = now.Add(2 * time.Hour)
 	n.Maintain(ctx)
 	n.Maintain(ctx)
@@ -238,7 +238,7 @@ func TestCompactedPartitionKeepsItsRecords(t *testing.T) {
 	n, p, _ := memPartition(t)
 	cfg := testConfig()
 	cfg.CleanupPolicy, cfg.RetentionBytes, cfg.SegmentBytes = replication.CleanupCompact, 1, 500
-	n.SetConfig(p.ID(), cfg)
+	p.setConfig(cfg)
 	for range 10 {
 		mustAppend(t, p, batch.BuildOptions{}, strings.Repeat("v", 300))
 	}

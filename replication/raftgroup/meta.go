@@ -51,9 +51,6 @@ type MetaOptions struct {
 	Timing  Timing
 	Logger  *slog.Logger
 	Now     func() time.Time // for what is told of followers
-	// OnLeader is called, in order, when this node has won the group's leadership and applied everything from before, and when
-	// it has lost it. It is called on Raft's goroutines and must not wait.
-	OnLeader func(leads bool)
 	// OnFatal gets the error after which the process must end. It is called once.
 	OnFatal func(error)
 	// Guard watches that writes do not hang: vfs.Watchdog.Guard.
@@ -247,12 +244,8 @@ func (g *MetaGroup) deposed() {
 }
 
 func (g *MetaGroup) setLeadsLocked(leads bool) {
-	if g.leads.Swap(leads) == leads {
-		return
-	}
-	g.moveLocked()
-	if g.o.OnLeader != nil {
-		g.o.OnLeader(leads)
+	if g.leads.Swap(leads) != leads {
+		g.moveLocked()
 	}
 }
 

@@ -99,6 +99,9 @@ func (p *Peers) serve(c *inConn) {
 	p.replace(t, c)
 	t.hears()
 	p.up(t, c.info)
+	for _, d := range t.lanes {
+		d.pardon()
+	}
 	err = c.run(t.hears)
 	p.down(t, c.info)
 	p.leave(t, c)

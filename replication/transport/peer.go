@@ -45,7 +45,7 @@ func newPeer(p *Peers, node replication.NodeID) *peer {
 	t.ctx, t.cancel = context.WithCancel(p.ctx)
 	t.beats.peer = t
 	for l := range t.lanes {
-		t.lanes[l] = &dialer{peer: t, lane: lane(l), wake: make(chan struct{}, 1)}
+		t.lanes[l] = &dialer{peer: t, lane: lane(l), wake: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 		t.lanes[l].mu.changed = make(chan struct{})
 	}
 	return t
@@ -58,6 +58,7 @@ type dialer struct {
 	peer *peer
 	lane lane
 	wake chan struct{} // somebody wants to send
+	news chan struct{} // the node was reached, or has reached us: there is nothing to wait for any more
 	mu   struct {
 		sync.Mutex
 		conn    *outConn
@@ -105,11 +106,17 @@ func (d *dialer) set(conn *outConn, err error) {
 	d.mu.changed = make(chan struct{})
 }
 
-// pardon forgets a failure: the node was reached over the other lane.
+// pardon forgets a failure, and that the next attempt was to come later: the node was reached over the other lane, or reached us.
 func (d *dialer) pardon() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.mu.err = nil
+	if d.mu.conn == nil {
+		d.mu.err = nil
+		select {
+		case d.news <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // run connects and connects again, until p is closed or the node is forgotten. The bulk lane is dialled when something is to
@@ -207,13 +214,14 @@ func (d *dialer) open(ctx context.Context) (*outConn, error) {
 	return newOutConn(s, info), nil
 }
 
-// pause waits before the next attempt: longer each time, with jitter so that nodes do not dial in step.
+// pause waits before the next attempt, unless there is news: longer each time, with jitter so that nodes do not dial in step.
 func (d *dialer) pause(ctx context.Context, failures int) {
 	wait := min(pauseFirst<<min(failures-1, 10), pauseMost)
 	timer := time.NewTimer(wait/2 + rand.N(wait))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-d.news:
 	case <-ctx.Done():
 	}
 }

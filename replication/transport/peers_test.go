@@ -11,7 +11,9 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -635,6 +637,48 @@ func (n *node) calls() (calls int) {
 		c.calls.Unlock()
 	}
 	return calls
+}
+
+// A node that is back is dialled at once, over either lane, when it has reached us or we it: not after a pause of a second.
+func TestAReturningNodeIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dials atomic.Int64
+		p := NewPeers(PeersOptions{
+			Node: 1, Key: testKey, Cluster: func() string { return "the-cluster" },
+			Resolve: func(replication.NodeID) (string, bool) { return "nowhere", true },
+			Dial: func(context.Context, string) (net.Conn, error) {
+				dials.Add(1)
+				return nil, syscall.ECONNREFUSED
+			},
+		})
+		there, err := p.peer(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		waiting := make(chan error, 1)
+		go func() {
+			_, err := there.lanes[laneBulk].get(ctx, true)
+			waiting <- err
+		}()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for _, d := range there.lanes {
+			before := dials.Load()
+			d.pardon()
+			synctest.Wait()
+			if n := dials.Load() - before; n != 1 {
+				t.Errorf("lane %s: dialled %d times", d.lane, n)
+			}
+		}
+		cancel()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-waiting; !errors.Is(err, ErrUnreachable) {
+			t.Error(err)
+		}
+	})
 }
 
 func TestPeersKnowEachOther(t *testing.T) {

@@ -52,11 +52,10 @@ type recorder struct {
 }
 
 func (r *recorder) Write(b []byte) (int, error) {
-	n, err := r.Conn.Write(b)
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.out = append(r.out, b[:n]...)
-	return n, err
+	r.out = append(r.out, b...) // before: the answer may be there before Write returns
+	r.mu.Unlock()
+	return r.Conn.Write(b)
 }
 
 func (r *recorder) Read(b []byte) (int, error) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +54,8 @@ type web struct {
 	probes net.Listener
 	// observers is what is answered there, without asking who.
 	observers *http.ServeMux
+	// machine is the name of the machine.
+	machine string
 	// proofs are the requests that are proving who sends them.
 	proofs proofs
 	// wasReady: all checks of ready have held at once since the start.
@@ -60,7 +64,8 @@ type web struct {
 
 // newWeb makes the server; routes may be added while it serves.
 func newWeb(a *Agent) *web {
-	w := &web{node: a, mux: http.NewServeMux(), observers: http.NewServeMux(), proofs: proofs{most: webProofs}}
+	machine, _ := os.Hostname() // none: it is known by others
+	w := &web{machine: strings.ToLower(machine), node: a, mux: http.NewServeMux(), observers: http.NewServeMux(), proofs: proofs{most: webProofs}}
 	w.server = &http.Server{
 		Handler: safe(http.HandlerFunc(w.dispatch)), ReadHeaderTimeout: webHeaderTime, ReadTimeout: webReadTime, WriteTimeout: webWriteTime,
 		IdleTimeout: webIdleTime, MaxHeaderBytes: webHeaderBytes,
@@ -216,7 +221,10 @@ func (w *web) listen() (err error) {
 }
 
 // serves says who answers HTTP/JSON.
-func (w *web) serves(native http.Handler) { w.native.Store(&native) }
+func (w *web) serves(native http.Handler) {
+	native = w.ownNames(native)
+	w.native.Store(&native)
+}
 
 // services answers HTTP/JSON.
 func (w *web) services(rw http.ResponseWriter, r *http.Request) {

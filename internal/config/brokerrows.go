@@ -95,6 +95,7 @@ func networkRows() []Setting {
 		brokerRow("max.connections", Int, "10000", "1 or more", "Connections of all clients together.", integer(1, maxInt), false),
 		brokerRow("max.connections.per.ip", Int, "10000", "1 or more", "Connections of one address, those of Kafka, gRPC and HTTP each by themselves.", integer(1, maxInt), false),
 		brokerRow("max.connection.creation.rate", Int, "5000", "1 or more", "New connections a second.", integer(1, maxInt), false),
+		brokerRow("quorlog.http.hosts", List, "", "names; .example.com is all below it, * any", "Further names by which HTTP/JSON (/v1/) may be asked for on listeners without TLS and SASL, such as those of a load balancer. Any other name may be one that a stranger has led a browser here by. Known without this are addresses, names without a dot, those that clients are told of the nodes, the machine's own, and those below localhost, internal, home.arpa, svc and cluster.local. Quorlog's own.", hostNames, false),
 		brokerRow("queued.max.request.bytes", Long, "268435456", "1048576 or more", "Memory of all requests that are being read or answered; beyond it connections wait.", integer(1<<20, maxLong), false),
 		brokerRow("fetch.max.bytes", Int, "57671680", "1024 or more", "The most that one Fetch answers, but for a first batch that is larger.", integer(1024, maxInt), false),
 		brokerRow("max.incremental.fetch.session.cache.slots", Int, "1000", "0 or more", "Incremental fetch sessions that are kept (KIP-227).", integer(0, maxInt), false),

@@ -56,6 +56,19 @@ func positive(s string) error {
 	return nil
 }
 
+// hostNames checks names without ports: such as example.com, .example.com for all below it, or * for any.
+func hostNames(s string) error {
+	for _, name := range Elements(s) {
+		label := func(r rune) bool {
+			return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' || r == '.'
+		}
+		if name != "*" && (strings.Trim(name, ".") == "" || strings.ContainsFunc(name, func(r rune) bool { return !label(r) })) {
+			return fmt.Errorf("%q: expected a name, without a port", name)
+		}
+	}
+	return nil
+}
+
 func oneOf(allowed ...string) func(string) error {
 	return func(s string) error {
 		if !slices.Contains(allowed, s) {

@@ -169,6 +169,18 @@ func TestLoadTellsEverythingAtOnce(t *testing.T) {
 	}
 }
 
+// TestHostNames: names of hosts have no ports, and none is empty.
+func TestHostNames(t *testing.T) {
+	for names, want := range map[string]bool{
+		"": true, "a.example.com": true, "A.example.com, .example.net,*": true, "_a.b-c.d": true,
+		"a.example.com:80": false, "http://a": false, "*.example.com": false, ".": false, "a b": false, "[::1]": false,
+	} {
+		if _, err := Load(Sources{Set: []string{"quorlog.http.hosts=" + names}}); (err == nil) != want {
+			t.Errorf("%q: %v", names, err)
+		}
+	}
+}
+
 func TestKafkaNames(t *testing.T) {
 	for in, want := range map[string]string{"NUM_PARTITIONS": "num.partitions", "A__B_C___D": "a_b.c-d"} {
 		if got := kafkaName(in); got != want {

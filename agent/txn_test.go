@@ -134,3 +134,62 @@ func TestATransactionOfADeletedTopic(t *testing.T) {
 		t.Errorf("read %q", got)
 	}
 }
+
+// TestAHangingTransaction: tools find a transaction that nobody ends, in its partition and at its coordinator, and end it by a marker (KIP-664).
+func TestAHangingTransaction(t *testing.T) {
+	c := startCluster(t, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	adm := kadm.NewClient(newClient(t, seeds(c)))
+	if created, err := adm.CreateTopic(ctx, 1, 3, nil, "txn"); err != nil {
+		t.Fatal(err, created.Err)
+	}
+	producer := newClient(t, seeds(c), kgo.TransactionalID("id"), kgo.DefaultProduceTopic("txn"))
+	if err := producer.BeginTransaction(); err != nil {
+		t.Fatal(err)
+	}
+	if err := producer.ProduceSync(ctx, kgo.StringRecord("hangs")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	partition := kadm.TopicsSet{}
+	partition.Add("txn", 0)
+	inPartition := func() kadm.DescribedProducers {
+		t.Helper()
+		described, err := adm.DescribeProducers(ctx, partition)
+		if p := described["txn"].Partitions[0]; err != nil || p.Err != nil || len(p.ActiveProducers) == 0 {
+			t.Fatalf("producers: %+v, %v", described, err)
+		}
+		return described["txn"].Partitions[0].ActiveProducers
+	}
+	open := inPartition().Sorted()[0]
+	if open.CurrentTxnStartOffset != 0 {
+		t.Errorf("in the partition: %+v", open)
+	}
+	described, err := adm.DescribeTransactions(ctx, "id")
+	if d := described["id"]; err != nil || d.State != "Ongoing" || d.ProducerID != open.ProducerID || !d.Topics.Lookup("txn", 0) {
+		t.Errorf("described: %+v, %v", d, err)
+	}
+	for state, want := range map[string]int{"Ongoing": 1, "Empty": 0} {
+		if listed, err := adm.ListTransactions(ctx, nil, []string{state}); err != nil || len(listed) != want {
+			t.Errorf("%s: %+v, %v", state, listed, err)
+		}
+	}
+	// What comes behind it can't be read before it has ended.
+	behind := newClient(t, seeds(c), kgo.DefaultProduceTopic("txn"))
+	if err := behind.ProduceSync(ctx, kgo.StringRecord("behind")).FirstErr(); err != nil {
+		t.Fatal(err)
+	}
+	if stable, err := adm.ListCommittedOffsets(ctx, "txn"); err != nil || stable["txn"][0].Offset != 0 {
+		t.Errorf("last stable offset: %+v, %v", stable, err)
+	}
+	written, err := adm.WriteTxnMarkers(ctx, kadm.TxnMarkers{ProducerID: open.ProducerID, ProducerEpoch: open.ProducerEpoch, Topics: partition})
+	if p := written[open.ProducerID].Topics["txn"].Partitions[0]; err != nil || p.Err != nil {
+		t.Fatalf("marker: %+v, %v", written, err)
+	}
+	if ended := inPartition()[open.ProducerID]; ended.CurrentTxnStartOffset >= 0 {
+		t.Errorf("behind the marker: %+v", ended)
+	}
+	if got := readCommitted(t, c, "txn", 1); len(got) != 1 || got[0] != "behind" {
+		t.Errorf("read %q", got)
+	}
+}

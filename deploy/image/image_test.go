@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -88,6 +89,7 @@ func TestImage(t *testing.T) {
 		t.Fatalf("%+v", top)
 	}
 	m := parsed[manifest](t, blob(t, all, top.Manifests[0]))
+	checkForDocker(t, all, m)
 	config := parsed[imageConfig](t, blob(t, all, m.Config))
 	if config.Architecture != "amd64" || config.Config.User != "65532:65532" || !slices.Equal(config.Config.Entrypoint, []string{"/quorlog"}) {
 		t.Errorf("%+v", config)
@@ -110,6 +112,48 @@ func TestImage(t *testing.T) {
 	o.max = 1
 	if err := build(o, io.Discard); !errors.Is(err, errTooLarge) {
 		t.Errorf("more than 1 MiB: %v", err)
+	}
+}
+
+// checkForDocker holds what Docker reads that knows no layouts: without it `docker load` fails.
+func checkForDocker(t *testing.T, all map[string]*entry, m manifest) {
+	t.Helper()
+	if all["manifest.json"] == nil {
+		t.Fatal("no manifest.json")
+	}
+	images := parsed[[]map[string]any](t, all["manifest.json"].body)
+	if len(images) != 1 {
+		t.Fatalf("%v", images)
+	}
+	inside := func(d descriptor) string { return "blobs/sha256/" + strings.TrimPrefix(d.Digest, "sha256:") }
+	want := map[string]any{
+		"Config": inside(m.Config), "RepoTags": []any{"registry.example/quorlog:1.2.3"}, "Layers": []any{inside(m.Layers[0])},
+	}
+	if !reflect.DeepEqual(images[0], want) {
+		t.Errorf("%v, want %v", images[0], want)
+	}
+	for _, d := range []descriptor{m.Config, m.Layers[0]} {
+		if all[inside(d)] == nil {
+			t.Errorf("%s is not there", inside(d))
+		}
+	}
+}
+
+// A containerd looks for the whole name of what a pod or `docker run` calls by a short one.
+func TestWholeNames(t *testing.T) {
+	for name, want := range map[string]string{
+		"quorlog": "docker.io/library/quorlog:1", "you/quorlog": "docker.io/you/quorlog:1", "ghcr.io/you/quorlog": "ghcr.io/you/quorlog:1",
+		"localhost/quorlog": "localhost/quorlog:1", "registry:5000/quorlog": "registry:5000/quorlog:1",
+	} {
+		im := &image{name: name, version: "1", platforms: []platform{{"amd64", root([]byte("one"))}}}
+		var b bytes.Buffer
+		if _, err := im.write(&b); err != nil {
+			t.Fatal(err)
+		}
+		top := parsed[index](t, contents(t, &b)["index.json"].body)
+		if got := top.Manifests[0].Annotations["io.containerd.image.name"]; got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
 	}
 }
 
@@ -139,6 +183,9 @@ func TestManyPlatforms(t *testing.T) {
 		t.Error("the same image is not the same bytes")
 	}
 	all := contents(t, &b)
+	if all["manifest.json"] != nil { // it has no way to say for which processor an image is
+		t.Error("manifest.json of several platforms")
+	}
 	top := parsed[index](t, all["index.json"].body)
 	if len(top.Manifests) != 1 || top.Manifests[0].MediaType != indexType {
 		t.Fatalf("%+v", top)

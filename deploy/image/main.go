@@ -1,5 +1,6 @@
 // Command image builds Quorlog's container image without a container engine: it compiles the static binary, puts it alone into an
-// image from scratch, and writes that as an OCI layout in a tar file. The same commit gives the same bytes.
+// image from scratch, and writes that as an OCI layout in a tar file. The same commit gives the same bytes. Docker's own image
+// store, unlike containerd's, knows no layouts and takes an image for a single platform only.
 //
 //	go run ./deploy/image -o quorlog.tar
 //	docker load -i quorlog.tar        # or podman load, ctr image import, kind load image-archive, skopeo copy oci-archive:quorlog.tar ...

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -85,6 +86,12 @@ type (
 		Labels       map[string]string   `json:"Labels"`
 		StopSignal   string              `json:"StopSignal"`
 	}
+	// loadable is an image as Docker reads it that knows no layouts, in the list that is manifest.json.
+	loadable struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
 	rootFS struct {
 		Type    string   `json:"type"`
 		DiffIDs []string `json:"diff_ids"`
@@ -101,6 +108,9 @@ type layout struct {
 	held  map[string]bool
 }
 
+// blobPath is where a blob lies in a layout.
+func blobPath(digest string) string { return "blobs/sha256/" + strings.TrimPrefix(digest, "sha256:") }
+
 func digest(b []byte) string {
 	sum := sha256.Sum256(b)
 	return "sha256:" + hex.EncodeToString(sum[:])
@@ -111,7 +121,7 @@ func (l *layout) add(mediaType string, b []byte) descriptor {
 	d := descriptor{MediaType: mediaType, Digest: digest(b), Size: len(b)}
 	if !l.held[d.Digest] {
 		l.held[d.Digest] = true
-		l.blobs = append(l.blobs, file{name: "blobs/sha256/" + d.Digest[len("sha256:"):], mode: 0o644, contents: b})
+		l.blobs = append(l.blobs, file{name: blobPath(d.Digest), mode: 0o644, contents: b})
 	}
 	return d
 }
@@ -122,17 +132,20 @@ func (l *layout) addJSON(mediaType string, doc any) (descriptor, error) {
 	return l.add(mediaType, b), err
 }
 
-// write writes the image as a tar file that holds an OCI image layout: what `docker load`, `podman load`, `skopeo`, `crane`,
-// `ctr image import` and `kind load image-archive` take. It returns the compressed size of each platform's layer.
+// write writes the image as a tar file that holds an OCI image layout: what `podman load`, `skopeo`, `crane`, `ctr image import` and
+// `kind load image-archive` take. For a single platform there is a manifest.json beside, as in what `docker save` writes: a `docker load`
+// without containerd's image store reads nothing else. It returns the compressed size of each platform's layer.
 func (im *image) write(w io.Writer) (sizes []int, err error) {
 	l := &layout{held: map[string]bool{}}
 	all := index{SchemaVersion: 2, MediaType: indexType}
+	var load []loadable
 	for _, p := range im.platforms {
-		d, size, err := im.platform(l, p)
+		d, m, err := im.platform(l, p)
 		if err != nil {
 			return nil, err
 		}
-		all.Manifests, sizes = append(all.Manifests, d), append(sizes, size)
+		all.Manifests, sizes = append(all.Manifests, d), append(sizes, m.Layers[0].Size)
+		load = append(load, loadable{Config: blobPath(m.Config.Digest), RepoTags: []string{im.reference()}, Layers: []string{blobPath(m.Layers[0].Digest)}})
 	}
 	top := all
 	if len(all.Manifests) > 1 { // one image for several platforms is an index of its own
@@ -142,7 +155,7 @@ func (im *image) write(w io.Writer) (sizes []int, err error) {
 		}
 		top.Manifests = []descriptor{d}
 	}
-	top.Manifests[0].Annotations = map[string]string{"io.containerd.image.name": im.reference(), "org.opencontainers.image.ref.name": im.reference()}
+	top.Manifests[0].Annotations = map[string]string{"io.containerd.image.name": im.wholeName(), "org.opencontainers.image.ref.name": im.reference()}
 	doc, err := json.Marshal(top)
 	if err != nil {
 		return nil, err
@@ -152,36 +165,53 @@ func (im *image) write(w io.Writer) (sizes []int, err error) {
 		{name: "index.json", mode: 0o644, contents: doc},
 		{name: "blobs/", mode: 0o755, dir: true}, {name: "blobs/sha256/", mode: 0o755, dir: true},
 	}, l.blobs...)
+	if len(load) == 1 { // it can't tell for which processor an image is
+		if doc, err = json.Marshal(load); err != nil {
+			return nil, err
+		}
+		files = append(files, file{name: "manifest.json", mode: 0o644, contents: doc})
+	}
 	return sizes, writeTar(w, files, im.created)
 }
 
 // reference is the image's full name, as it stands in `docker images` and in pods.
 func (im *image) reference() string { return im.name + ":" + im.version }
 
+// wholeName is the reference with its registry: containerd looks for quorlog:1 as docker.io/library/quorlog:1, and takes the name of an
+// image in a layout as it stands there.
+func (im *image) wholeName() string {
+	switch first, _, ok := strings.Cut(im.name, "/"); {
+	case !ok:
+		return "docker.io/library/" + im.reference()
+	case first != "localhost" && !strings.ContainsAny(first, ".:"):
+		return "docker.io/" + im.reference()
+	}
+	return im.reference()
+}
+
 // platform adds a platform's layer, configuration and manifest.
-func (im *image) platform(l *layout, p platform) (d descriptor, size int, err error) {
+func (im *image) platform(l *layout, p platform) (d descriptor, m manifest, err error) {
 	var plain, packed bytes.Buffer
 	if err := writeTar(&plain, p.files, im.created); err != nil {
-		return d, 0, err
+		return d, m, err
 	}
 	zip := gzip.NewWriter(&packed)
 	if _, err := zip.Write(plain.Bytes()); err != nil {
-		return d, 0, err
+		return d, m, err
 	}
 	if err := zip.Close(); err != nil {
-		return d, 0, err
+		return d, m, err
 	}
 	layer := l.add(layerType, packed.Bytes())
 	on := imagePlatform{Architecture: p.arch, OS: "linux"}
 	config, err := l.addJSON(configType, im.config(on, digest(plain.Bytes())))
 	if err != nil {
-		return d, 0, err
+		return d, m, err
 	}
-	d, err = l.addJSON(manifestType, manifest{
-		SchemaVersion: 2, MediaType: manifestType, Config: config, Layers: []descriptor{layer}, Annotations: im.labels(),
-	})
+	m = manifest{SchemaVersion: 2, MediaType: manifestType, Config: config, Layers: []descriptor{layer}, Annotations: im.labels()}
+	d, err = l.addJSON(manifestType, m)
 	d.Platform = &on
-	return d, layer.Size, err
+	return d, m, err
 }
 
 // config says how a container of the image runs. The address that clients are told is right for a container whose port 9092 is

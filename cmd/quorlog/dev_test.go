@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -121,28 +122,28 @@ func TestDevProcessesCommand(t *testing.T) {
 
 // A port that something else has is named before any node starts.
 func TestDevNeedsItsPorts(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	taken := l.Addr().(*net.TCPAddr).Port
 	for name, c := range map[string]struct {
-		port int // of node 1
-		args []string
-		need string
+		taken int // behind the first node's port
+		args  []string
+		need  string
 	}{
-		"of a single node":     {taken, []string{"--nodes", "1"}, "node 1"},
-		"of the second node":   {taken - agent.PortStep, nil, "node 2"},
-		"of processes":         {taken - 2*agent.PortStep, []string{"--procs"}, "node 3"},
-		"of gossip":            {taken - 1, nil, "node 1's gossip"},
-		"of processes' gossip": {taken - 1 - agent.PortStep, []string{"--procs"}, "node 2's gossip"},
+		"of a single node":     {0, []string{"--nodes", "1"}, "node 1"},
+		"of the second node":   {agent.PortStep, nil, "node 2"},
+		"of processes":         {2 * agent.PortStep, []string{"--procs"}, "node 3"},
+		"of gossip":            {1, nil, "node 1's gossip"},
+		"of processes' gossip": {agent.PortStep + 1, []string{"--procs"}, "node 2's gossip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(asQuorlog, "1")
+			first := freePorts(t)
+			l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first+c.taken)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
 			dir := t.TempDir()
 			var out, errs bytes.Buffer
-			got := run(t.Context(), append([]string{"dev", "--dir", dir, "--port", strconv.Itoa(c.port)}, c.args...), strings.NewReader(""), &out, &errs)
+			got := run(t.Context(), append([]string{"dev", "--dir", dir, "--port", strconv.Itoa(first)}, c.args...), strings.NewReader(""), &out, &errs)
 			if got != exitFailed || strings.Count(errs.String(), "\n") != 1 {
 				t.Errorf("exit code %d\n%s", got, errs.String())
 			}
@@ -152,6 +153,19 @@ func TestDevNeedsItsPorts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// freePorts finds a port from which on three nodes have theirs, below those of outgoing connections.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		d := &dev{nodes: 3, port: 10_000 + rand.IntN(20_000)}
+		if d.portsAreFree() == nil {
+			return d.port
+		}
+	}
+	t.Fatal("no ports are free")
+	return 0
 }
 
 func TestDemoCommand(t *testing.T) {

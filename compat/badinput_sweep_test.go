@@ -82,7 +82,7 @@ var acceptable = map[kmsg.Key][]int16{
 	kmsg.ShareFetch:              {codeInvalidRequest},
 	kmsg.ShareAcknowledge:        {codeShareSessionEpoch},
 	kmsg.AlterShareGroupOffsets:  {codeInvalidGroup},
-	kmsg.DeleteShareGroupOffsets: {codeInvalidGroup},
+	kmsg.DeleteShareGroupOffsets: {codeInvalidGroup, codeGroupNotFound},
 	kmsg.ListConfigResources:     {codeUnsupportedVersion}, // of a type that is not known
 	// Nobody logs in on this listener, nothing is forbidden, and the users and mechanisms are not there.
 	kmsg.SASLHandshake:                {codeIllegalSASLState},

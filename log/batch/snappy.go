@@ -99,7 +99,10 @@ func (s *snappySource) next(dst []byte, room int64) ([]byte, error) {
 
 // appendXerial appends src, compressed and framed.
 func appendXerial(dst, src []byte) []byte {
-	dst = append(dst, xerialHeader...)
+	return appendXerialBlocks(append(dst, xerialHeader...), src)
+}
+
+func appendXerialBlocks(dst, src []byte) []byte {
 	for len(src) > 0 {
 		n := min(len(src), xerialBlock)
 		most := s2.MaxEncodedLen(n)

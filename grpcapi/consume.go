@@ -350,7 +350,11 @@ func (s *records) read(ctx context.Context, at *position, wait time.Duration) (o
 	if err := s.o.Turns.Do(ctx, func() error { return d.decode(raw) }); !errors.Is(err, errEnough) {
 		return nil, nil, err
 	}
-	give, err = s.memory.sent.take(ctx, int64(proto.Size(out)), callIn(ctx).tooSlow)
+	size := proto.Size(out)
+	if d.size > d.limit { // one record: its headers may be next to nothing when they are encoded
+		size = max(size, d.size)
+	}
+	give, err = s.memory.sent.take(ctx, int64(size), callIn(ctx).tooSlow)
 	return out, give, err
 }
 

@@ -144,12 +144,19 @@ func (d *decoder) record(r batch.Record) error {
 	if r.Offset < d.at.next {
 		return nil
 	}
-	out := &quorlogv1.Record{Key: r.Key, Value: r.Value, Offset: int64(r.Offset), TimestampMs: &r.Timestamp}
+	if r.NumHeaders() > batch.MaxHeaders {
+		return fmt.Errorf("%w for this protocol: the record at offset %d has %d headers", broker.ErrMessageTooLarge, r.Offset, r.NumHeaders())
+	}
+	timestamp := r.Timestamp // a pointer into r would keep all of it
+	out := &quorlogv1.Record{Key: r.Key, Value: r.Value, Offset: int64(r.Offset), TimestampMs: &timestamp}
 	size := partCost + len(r.Key) + len(r.Value)
-	for _, h := range r.Headers {
-		header := &quorlogv1.Header{Key: text(h.Key), Value: h.Value}
+	if r.NumHeaders() > 0 {
+		out.Headers = make([]*quorlogv1.Header, 0, r.NumHeaders())
+	}
+	for key, value := range r.EachHeader() {
+		header := &quorlogv1.Header{Key: text(string(key)), Value: value}
 		out.Headers = append(out.Headers, header)
-		size += partCost + len(header.GetKey()) + len(h.Value)
+		size += partCost + len(header.GetKey()) + len(value)
 	}
 	full := d.size+size > d.limit || d.at.maxCount > 0 && len(d.out.GetRecords()) == d.at.maxCount
 	if full && len(d.out.GetRecords()) > 0 {

@@ -192,8 +192,8 @@ func (c *cleaning) fill() error {
 			if sc.p.kind != KindBatch || sc.p.IsControl() || sc.p.NextOffset() <= c.from || c.isAborted(&sc.p.Header) {
 				return nil
 			}
-			return batch.Iterate(sc.frame, func(r batch.Record) error {
-				if r.Key != nil && r.Offset >= c.from && !c.keys.put(r.Key, r.Offset) {
+			return batch.ScanKeys(sc.frame, func(r *batch.Glance) error {
+				if r.HasKey && r.Offset >= c.from && !c.keys.put(idOf(r), r.Offset) {
 					c.latest = r.Offset
 					return full
 				}

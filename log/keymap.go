@@ -1,8 +1,9 @@
 package log
 
 import (
-	"crypto/sha256"
 	"encoding/binary"
+
+	"github.com/quorlog/quorlog/log/batch"
 )
 
 // keyMap tells the newest offset of each key of the part of a log that is being cleaned. It never grows: its memory is
@@ -14,9 +15,18 @@ type keyMap struct {
 	most  int // keys that it takes
 }
 
+// keyID is what a key is known by.
+type keyID [16]byte
+
+// idOf returns that of a record's key.
+func idOf(r *batch.Glance) keyID {
+	sum := r.KeySum()
+	return keyID(sum[:16])
+}
+
 // keySlot is a key and the place of its newest record.
 type keySlot struct {
-	key   [16]byte
+	key   keyID
 	place Offset // one past the offset, so that zero is none
 }
 
@@ -36,21 +46,19 @@ func newKeyMap(bytes, keys int64) *keyMap {
 }
 
 // find returns the slot of a key, or the free one where it would lie.
-func (m *keyMap) find(key []byte) (*keySlot, [16]byte) {
-	sum := sha256.Sum256(key)
-	id := [16]byte(sum[:16])
+func (m *keyMap) find(id keyID) *keySlot {
 	i := binary.LittleEndian.Uint64(id[:]) % uint64(len(m.slots))
 	for m.slots[i].place != 0 && m.slots[i].key != id {
 		if i++; i == uint64(len(m.slots)) {
 			i = 0
 		}
 	}
-	return &m.slots[i], id
+	return &m.slots[i]
 }
 
 // put notes a key's newest offset; false where the key is new and there is no room.
-func (m *keyMap) put(key []byte, o Offset) bool {
-	s, id := m.find(key)
+func (m *keyMap) put(id keyID, o Offset) bool {
+	s := m.find(id)
 	if s.place == 0 {
 		if m.n == m.most {
 			return false
@@ -63,7 +71,6 @@ func (m *keyMap) put(key []byte, o Offset) bool {
 }
 
 // newest returns the newest offset noted for a key, -1 for none.
-func (m *keyMap) newest(key []byte) Offset {
-	s, _ := m.find(key)
-	return s.place - 1
+func (m *keyMap) newest(id keyID) Offset {
+	return m.find(id).place - 1
 }

@@ -180,33 +180,63 @@ func (w *rewriting) batch(sc *scanner) ([]byte, error) {
 		return sc.frame, nil
 	}
 	set, past := w.horizonOf(sc)
-	var records []batch.Record
+	var kept picks
 	tombstones := false
-	err := batch.Iterate(sc.frame, func(r batch.Record) error {
+	err := batch.ScanKeys(sc.frame, func(r *batch.Glance) error {
 		w.result.Records++
-		if !aborted && (r.Offset >= w.latest || w.newest(r) && (r.Value != nil || !past)) {
-			records = append(records, r)
-			tombstones = tombstones || r.Value == nil && r.Offset < w.latest
-		}
+		keep := !aborted && (r.Offset >= w.latest || w.newest(r) && (r.HasValue || !past))
+		kept.add(keep)
+		tombstones = tombstones || keep && !r.HasValue && r.Offset < w.latest
 		return nil
 	})
-	w.result.Kept += int64(len(records))
+	w.result.Kept += int64(kept.kept)
 	switch {
 	case err != nil:
 		return nil, err
-	case len(records) == 0:
+	case kept.kept == 0:
 		return w.husk(sc)
 	case tombstones && !set:
-		return batch.Rebuild(sc.frame, records, w.horizon())
-	case len(records) == int(h.NumRecords):
+		return rebuild(sc.frame, &kept, w.horizon())
+	case kept.kept == int(h.NumRecords):
 		return sc.frame, nil
 	}
-	return batch.Rebuild(sc.frame, records, -1)
+	return rebuild(sc.frame, &kept, -1)
+}
+
+// picks tells of each record of a batch whether it is kept.
+type picks struct {
+	bits    []uint64
+	n, kept int
+}
+
+func (p *picks) add(keep bool) {
+	if p.n%64 == 0 {
+		p.bits = append(p.bits, 0)
+	}
+	if keep {
+		p.bits[p.n/64] |= 1 << (p.n % 64)
+		p.kept++
+	}
+	p.n++
+}
+
+func (p *picks) has(place int) bool { return p.bits[place/64]>>(place%64)&1 != 0 }
+
+// A batch may grow by what others compress better than we do, to so many times its size and so many bytes more. One that would grow by
+// more stays as it is: it is nothing that a client means to write, and the memory would be that of what it unpacks to.
+const mostGrowth, leastRoom = 4, 1 << 20
+
+func rebuild(frame []byte, kept *picks, horizon int64) ([]byte, error) {
+	out, err := batch.Rebuild(frame, kept.has, horizon, mostGrowth*len(frame)+leastRoom)
+	if errors.Is(err, batch.ErrTooLarge) {
+		return frame, nil
+	}
+	return out, err
 }
 
 // newest tells that no newer record of the same key is known.
-func (w *rewriting) newest(r batch.Record) bool {
-	return r.Key != nil && r.Offset >= w.keys.newest(r.Key)
+func (w *rewriting) newest(r *batch.Glance) bool {
+	return r.HasKey && r.Offset >= w.keys.newest(idOf(r))
 }
 
 // horizon is the delete horizon of what is found to be deletable now.
@@ -233,7 +263,7 @@ func (w *rewriting) husk(sc *scanner) ([]byte, error) {
 	case h.NumRecords == 0:
 		return sc.frame, nil
 	}
-	return batch.Rebuild(sc.frame, nil, -1)
+	return batch.Rebuild(sc.frame, nil, -1, 0)
 }
 
 // marker returns what stays of a marker.
@@ -253,11 +283,7 @@ func (w *rewriting) marker(sc *scanner) ([]byte, error) {
 	case data || h.NextOffset() == w.end.offset:
 		return sc.frame, nil
 	case !set:
-		var records []batch.Record
-		if err := batch.Iterate(sc.frame, func(r batch.Record) error { records = append(records, r); return nil }); err != nil {
-			return nil, err
-		}
-		return batch.Rebuild(sc.frame, records, w.horizon())
+		return batch.Rebuild(sc.frame, func(int) bool { return true }, w.horizon(), 0)
 	case !past:
 		return sc.frame, nil
 	}

@@ -199,7 +199,7 @@ func (p *part) largestFrom(i int, start Offset) (int64, error) {
 		return q.MaxTimestamp, err
 	}
 	largest := noTimestamp
-	err = batch.Iterate(frame, func(r batch.Record) error {
+	err = batch.Scan(frame, func(r *batch.Glance) error {
 		if r.Offset >= start {
 			largest = max(largest, r.Timestamp)
 		}
@@ -238,7 +238,7 @@ func (p *part) recordReaching(i int, ts int64, start Offset) (f found, err error
 		f.off, f.timestamp, f.ok, err = batch.FindTimestamp(frame, ts)
 		return f, p.damaged(&q, err)
 	}
-	err = batch.Iterate(frame, func(r batch.Record) error {
+	err = batch.Scan(frame, func(r *batch.Glance) error {
 		if r.Timestamp < ts || r.Offset < start {
 			return nil
 		}

@@ -12,6 +12,7 @@ import (
 
 const (
 	loadChunkBytes = 1 << 20                // read at once: the memory that loading takes beside the machines themselves
+	loadExpanded   = 32 << 20               // that a batch may decompress to: others than a coordinator's own, which compresses nothing
 	loadRetry      = 500 * time.Millisecond // after a failed read
 	loadPoll       = 10 * time.Millisecond  // while entries of before are still being committed
 )
@@ -153,10 +154,15 @@ func (l *replay[M]) frame(h *batch.Header, frame []byte) error {
 		}
 		return nil
 	}
-	return batch.Iterate(frame, func(r batch.Record) error {
+	err := batch.IterateUpTo(frame, loadExpanded, func(r batch.Record) error {
 		l.record(h, r.Key, r.Value)
 		return nil
 	})
+	if errors.Is(err, batch.ErrTooLarge) {
+		l.skip(err)
+		return nil
+	}
+	return err
 }
 
 // record replays one record. One that can't be understood is skipped: others must not suffer for what somebody wrote to
@@ -168,9 +174,13 @@ func (l *replay[M]) record(h *batch.Header, key, value []byte) {
 	case errors.Is(err, ErrUnknownKind):
 		l.unknown++
 	default:
-		if l.damaged++; l.example == nil {
-			l.example = err
-		}
+		l.skip(err)
+	}
+}
+
+func (l *replay[M]) skip(err error) {
+	if l.damaged++; l.example == nil {
+		l.example = err
 	}
 }
 

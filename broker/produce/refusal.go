@@ -46,6 +46,8 @@ func tooLarge(size, limit int) error {
 // refusal turns what validation found into what a client is told. Only damage on the way is worth a retry.
 func refusal(err error) error {
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, batch.ErrCRC), errors.Is(err, batch.ErrTruncated), errors.Is(err, batch.ErrLength), errors.Is(err, batch.ErrMagic):
 		return corrupt("%v", err)
 	case errors.Is(err, batch.ErrTooLarge):
@@ -60,8 +62,8 @@ func refusal(err error) error {
 // keyless names the records without a key that a compacted topic can't take.
 func keyless(frame []byte) error {
 	e := &RecordsError{Err: invalid("a compacted topic takes no records without a key")}
-	return e.collect(frame, func(r *batch.Record) string {
-		if r.Key != nil {
+	return e.collect(frame, func(r *batch.Glance) string {
+		if r.HasKey {
 			return ""
 		}
 		return "a compacted topic takes no record without a key"
@@ -71,7 +73,7 @@ func keyless(frame []byte) error {
 // outOfTime names the records whose timestamps are too old or too new. Records without a timestamp are neither.
 func outOfTime(frame []byte, low, high int64) error {
 	e := &RecordsError{Err: fmt.Errorf("%w: some records are too old or too new", broker.ErrInvalidTimestamp)}
-	return e.collect(frame, func(r *batch.Record) string {
+	return e.collect(frame, func(r *batch.Glance) string {
 		if r.Timestamp == batch.NoTimestamp || r.Timestamp >= low && r.Timestamp <= high {
 			return ""
 		}
@@ -80,10 +82,10 @@ func outOfTime(frame []byte, low, high int64) error {
 }
 
 // collect asks for each record what is wrong with it, and returns nil if that is nothing.
-func (e *RecordsError) collect(frame []byte, judge func(*batch.Record) string) error {
+func (e *RecordsError) collect(frame []byte, judge func(*batch.Glance) string) error {
 	index := int32(0)
-	err := batch.Iterate(frame, func(r batch.Record) error {
-		if text := judge(&r); text != "" {
+	err := batch.Scan(frame, func(r *batch.Glance) error {
+		if text := judge(r); text != "" {
 			e.Records = append(e.Records, RecordError{Index: index, Message: text})
 		}
 		if index++; len(e.Records) == maxRecordErrors {

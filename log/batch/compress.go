@@ -1,8 +1,10 @@
 package batch
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"sync"
 
 	"github.com/klauspost/compress/gzip"
@@ -17,44 +19,55 @@ const zstdEncoderWindow = 2 << 20
 // compress appends src, compressed, to dst. Level 0 is the default too, and one outside the codec's range is moved to its
 // nearest end.
 func compress(dst []byte, codec Codec, level int, src []byte) ([]byte, error) {
-	if level == 0 {
-		level = DefaultLevel
-	}
-	if codec.Valid() && level != DefaultLevel {
-		level = max(codecs[codec].min, min(level, codecs[codec].max))
-	}
+	level = nearestLevel(codec, level)
 	switch codec {
 	case None:
 		return append(dst, src...), nil
-	case Gzip:
-		return compressGzip(dst, level, src)
 	case Snappy:
 		return appendXerial(dst, src), nil
-	case LZ4:
-		return compressLZ4(dst, level, src)
 	case Zstd:
 		return compressZstd(dst, level, src)
 	}
-	return nil, fmt.Errorf("%w: %v", ErrCodec, codec)
+	return runEncoder(codec, level, dst, src)
 }
 
-// sink is an io.Writer that appends.
-type sink struct{ b []byte }
+func nearestLevel(codec Codec, level int) int {
+	if level == 0 || level == DefaultLevel || !codec.Valid() {
+		return DefaultLevel
+	}
+	return max(codecs[codec].min, min(level, codecs[codec].max))
+}
+
+// sink is an io.Writer that appends, up to a limit.
+type sink struct {
+	b     []byte
+	limit int // of b, in bytes
+	full  bool
+}
+
+var errFull = errors.New("no more room")
 
 func (s *sink) Write(p []byte) (int, error) {
+	if s.full = s.full || len(p) > s.limit-len(s.b); s.full {
+		return 0, errFull
+	}
 	s.b = append(s.b, p...)
 	return len(p), nil
 }
 
-// streamEncoder is what gzip and LZ4 writers have in common.
+// streamEncoder is what the writers of gzip, LZ4 and Zstandard have in common.
 type streamEncoder interface {
 	io.WriteCloser
 	Reset(io.Writer)
 }
 
 // runEncoder compresses with a pooled writer and gives it back.
-func runEncoder(pool *sync.Pool, w streamEncoder, codec Codec, dst, src []byte) ([]byte, error) {
-	out := sink{dst}
+func runEncoder(codec Codec, level int, dst, src []byte) ([]byte, error) {
+	w, pool, err := encoderOf(codec, level)
+	if err != nil {
+		return nil, err
+	}
+	out := sink{b: dst, limit: math.MaxInt}
 	w.Reset(&out)
 	if _, err := w.Write(src); err != nil {
 		return nil, fmt.Errorf("compressing with %v: %w", codec, err)
@@ -67,19 +80,32 @@ func runEncoder(pool *sync.Pool, w streamEncoder, codec Codec, dst, src []byte) 
 	return out.b, nil
 }
 
+// encoderOf takes a writer from the pool that it is to be given back to.
+func encoderOf(codec Codec, level int) (streamEncoder, *sync.Pool, error) {
+	switch codec {
+	case Gzip:
+		return gzipWriter(level)
+	case LZ4:
+		return lz4Writer(level)
+	case Zstd:
+		return zstdWriter(level)
+	}
+	return nil, nil, fmt.Errorf("%w: %v", ErrCodec, codec)
+}
+
 // gzipWriters has a pool per level, the codec's default at 0.
 var gzipWriters [gzip.BestCompression + 1]sync.Pool
 
-func compressGzip(dst []byte, level int, src []byte) ([]byte, error) {
+func gzipWriter(level int) (streamEncoder, *sync.Pool, error) {
 	pool := &gzipWriters[max(level, 0)]
 	w, ok := pool.Get().(*gzip.Writer)
 	if !ok {
 		var err error
 		if w, err = gzip.NewWriterLevel(nil, level); err != nil {
-			return nil, fmt.Errorf("gzip level %d: %w", level, err)
+			return nil, nil, fmt.Errorf("gzip level %d: %w", level, err)
 		}
 	}
-	return runEncoder(pool, w, Gzip, dst, src)
+	return w, pool, nil
 }
 
 // lz4Levels are the library's levels. Kafka's default, 9, means the fast compressor there as here; every other level the slow
@@ -90,7 +116,7 @@ var lz4Levels = [...]lz4.CompressionLevel{lz4.Fast, lz4.Level1, lz4.Level2, lz4.
 // lz4Writers has a pool for each of lz4Levels.
 var lz4Writers [len(lz4Levels)]sync.Pool
 
-func compressLZ4(dst []byte, level int, src []byte) ([]byte, error) {
+func lz4Writer(level int) (streamEncoder, *sync.Pool, error) {
 	grade := 0
 	if level != DefaultLevel && level != codecs[LZ4].deflt {
 		grade = min(level, len(lz4Levels)-1)
@@ -103,16 +129,16 @@ func compressLZ4(dst []byte, level int, src []byte) ([]byte, error) {
 		err := w.Apply(lz4.CompressionLevelOption(lz4Levels[grade]), lz4.BlockSizeOption(lz4.Block64Kb),
 			lz4.ChecksumOption(false), lz4.ConcurrencyOption(1))
 		if err != nil {
-			return nil, fmt.Errorf("lz4 level %d: %w", level, err)
+			return nil, nil, fmt.Errorf("lz4 level %d: %w", level, err)
 		}
 	}
-	return runEncoder(pool, w, LZ4, dst, src)
+	return w, pool, nil
 }
 
 // zstdWriters has a pool for each of the library's encoder levels.
 var zstdWriters [zstd.SpeedBestCompression + 1]sync.Pool
 
-func compressZstd(dst []byte, level int, src []byte) ([]byte, error) {
+func zstdWriter(level int) (*zstd.Encoder, *sync.Pool, error) {
 	if level == DefaultLevel {
 		level = codecs[Zstd].deflt
 	}
@@ -124,8 +150,17 @@ func compressZstd(dst []byte, level int, src []byte) ([]byte, error) {
 		w, err = zstd.NewWriter(nil, zstd.WithEncoderLevel(grade), zstd.WithEncoderConcurrency(1),
 			zstd.WithWindowSize(zstdEncoderWindow), zstd.WithEncoderCRC(false), zstd.WithZeroFrames(true))
 		if err != nil {
-			return nil, fmt.Errorf("zstd level %d: %w", level, err)
+			return nil, nil, fmt.Errorf("zstd level %d: %w", level, err)
 		}
+	}
+	return w, pool, nil
+}
+
+// compressZstd compresses in one go, so that the frame tells what it decompresses to.
+func compressZstd(dst []byte, level int, src []byte) ([]byte, error) {
+	w, pool, err := zstdWriter(level)
+	if err != nil {
+		return nil, err
 	}
 	out := w.EncodeAll(src, dst)
 	pool.Put(w)

@@ -41,7 +41,14 @@ func mustIterate(t testing.TB, frame []byte) []Record {
 	t.Helper()
 	var out []Record
 	err := Iterate(frame, func(r Record) error {
-		out = append(out, r)
+		built := Record{Offset: r.Offset, Timestamp: r.Timestamp, Key: r.Key, Value: r.Value}
+		for key, value := range r.EachHeader() {
+			built.Headers = append(built.Headers, RecordHeader{string(key), value})
+		}
+		if len(built.Headers) != r.NumHeaders() {
+			t.Errorf("%d headers, %d told", len(built.Headers), r.NumHeaders())
+		}
+		out = append(out, built)
 		return nil
 	})
 	if err != nil {

@@ -37,7 +37,11 @@ func TestRebuildKeepsTheBatchInItsPlace(t *testing.T) {
 				all := recordsOf(t, frame)
 				for _, horizon := range []int64{-1, 0, 1 << 41} {
 					for _, keep := range [][]Record{all, all[1:], {all[1], all[3]}, nil} {
-						got, err := Rebuild(frame, keep, horizon)
+						offsets := make(map[Offset]bool)
+						for _, r := range keep {
+							offsets[r.Offset] = true
+						}
+						got, err := Rebuild(frame, func(place int) bool { return offsets[all[place].Offset] }, horizon, 0)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -66,7 +70,7 @@ func TestRebuildKeepsTheBatchInItsPlace(t *testing.T) {
 			})
 		}
 	}
-	if _, err := Rebuild([]byte("no batch"), nil, -1); err == nil {
+	if _, err := Rebuild([]byte("no batch"), nil, -1, 0); err == nil {
 		t.Error("garbage was rebuilt")
 	}
 }

@@ -2,6 +2,7 @@ package batch
 
 import (
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 )
@@ -12,7 +13,33 @@ type Record struct {
 	Timestamp int64 // milliseconds since 1970, or NoTimestamp
 	Key       []byte
 	Value     []byte // nil is a tombstone; empty is not
-	Headers   []RecordHeader
+	// Headers are those of a record that is to be built. Of one that was read they stay as they are written: an empty one is two bytes
+	// there, and 40 here. See NumHeaders and EachHeader.
+	Headers []RecordHeader
+
+	raw   []byte // the headers of a record that was read, verified
+	count int    // of them
+}
+
+// NumHeaders is how many headers a record has that Iterate gave.
+func (r *Record) NumHeaders() int { return r.count }
+
+// EachHeader goes over the keys and values of the headers of a record that Iterate gave; they alias what it was read from.
+func (r *Record) EachHeader() iter.Seq2[[]byte, []byte] {
+	return func(yield func(key, value []byte) bool) {
+		for b, i := r.raw, 0; i < len(b); {
+			n, from := varint32(b, i)
+			i = from + int(n)
+			key, value := b[from:i:i], []byte(nil)
+			if n, i = varint32(b, i); n >= 0 {
+				value = b[i : i+int(n) : i+int(n)]
+				i += int(n)
+			}
+			if !yield(key, value) {
+				return
+			}
+		}
+	}
 }
 
 // RecordHeader is an entry of a record's headers. Keys may repeat, and their order counts.
@@ -29,11 +56,12 @@ type rawRecord struct {
 	timestampDelta int64
 	offsetDelta    int64 // fits an int32
 	hasKey         bool
+	hasValue       bool
+	numHeaders     int
 
 	// The rest is only filled in where the whole record lies in memory at once (not by scanner.large).
 	key, value []byte
 	headers    []byte // what follows the count, verified
-	numHeaders int
 }
 
 // minHeader is the size of the smallest header: two lengths. minBody is that of the smallest record without its length.
@@ -48,6 +76,7 @@ const (
 	faultKey     = "key length out of bounds"
 	faultValue   = "value length out of bounds"
 	faultHeaders = "headers out of bounds"
+	faultMany    = "too many headers"
 	faultLength  = "length out of bounds"
 	faultRest    = "longer than its fields"
 )
@@ -77,7 +106,7 @@ func (r *rawRecord) parse(b []byte) string {
 		return faultValue
 	}
 	r.value = nil
-	if valueLen >= 0 {
+	if r.hasValue = valueLen >= 0; r.hasValue {
 		r.value = b[i : i+int(valueLen) : i+int(valueLen)]
 		i += int(valueLen)
 	}
@@ -114,30 +143,11 @@ func checkHeaders(b []byte, count int64) string {
 	return ""
 }
 
-// decodeHeaders makes what checkHeaders has accepted.
-func (r *rawRecord) decodeHeaders() []RecordHeader {
-	if r.numHeaders == 0 {
-		return nil
-	}
-	out := make([]RecordHeader, r.numHeaders)
-	b, i := r.headers, 0
-	for k := range out {
-		var n int64
-		n, i = varint32(b, i)
-		out[k].Key = string(b[i : i+int(n)])
-		i += int(n)
-		if n, i = varint32(b, i); n >= 0 {
-			out[k].Value = b[i : i+int(n) : i+int(n)]
-			i += int(n)
-		}
-	}
-	return out
-}
-
 // appendRecord encodes a record of a batch.
 func appendRecord(dst []byte, r Record, timestampDelta int64, offsetDelta int32) []byte {
+	count := int64(r.count + len(r.Headers))
 	size := 1 + varintLen(timestampDelta) + varintLen(int64(offsetDelta)) + bytesLen(r.Key) + bytesLen(r.Value) +
-		varintLen(int64(len(r.Headers)))
+		varintLen(count) + len(r.raw)
 	for _, h := range r.Headers {
 		size += varintLen(int64(len(h.Key))) + len(h.Key) + bytesLen(h.Value)
 	}
@@ -148,7 +158,7 @@ func appendRecord(dst []byte, r Record, timestampDelta int64, offsetDelta int32)
 	dst = appendVarint(dst, int64(offsetDelta))
 	dst = appendBytes(dst, r.Key)
 	dst = appendBytes(dst, r.Value)
-	dst = appendVarint(dst, int64(len(r.Headers)))
+	dst = append(appendVarint(dst, count), r.raw...)
 	for _, h := range r.Headers {
 		dst = appendVarint(dst, int64(len(h.Key)))
 		dst = append(dst, h.Key...)
@@ -187,8 +197,9 @@ func (s *scratch) release() {
 }
 
 // Iterate calls fn for each record of a frame, in order, until fn returns an error, which it passes on. It checks what it reads, but
-// neither CRC nor the order of the deltas, which compaction leaves with gaps. Keys, values and header values stay valid: they alias
-// the frame or, if it is compressed, memory made for this call. Internal frames have no records.
+// neither CRC nor the order of the deltas, which compaction leaves with gaps. Keys, values and headers stay valid: they alias the
+// frame or, if it is compressed, memory made for this call, which is all that the batch decompresses to. Where that may be too much,
+// IterateUpTo or Scan is to be used. Internal frames have no records.
 func Iterate(frame []byte, fn func(Record) error) error {
 	return iterate(frame, MaxDecompressed, fn)
 }
@@ -217,7 +228,8 @@ func iterate(frame []byte, limit int64, fn func(Record) error) error {
 			Timestamp: h.BaseTimestamp + s.rec.timestampDelta,
 			Key:       s.rec.key,
 			Value:     s.rec.value,
-			Headers:   s.rec.decodeHeaders(),
+			raw:       s.rec.headers,
+			count:     s.rec.numHeaders,
 		}
 		if h.IsLogAppendTime() {
 			r.Timestamp = h.MaxTimestamp

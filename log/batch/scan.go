@@ -3,6 +3,7 @@ package batch
 import (
 	"encoding/binary"
 	"fmt"
+	"hash"
 	"io"
 	"slices"
 )
@@ -68,12 +69,41 @@ func (w *window) skip(n int64) error {
 	return nil
 }
 
+// copy is skip, but hands on what it passes over.
+func (w *window) copy(to io.Writer, n int64) error {
+	for n > 0 {
+		if len(w.data) == 0 {
+			if err := w.fill(); err == io.EOF {
+				return io.ErrUnexpectedEOF
+			} else if err != nil {
+				return err
+			}
+		}
+		k := min(n, int64(len(w.data)))
+		if _, err := to.Write(w.data[:k]); err != nil {
+			return err
+		}
+		w.data = w.data[k:]
+		n -= k
+	}
+	return nil
+}
+
 // scanner reads the records of a batch one by one.
 type scanner struct {
 	win   window
 	count int32 // records that the header promises
 	index int32 // records read
 	rec   rawRecord
+	keys  hash.Hash // is given the key of a record that does not fit the window, if not nil
+	// client: it is a client's batch, of which the headers are not read of a record that has too many.
+	client bool
+}
+
+// close lets go of the frame.
+func (s *scanner) close() {
+	s.win.close()
+	s.rec, s.keys, s.client = rawRecord{}, nil, false
 }
 
 func (s *scanner) more() bool { return s.index < s.count }
@@ -140,9 +170,18 @@ func (s *scanner) large(size int64) error {
 	s.rec = rawRecord{}
 	s.rec.timestampDelta = f.varint(binary.MaxVarintLen64)
 	s.rec.offsetDelta = f.varint(binary.MaxVarintLen32)
+	if s.keys != nil {
+		s.keys.Reset()
+		f.to = s.keys
+	}
 	s.rec.hasKey = f.bytes(-1, faultKey)
-	f.bytes(-1, faultValue)
+	f.to = nil
+	s.rec.hasValue = f.bytes(-1, faultValue)
 	count := f.varint(binary.MaxVarintLen32)
+	s.rec.numHeaders = int(count)
+	if s.client && f.ok() && count > MaxHeaders {
+		f.fault = faultMany
+	}
 	if f.ok() && (count < 0 || count > f.left/minHeader) {
 		f.fault = faultHeaders
 	}
@@ -168,7 +207,8 @@ func (s *scanner) large(size int64) error {
 // fields reads a record from a window piece by piece. After the first fault or error its methods do nothing.
 type fields struct {
 	win   *window
-	left  int64 // bytes of the record still to come
+	left  int64     // bytes of the record still to come
+	to    io.Writer // where the bytes of a key or value go that is passed over, if not nil
 	fault string
 	err   error
 }
@@ -180,6 +220,14 @@ func (f *fields) skip(n int64) {
 	if f.ok() {
 		f.left -= n
 		f.err = f.win.skip(n)
+	}
+}
+
+// copy is skip, but hands on what it passes over.
+func (f *fields) copy(to io.Writer, n int64) {
+	if f.ok() {
+		f.left -= n
+		f.err = f.win.copy(to, n)
 	}
 }
 
@@ -205,7 +253,11 @@ func (f *fields) bytes(lowest int64, fault string) bool {
 	if f.ok() && (n < lowest || n > f.left) {
 		f.fault = fault
 	}
-	f.skip(max(n, 0))
+	if f.to == nil {
+		f.skip(max(n, 0))
+	} else {
+		f.copy(f.to, max(n, 0))
+	}
 	return n >= 0
 }
 

@@ -6,6 +6,10 @@ import (
 	"sync"
 )
 
+// MaxHeaders is how many headers a record of a client may have. An empty one is two bytes, and next to nothing where it is compressed; a
+// consumer makes dozens of it.
+const MaxHeaders = 100_000
+
 // Limits say what a batch may be. The zero value is that of a client's batch of any size.
 type Limits struct {
 	// MaxMessageBytes bounds the frame as it is sent, in bytes (max.message.bytes); 0 is no bound but MaxLength.
@@ -74,13 +78,12 @@ func (v *Validator) Validate(frame []byte, lim Limits) (Info, error) {
 	}
 	info := Info{Header: h, MinTimestamp: math.MaxInt64, MaxTimestamp: math.MinInt64}
 	s := &v.scan
-	s.index, s.count = 0, h.NumRecords
+	s.index, s.count, s.client = 0, h.NumRecords, true
+	defer s.close()
 	err = s.win.open(h, frame, lim.decompressed())
-	defer s.win.close()
 	if err == nil {
 		err = s.collect(&info)
 	}
-	s.rec = rawRecord{} // holds slices of the frame
 	if err != nil {
 		return Info{}, err
 	}
@@ -129,6 +132,9 @@ func (s *scanner) collect(info *Info) error {
 		if err := s.next(); err != nil {
 			return err
 		}
+		if s.rec.numHeaders > MaxHeaders {
+			return fmt.Errorf("%w: record %d: %s", ErrRecord, i, faultMany)
+		}
 		if s.rec.offsetDelta != int64(i) {
 			return fmt.Errorf("%w: record %d has %d", ErrDelta, i, s.rec.offsetDelta)
 		}
@@ -143,51 +149,4 @@ func (s *scanner) collect(info *Info) error {
 		info.Keyless = info.Keyless || !s.rec.hasKey
 	}
 	return s.end()
-}
-
-// FindTimestamp returns offset and time of the first record whose timestamp is at least timestamp. It decompresses in a bounded stream, but
-// only as far as that record.
-func FindTimestamp(frame []byte, timestamp int64) (Offset, int64, bool, error) {
-	return find(frame, func(best *int64, t int64) (take, stop bool) { return t >= timestamp, t >= timestamp })
-}
-
-// FindMaxTimestamp returns offset and time of the first record with the largest timestamp; false if the batch has no records.
-func FindMaxTimestamp(frame []byte) (Offset, int64, bool, error) {
-	return find(frame, func(best *int64, t int64) (take, stop bool) { return best == nil || t > *best, false })
-}
-
-// find offers each record's time to choose, together with the best so far, and returns the one taken last.
-func find(frame []byte, choose func(best *int64, t int64) (take, stop bool)) (off Offset, timestamp int64, ok bool, err error) {
-	h, err := parseFrame(frame)
-	if err != nil || h.IsInternal() {
-		return 0, 0, false, err
-	}
-	v := GetValidator()
-	defer PutValidator(v)
-	s := &v.scan
-	s.index, s.count = 0, h.NumRecords
-	defer s.win.close()
-	if err := s.win.open(h, frame, MaxDecompressed); err != nil {
-		return 0, 0, false, err
-	}
-	var best *int64
-	for s.more() {
-		if err := s.next(); err != nil {
-			return 0, 0, false, err
-		}
-		t := h.BaseTimestamp + s.rec.timestampDelta
-		if h.IsLogAppendTime() {
-			t = h.MaxTimestamp
-		}
-		take, stop := choose(best, t)
-		if take {
-			off, timestamp = h.BaseOffset+Offset(s.rec.offsetDelta), t
-			best = &timestamp
-		}
-		if stop {
-			break
-		}
-	}
-	s.rec = rawRecord{}
-	return off, timestamp, best != nil, nil
 }

@@ -1,0 +1,96 @@
+package log
+
+import (
+	"runtime"
+	"testing"
+
+	"github.com/quorlog/quorlog/log/batch"
+)
+
+// allocated is how many bytes f allocates.
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// packed is a batch of records that shrink to next to nothing.
+func packed(t *testing.T, term Epoch, codec batch.Codec, records ...batch.Record) []byte {
+	t.Helper()
+	f, err := batch.Build(batch.BuildOptions{Codec: codec}, records...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	batch.Stamp(f, batch.Unstamped, term)
+	return f
+}
+
+// Batches that unpack to much are cleaned like others: what is in them counts and is counted out, and costs no more memory than theirs
+// as they are stored.
+func TestCleanBatchesThatUnpackToMuch(t *testing.T) {
+	const much, most = 32 << 20, 24 << 20
+	zeros := make([]byte, much)
+	headers := make([]batch.RecordHeader, 2<<20)
+	crowd := make([]batch.Record, 1<<19)
+	for i := range crowd {
+		crowd[i] = batch.Record{Timestamp: 1000, Key: []byte("crowd"), Value: []byte{}}
+	}
+	for _, codec := range []batch.Codec{batch.Gzip, batch.Snappy, batch.LZ4, batch.Zstd} {
+		t.Run(codec.String(), func(t *testing.T) {
+			f := openFixture(t)
+			f.append(1, kv(t, frameOpt{term: 1}, "a=0", "b=0", "c=0"),
+				packed(t, 1, codec,
+					batch.Record{Timestamp: 1000, Key: []byte("a"), Value: zeros}, batch.Record{Timestamp: 1000, Key: []byte("b"), Headers: headers},
+					batch.Record{Timestamp: 1000, Key: zeros, Value: []byte("old")}, batch.Record{Timestamp: 1000, Key: []byte("d"), Value: []byte("1")}),
+				packed(t, 1, codec, crowd...), packed(t, 1, codec, batch.Record{Timestamp: 1000, Key: zeros, Value: []byte("new")}),
+				kv(t, frameOpt{term: 1}, "c=1", "a=1"))
+			f.seal()
+			size := f.log.Stats().AppendedBytes
+			var r CleanResult
+			if got := allocated(func() { r = f.clean(CleanOptions{MapBytes: 1 << 20}) }); got > most+4*uint64(size) {
+				t.Errorf("%d KiB of a log made it allocate %d KiB", size>>10, got>>10)
+			}
+			equal(t, r.Kept, 6, "records kept")
+			type kept struct {
+				offset     Offset
+				key, value int
+			}
+			var left []kept
+			frames, err := batch.Split(f.read(0, 1<<30))
+			mustBe(t, err, nil)
+			for _, frame := range frames {
+				mustBe(t, batch.Iterate(frame, func(r batch.Record) error {
+					left = append(left, kept{r.Offset, len(r.Key), len(r.Value)})
+					return nil
+				}), nil)
+			}
+			last := Offset(7 + len(crowd))
+			equal(t, left, []kept{{4, 1, 0}, {6, 1, 1}, {last - 1, 5, 0}, {last, much, 3}, {last + 1, 1, 1}, {last + 2, 1, 1}}, "what is left")
+		})
+	}
+}
+
+// Nor does it cost more to look for a time in such a batch, of which the first record is below the log start.
+func TestTimestampsInBatchesThatUnpackToMuch(t *testing.T) {
+	const most = 4 << 20
+	f := openFixture(t)
+	f.append(1, packed(t, 1, batch.Zstd,
+		batch.Record{Timestamp: 9000, Value: make([]byte, 32<<20)}, batch.Record{Timestamp: 1000, Headers: make([]batch.RecordHeader, 2<<20)},
+		batch.Record{Timestamp: 5000, Value: []byte("v")}), logStart(1))
+	f.apply()
+	var found, largest, end Offset
+	used := allocated(func() {
+		var err error
+		end = f.log.Offsets().LogEnd
+		found, _, _, err = f.log.OffsetForTimestamp(2000, end)
+		mustBe(t, err, nil)
+		largest, _, _, err = f.log.MaxTimestamp(end)
+		mustBe(t, err, nil)
+	})
+	equal(t, []Offset{found, largest, f.log.Offsets().LogStart}, []Offset{2, 2, 1}, "offsets")
+	if used > most {
+		t.Errorf("it allocated %d KiB", used>>10)
+	}
+}

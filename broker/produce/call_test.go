@@ -80,7 +80,7 @@ func TestASplitBatch(t *testing.T) {
 		}
 		var c Call
 		s.Begin(&c, Request{Acks: AcksAll, Timeout: time.Minute, Batches: 1})
-		c.Add(Batch{Topic: "t", Records: frame(t, batch.BuildOptions{Producer: &batch.Producer{ID: 5, Sequence: sequence}}, records...)})
+		c.Add(t.Context(), Batch{Topic: "t", Records: frame(t, batch.BuildOptions{Producer: &batch.Producer{ID: 5, Sequence: sequence}}, records...)})
 		return c.Wait(t.Context(), nil)[0].Err
 	}
 	half := strings.Repeat("x", int(p.Config().SegmentBytes)*2/3)

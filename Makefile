@@ -20,4 +20,4 @@ ci:
 	bash .ci/run
 
 full: # docs/TESTING.md has them one by one
-	go test -p 1 -full -timeout 24h ./replication/simtest $$(go list ./compat/... | grep -v -e /kadm -e /kfakeserver)
+	go test -p 1 -timeout 24h ./replication/simtest $$(go list ./compat/... | grep -v -e /kadm -e /kfakeserver) -full

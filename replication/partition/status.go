@@ -60,8 +60,8 @@ func (p *Partition) Holds(r replication.ReplicaID, offset batch.Offset) bool {
 	if p.log == nil || p.group == nil {
 		return false
 	}
-	match, contact, _ := p.group.Progress(r)
-	if match == 0 || p.m.o.Now().Sub(contact) > holdsWithin {
+	match := p.group.Held(r, holdsWithin)
+	if match == 0 {
 		return false
 	}
 	high := p.log.Offsets().HighWatermark

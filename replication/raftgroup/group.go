@@ -214,7 +214,7 @@ func (g *Group) start(preferred bool) error {
 		g.observe(in, &raft.Observation{Data: raft.Leader}) // won before we could watch
 	}
 	switch {
-	case g.alone(r):
+	case alone(r, g.o.Self):
 		campaign(in.requests)
 	case preferred && g.o.Bootstrap[0] == g.o.Self:
 		g.mu.RLock()
@@ -257,13 +257,13 @@ func (g *Group) publish(in *instance) error {
 	return nil
 }
 
-// alone reports whether this replica is the group's only voter.
-func (g *Group) alone(r *raft.Raft) bool {
+// alone reports whether a replica is the group's only voter.
+func alone(r *raft.Raft, replica replication.ReplicaID) bool {
 	voters, self := 0, false
 	for _, s := range r.GetConfiguration().Configuration().Servers {
 		if s.Suffrage == raft.Voter {
 			voters++
-			self = self || s.ID == raft.ServerID(g.o.Self.String())
+			self = self || s.ID == raft.ServerID(replica.String())
 		}
 	}
 	return voters == 1 && self

@@ -25,6 +25,9 @@ type peer struct {
 	// never reaches the newest end; it is in sync if it reaches the end of a moment ago.
 	end log.Index
 	at  time.Time
+	// proved is when it last confirmed a position of the log; zero since its node's process ended. A heartbeat confirms none: it is
+	// answered as soon as the node is back, and then Raft may rest for seconds before it sends entries again.
+	proved time.Time
 }
 
 // begin forgets what was true of another term.
@@ -45,6 +48,9 @@ func (i *isr) matched(id raft.ServerID, index, last log.Index, now time.Time) {
 		i.peers[id] = p
 	}
 	p.match = max(p.match, index)
+	if index > 0 {
+		p.proved = now
+	}
 	switch {
 	case p.match >= last:
 		p.caughtUp = now
@@ -62,6 +68,17 @@ func (i *isr) confirmed(id raft.ServerID) uint64 {
 		return uint64(p.match)
 	}
 	return 0
+}
+
+// gone notes that a node's process has ended.
+func (i *isr) gone(node replication.NodeID) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for id, p := range i.peers {
+		if r, ok := parseReplica(id); ok && r.Node == node {
+			p.proved = time.Time{}
+		}
+	}
 }
 
 // late reports whether a follower has been behind for longer than lag.
@@ -123,6 +140,18 @@ func (g *Group) Match(r replication.ReplicaID) log.Index {
 		return p.match
 	}
 	return 0
+}
+
+// Held is Match of a follower that has confirmed some position within that time, and whose node has not ended since; 0 of any other. So
+// the follower is open, and has heard how far this leader has committed.
+func (g *Group) Held(r replication.ReplicaID, within time.Duration) log.Index {
+	g.isr.mu.Lock()
+	defer g.isr.mu.Unlock()
+	p := g.isr.peers[raft.ServerID(r.String())]
+	if p == nil || g.o.Now().Sub(p.proved) > within {
+		return 0
+	}
+	return p.match
 }
 
 // Progress is what this leader knows of a follower: the log position that it has confirmed, when it last confirmed one, and

@@ -113,6 +113,7 @@ func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok boo
 // Gone implements transport.Witness.
 func (l *link) Gone(node replication.NodeID) {
 	g := l.group
+	g.isr.gone(node)
 	in := g.current()
 	if in == nil || g.o.Patrol == nil {
 		return

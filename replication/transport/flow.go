@@ -96,12 +96,12 @@ var closed = func() chan struct{} {
 // repeats answers a request without entries that says what the follower has confirmed before, while heartbeats that stand
 // show that it is still there: Raft makes one for each group and follower every second or two.
 func (f *flow) repeats(req *raft.AppendEntriesRequest, now time.Time) *flight {
-	if len(req.Entries) > 0 || now.UnixNano()-f.heard.Load() > 2*int64(f.end.p.o.Beat) {
+	if len(req.Entries) > 0 || now.UnixNano()-f.heard.Load() > 2*int64(f.end.p.o.Beat) || f.over() {
 		return nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.told == nil || f.broken || f.ctx.Err() != nil || len(f.flying) > 0 {
+	if f.told == nil || len(f.flying) > 0 {
 		return nil
 	}
 	was := f.told.req
@@ -147,7 +147,14 @@ func (f *flow) AppendEntries(req *raft.AppendEntriesRequest, resp *raft.AppendEn
 	return a, nil
 }
 
+// over reports whether nothing comes through any more. Nobody tells a flow of its connection's end while nothing is under way, and the
+// next connection carries the heartbeats of the same replica: of another process, perhaps, that knows less than this flow has told.
 func (f *flow) over() bool {
+	select {
+	case <-f.conn.done:
+		return true
+	default:
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.broken || f.ctx.Err() != nil

@@ -837,6 +837,55 @@ func TestHeartbeatsStand(t *testing.T) {
 	}
 }
 
+// A node that was killed while nothing was under way answers heartbeats when it is back. The pipeline to what ran there before has
+// ended all the same: what its follower knew, the one that is there now does not.
+func TestHeartbeatsDoNotOutliveTheConnection(t *testing.T) {
+	c := newCluster(t)
+	faster := func(o *PeersOptions) { o.Beat, o.Tick = 5*time.Millisecond, time.Millisecond }
+	n1, n2 := c.add(1, faster), c.add(2, faster)
+	a, b := &safeEcho{}, &answering{}
+	b.yes.Store(true)
+	b.counting()
+	end := attach(t, n1, "g", "1.1", a)
+	attach(t, n2, "g", "2.1", b)
+	p, err := end.AppendEntriesPipeline("2.1", "2.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := raft.AppendEntriesRequest{Term: 3, PrevLogEntry: 5, PrevLogTerm: 2, LeaderCommitIndex: 4}
+	first := said
+	if _, err := p.AppendEntries(&first, &raft.AppendEntriesResponse{}); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Consumer()
+	n2.stop(t)
+	wait(t, "the node to be down", func() bool { return !n1.Up(2) })
+	b = &answering{}
+	b.yes.Store(true)
+	received := b.counting()
+	attach(t, c.add(2, faster), "g", "2.1", b)
+	returned := make(chan error, 1)
+	go func() {
+		returned <- end.AppendEntries("2.1", "2.1", &raft.AppendEntriesRequest{Term: 3}, &raft.AppendEntriesResponse{})
+	}()
+	select {
+	case f := <-p.Consumer():
+		t.Errorf("the pipeline tells of the heartbeat: %+v", f.Response())
+	case err := <-returned:
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	again := said
+	if _, err := p.AppendEntries(&again, &raft.AppendEntriesResponse{}); err == nil {
+		t.Errorf("the pipeline goes on, and the replica got %d requests", received())
+	}
+	if m := a.confirmed(); len(m) != 2 || m[1] != 0 { // by the heartbeat
+		t.Errorf("confirmed: %v", m)
+	}
+	_ = p.Close()
+}
+
 // The heartbeats of many groups go in few frames.
 func TestHeartbeatsGoTogether(t *testing.T) {
 	c := newCluster(t)

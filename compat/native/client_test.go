@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,9 +18,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/quorlog/quorlog/compat/rig"
@@ -265,107 +262,6 @@ func TestClientReadsAddedPartitions(t *testing.T) {
 			break
 		}
 	}
-}
-
-// tally counts the calls of a client by node, and the batches that a node had to hand on.
-type tally struct {
-	mu     sync.Mutex
-	calls  map[string]map[string]int // by method and address
-	handed int
-	kept   int
-}
-
-type methodKey struct{}
-
-// TagRPC implements stats.Handler.
-func (c *tally) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
-	return context.WithValue(ctx, methodKey{}, info.FullMethodName)
-}
-
-// HandleRPC implements stats.Handler.
-func (c *tally) HandleRPC(ctx context.Context, event stats.RPCStats) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch e := event.(type) {
-	case *stats.OutHeader:
-		method, _ := ctx.Value(methodKey{}).(string)
-		method = method[strings.LastIndexByte(method, '/')+1:]
-		if c.calls[method] == nil {
-			c.calls[method] = map[string]int{}
-		}
-		c.calls[method][e.RemoteAddr.String()]++
-	case *stats.InPayload:
-		if got, ok := e.Payload.(*quorlogv1.ProduceStreamResponse); ok {
-			for _, b := range got.GetProduced().GetBatches() {
-				if b.GetLeader() != nil {
-					c.handed++
-				} else {
-					c.kept++
-				}
-			}
-		}
-	}
-}
-
-// TagConn implements stats.Handler.
-func (c *tally) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-// HandleConn implements stats.Handler.
-func (c *tally) HandleConn(context.Context, stats.ConnStats) {}
-
-// The client of three nodes: what it writes goes to leaders, what it reads comes from followers, as much from one as from another.
-func clientSpreads(w *world) {
-	const partitions = 12
-	w.topic("spread", partitions)
-	seen := &tally{calls: map[string]map[string]int{}}
-	c := newClient(w, w.addrs, client.Options{Partitioner: client.Manual, Dial: []grpc.DialOption{grpc.WithStatsHandler(seen)}})
-	for round := range 20 {
-		var records []*client.Record
-		for p := range int32(partitions) {
-			records = append(records, &client.Record{Topic: "spread", Partition: p, Value: []byte(strconv.Itoa(round))})
-		}
-		w.must(c.Produce(w.ctx, records...))
-	}
-	seen.mu.Lock()
-	if seen.kept < 20*partitions || seen.handed > 0 {
-		w.Errorf("%d batches went to leaders, %d had to be handed on", seen.kept, seen.handed)
-	}
-	if len(seen.calls["ProduceStream"]) != 3 {
-		w.Errorf("produced to %v", seen.calls["ProduceStream"])
-	}
-	seen.mu.Unlock()
-	var before []int
-	for node := range w.addrs {
-		before = append(before, w.served(node, "ConsumeStream"))
-	}
-	n := 0
-	for r, err := range c.Read(w.ctx, client.ReadOptions{Topic: "spread"}) {
-		w.must(err)
-		if string(r.Value) != strconv.FormatInt(r.Offset, 10) {
-			w.Errorf("%d@%d: %s", r.Partition, r.Offset, r.Value)
-		}
-		if n++; n == 20*partitions {
-			break
-		}
-	}
-	const least = partitions/3 - 2
-	for node := range w.addrs { // what the nodes themselves say
-		w.eventually(func() bool { return w.served(node, "ConsumeStream") >= before[node]+least })
-	}
-}
-
-// served is how many calls of a method a node has served, as its metrics say.
-func (w *world) served(node int, method string) (n int) {
-	w.Helper()
-	_, text := w.http(http.MethodGet, "http://"+w.addrs[node]+"/metrics", nil)
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "quorlog_grpc_calls_total{") && strings.Contains(line, method) {
-			count, err := strconv.Atoi(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]))
-			w.must(err)
-			n += count
-		}
-	}
-	return n
 }
 
 // speedRecords is how many records a round of TestClientSpeed writes.

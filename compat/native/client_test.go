@@ -77,10 +77,13 @@ func (w *writing) done(err error) {
 // order checks that a partition holds each writer's values in their order, each once.
 type order struct {
 	mu   sync.Mutex
-	next map[string]int // by writer and partition
+	next map[string]int  // by writer and partition
+	at   map[int32]int64 // the next offset, by partition
 	seen int
 	bad  []string
 }
+
+func newOrder() *order { return &order{next: map[string]int{}, at: map[int32]int64{}} }
 
 func (o *order) take(partition, partitions int32, offset int64, value []byte) {
 	o.mu.Lock()
@@ -95,7 +98,10 @@ func (o *order) take(partition, partitions int32, offset int64, value []byte) {
 	if err != nil || n != want {
 		o.bad = append(o.bad, fmt.Sprintf("%d@%d: %q, want %d", partition, offset, value, want))
 	}
-	o.next[key] = n + int(partitions)
+	if o.next[key] = n + int(partitions); offset < o.at[partition] {
+		o.bad = append(o.bad, fmt.Sprintf("%d@%d: came after %d", partition, offset, o.at[partition]-1))
+	}
+	o.at[partition] = max(o.at[partition], offset+1)
 	o.seen++
 }
 
@@ -139,7 +145,7 @@ func acrossFaults(t *testing.T, faults int, begin, end func(c *testcluster.Clust
 	var busy sync.WaitGroup
 	defer busy.Wait()
 	defer endReading()
-	read := &order{next: map[string]int{}}
+	read := newOrder()
 	reader := newClient(t, c.Addrs(), client.Options{})
 	busy.Go(func() {
 		for r, err := range reader.Read(reading, client.ReadOptions{Topic: "t"}) {
@@ -189,21 +195,35 @@ func acrossFaults(t *testing.T, faults int, begin, end func(c *testcluster.Clust
 		}
 		sent += load[i].sent
 	}
-	progress(sent - first(read.count()))
+	ends := rig.SettledEnds(t, c.Admin(), "t")
+	read.await(t, ends)
 	if n, bad := read.count(); n != sent || len(bad) > 0 {
 		t.Errorf("read %d of %d, out of order: %v", n, sent, bad)
 	}
-	kafka := readAll(t, c.Addrs(), partitions, sent)
+	kafka := readAll(t, c.Addrs(), partitions, ends)
 	if n, bad := kafka.count(); n != sent || len(bad) > 0 {
 		t.Errorf("Kafka's client finds %d of %d, out of order: %v", n, sent, bad)
 	}
 	t.Logf("%d records", sent)
 }
 
-func first[T, U any](v T, _ U) T { return v }
+// await waits until a reader has come to the ends of all partitions: what is there twice may be the last.
+func (o *order) await(t *testing.T, ends map[int32]int64) {
+	t.Helper()
+	rig.Await(t, func() string {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for p, end := range ends {
+			if o.at[p] < end {
+				return fmt.Sprintf("partition %d is read up to %d of %d", p, o.at[p], end)
+			}
+		}
+		return ""
+	})
+}
 
 // readAll reads a topic to its end by Kafka's protocol.
-func readAll(t *testing.T, addrs []string, partitions int32, want int) *order {
+func readAll(t *testing.T, addrs []string, partitions int32, ends map[int32]int64) *order {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -212,14 +232,8 @@ func readAll(t *testing.T, addrs []string, partitions int32, want int) *order {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	o := &order{next: map[string]int{}}
-	for first(o.count()) < want {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) { o.take(r.Partition, partitions, r.Offset, r.Value) })
-	}
+	o := newOrder()
+	rig.ReadTo(ctx, t, cl, ends, func(r *kgo.Record) { o.take(r.Partition, partitions, r.Offset, r.Value) })
 	return o
 }
 

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,10 +39,20 @@ type run struct {
 	c       *testcluster.Cluster
 	keys    int
 	segment int
-	rate    int   // updates per second; 0: as fast as they are taken
-	last    []int // newest acknowledged value of each key, -1 for none; written by one goroutine at a time
+	rate    int // updates per second; 0: as fast as they are taken
 	next    int
+
+	mu struct { // what the writer and a reader beside it share
+		sync.Mutex
+		sent []int // by key: the newest update that was handed to the client, -1 for none
+		last []int // by key: the newest that was acknowledged, -1 for none
+	}
 }
+
+// cold is that of so many keys one is rarely updated: at the beginning of each write only. While that is long over, a reader that does
+// not find such a key's update has missed it; of a key that is updated all the time it may have come too late for the one, and have
+// stopped before the next.
+const cold = 10
 
 func updates(t *testing.T, nodes int, replicas int16) {
 	r := &run{t: t, keys: rig.Count(2_000, 10_000, 100_000), segment: rig.Count(1<<20, 4<<20, 64<<20)}
@@ -52,16 +63,12 @@ func updates(t *testing.T, nodes int, replicas int16) {
 	r.c = testcluster.StartCluster(t, testcluster.ClusterOptions{Nodes: nodes, Args: []string{
 		"--set", "log.cleaner.backoff.ms=200", "--set", "log.retention.check.interval.ms=1000",
 	}})
-	for range r.keys {
-		r.last = append(r.last, -1)
-	}
+	r.forget()
 	r.c.CreateTopic("plain", 1, replicas, fmt.Sprintf("segment.bytes=%d", r.segment))
 	reader := r.startReader("plain")
 	before := r.write("plain", total/(kills+1))
 	reader.stop()
-	for i := range r.last {
-		r.last[i] = -1
-	}
+	r.forget()
 	r.c.CreateTopic(topic, 1, replicas, "cleanup.policy=compact", "min.cleanable.dirty.ratio=0.1", fmt.Sprintf("segment.bytes=%d", r.segment))
 	reader = r.startReader(topic)
 	var during []float64
@@ -74,8 +81,8 @@ func updates(t *testing.T, nodes int, replicas int16) {
 			rig.AwaitWhole(t, r.c) // what a restart costs is measured elsewhere
 		}
 	}
-	passes := reader.stop()
-	t.Logf("%d updates of %d keys, %d reads from the beginning meanwhile", total, r.keys, passes)
+	passes, checked := reader.stop()
+	t.Logf("%d updates of %d keys, %d reads from the beginning meanwhile, which had to find %d updates", total, r.keys, passes, checked)
 	middle := slices.Sorted(slices.Values(during))[len(during)/2]
 	t.Logf("p99 of a produce: %.1f ms without compaction, %.1f ms with (the middle of %.1f), ratio %.2f", before, middle, during, middle/before)
 	if rig.Full() && middle > 2*before {
@@ -89,29 +96,104 @@ func updates(t *testing.T, nodes int, replicas int16) {
 	r.checkKcat()
 }
 
+// forget is for a topic in which nothing is yet.
+func (r *run) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.sent = slices.Repeat([]int{-1}, r.keys)
+	r.mu.last = slices.Clone(r.mu.sent)
+}
+
+func (r *run) acknowledged() []int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.mu.last)
+}
+
 // reader reads a topic from the beginning again and again until it is stopped, and counts.
 type reader struct {
-	done   chan struct{}
-	ended  sync.WaitGroup
-	passes int
+	t       *testing.T
+	done    chan struct{}
+	ended   sync.WaitGroup
+	passes  int
+	checked atomic.Int64 // updates that had to be there, in all passes
 }
 
 func (r *run) startReader(topic string) *reader {
-	d := &reader{done: make(chan struct{})}
+	d := &reader{t: r.t, done: make(chan struct{})}
 	d.ended.Go(func() {
 		for !rig.Idle(10*time.Millisecond, d.done) {
-			if r.read(topic) != nil {
+			want := r.acknowledged()
+			if found := r.read(topic); found != nil {
+				checked, wrong := r.missed(want, found)
+				if wrong != "" {
+					r.t.Errorf("a read of %s beside the updates: %s", topic, wrong)
+				}
 				d.passes++
+				d.checked.Add(int64(checked))
 			}
 		}
 	})
 	return d
 }
 
-func (d *reader) stop() (passes int) {
+// stop waits until something had to be found, if nothing was yet.
+func (d *reader) stop() (passes int, checked int64) {
+	d.t.Helper()
+	rig.Await(d.t, func() string {
+		if d.checked.Load() == 0 {
+			return "no read beside the updates had to find anything"
+		}
+		return ""
+	})
 	close(d.done)
 	d.ended.Wait()
-	return d.passes
+	return d.passes, d.checked.Load()
+}
+
+// missed asks that a read has found what was acknowledged before it began, of all keys for which nothing was sent since. It returns how
+// many these were, and what is wrong with them; "" is nothing.
+func (r *run) missed(want []int, found map[string]int) (checked int, wrong string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	missed := 0
+	for key, n := range want {
+		if n < 0 || r.mu.sent[key] > n {
+			continue
+		}
+		checked++
+		if got, ok := found[strconv.Itoa(key)]; !ok || got != n {
+			if missed++; missed == 1 {
+				wrong = fmt.Sprintf("key %d is %d (%t), acknowledged before was %d", key, got, ok, n)
+			}
+		}
+	}
+	if missed > 1 {
+		wrong += fmt.Sprintf(", and %d more of %d", missed-1, checked)
+	}
+	return checked, wrong
+}
+
+// TestMissed shows the check what it must find, and what it must let pass.
+func TestMissed(t *testing.T) {
+	r := &run{keys: 3}
+	r.forget()
+	r.mu.sent = []int{4, 7, -1}
+	want := []int{4, 6, -1} // key 1 was updated while the read went on
+	for _, c := range []struct {
+		found map[string]int
+		wrong string
+	}{
+		{map[string]int{"0": 4, "1": 6}, ""},
+		{map[string]int{"0": 4, "1": 7}, ""},
+		{map[string]int{"0": 4}, ""},
+		{map[string]int{"1": 6}, "key 0 is 0 (false), acknowledged before was 4"},
+		{map[string]int{"0": 3, "1": 6}, "key 0 is 3 (true), acknowledged before was 4"},
+	} {
+		if checked, wrong := r.missed(want, c.found); checked != 1 || wrong != c.wrong {
+			t.Errorf("%v: %d were checked: %q, want %q", c.found, checked, wrong, c.wrong)
+		}
+	}
 }
 
 func (r *run) client(opts ...kgo.Opt) *kgo.Client {
@@ -138,32 +220,42 @@ func number(b []byte) int {
 func (r *run) write(topic string, n int) float64 {
 	cl := r.client(kgo.DefaultProduceTopic(topic), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.MaxBufferedRecords(2_000), kgo.MetadataMinAge(100*time.Millisecond))
 	defer cl.Close()
-	var mu sync.Mutex
 	latencies := make([]float64, 0, n)
 	due := newSchedule(r.rate)
-	for range n {
+	for i := range n {
 		number := r.next
 		r.next++
 		key := number * 7919 % r.keys
+		if i >= r.keys && key%cold == 0 {
+			key++
+		}
 		began := due.next()
+		r.send(key, number)
 		cl.Produce(context.Background(), &kgo.Record{Key: strconv.AppendInt(nil, int64(key), 10), Value: value(number)}, func(_ *kgo.Record, err error) {
-			mu.Lock()
-			defer mu.Unlock()
+			r.mu.Lock()
+			defer r.mu.Unlock()
 			if err != nil {
 				r.t.Errorf("update %d: %v", number, err)
 				return
 			}
 			latencies = append(latencies, float64(time.Since(began).Microseconds())/1000)
-			r.last[key] = number
+			r.mu.last[key] = number
 		})
 	}
 	if err := cl.Flush(context.Background()); err != nil {
 		r.t.Error(err)
 	}
-	mu.Lock()
-	defer mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	slices.Sort(latencies)
 	return latencies[len(latencies)*99/100]
+}
+
+// send notes that an update is about to be sent.
+func (r *run) send(key, number int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.mu.sent[key] = number
 }
 
 // schedule hands out times at a rate, those of a millisecond together.
@@ -231,7 +323,7 @@ func (r *run) checkEnd() {
 		}
 		return ""
 	})
-	for key, want := range r.last {
+	for key, want := range r.acknowledged() {
 		got, ok := found[strconv.Itoa(key)]
 		if want >= 0 && (!ok || got != want) {
 			r.t.Fatalf("key %d is %d (%t), acknowledged was %d", key, got, ok, want)
@@ -256,7 +348,7 @@ func (r *run) checkKcat() {
 			found[words[0]] = words[1]
 		}
 	}
-	for key, want := range r.last {
+	for key, want := range r.acknowledged() {
 		if got := found[strconv.Itoa(key)]; want >= 0 && got != strconv.Itoa(want) {
 			r.t.Fatalf("kcat: key %d is %q, acknowledged was %d", key, got, want)
 		}

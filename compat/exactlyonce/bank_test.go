@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/quorlog/quorlog/compat/rig"
@@ -23,7 +25,8 @@ const (
 )
 
 // TestBank moves money between accounts, each transfer one transaction with two records on two partitions, some of them
-// aborted by their tellers and some by what is killed. Whenever no transaction is open, the sum is what it was.
+// aborted by their tellers and some by what is killed. Whenever no transaction is open, the sum is what it was: for who reads
+// everything then, and for who has read all the time what was committed by then.
 func TestBank(t *testing.T) { brokers(t, endTxn, testBank) }
 
 func testBank(t *testing.T, b *broker) {
@@ -35,7 +38,9 @@ func testBank(t *testing.T, b *broker) {
 		all[i].connect(t)
 	}
 	var committed, aborted []string
+	eye, meanwhile := b.watch(t), 0
 	for round := range rig.Count(3, 10, 60) {
+		before := eye.halves()
 		var work sync.WaitGroup
 		for _, one := range all {
 			work.Go(func() { one.transfer(t.Context(), rig.Count(20, 50, 200)) })
@@ -44,6 +49,7 @@ func testBank(t *testing.T, b *broker) {
 			b.killOne(t, b.coordinator(t, all[round%tellers].id))
 		}
 		work.Wait()
+		meanwhile += eye.halves() - before
 		for _, one := range all {
 			if one.broken != nil {
 				t.Logf("round %d: %s: %v", round, one.id, one.broken)
@@ -57,18 +63,92 @@ func testBank(t *testing.T, b *broker) {
 		}
 		ledger := newBooks(accounts, deposit)
 		b.readCommitted(t, "accounts", func(r *kgo.Record) {
-			transfer, rest, _ := strings.Cut(string(r.Value), " ")
-			account, amount, _ := strings.Cut(rest, " ")
-			ledger.enter(transfer, number(t, account), number(t, amount))
+			ledger.record(t, r)
 		})
 		for _, fault := range few(ledger.wrong(accounts*deposit, committed, aborted)) {
 			t.Errorf("round %d: %s", round, fault)
 		}
+		for _, fault := range few(eye.wrong(t, rig.SettledEnds(t, kadm.NewClient(b.client(t, nil)), "accounts"), committed, aborted)) {
+			t.Errorf("round %d: read meanwhile: %s", round, fault)
+		}
 	}
-	if len(committed) == 0 || len(aborted) == 0 {
-		t.Errorf("%d transfers committed, %d aborted: this has shown nothing", len(committed), len(aborted))
+	if len(committed) == 0 || len(aborted) == 0 || meanwhile == 0 {
+		t.Errorf("%d transfers committed, %d aborted, %d halves read meanwhile: this has shown nothing", len(committed), len(aborted), meanwhile)
 	}
-	t.Logf("%d transfers committed, %d aborted", len(committed), len(aborted))
+	t.Logf("%d transfers committed, %d aborted; %d halves read while others were under way", len(committed), len(aborted), meanwhile)
+}
+
+// record enters a half as it is written.
+func (b *books) record(t *testing.T, r *kgo.Record) {
+	t.Helper()
+	transfer, rest, _ := strings.Cut(string(r.Value), " ")
+	account, amount, _ := strings.Cut(rest, " ")
+	b.enter(transfer, number(t, account), number(t, amount))
+}
+
+// witness reads what is committed while transfers are under way. Of a transfer it may see one half long before the other: the halves
+// are on two partitions, each of which is shown up to its own last stable offset.
+type witness struct {
+	mu    sync.Mutex
+	books *books
+	next  map[int32]int64 // offset, by partition
+	twice []string        // offsets that came again
+}
+
+// watch starts a witness, which ends with the test.
+func (b *broker) watch(t *testing.T) *witness {
+	t.Helper()
+	w := &witness{books: newBooks(accounts, deposit), next: map[int32]int64{}}
+	cl := b.client(t, nil, readerOfCommitted("accounts")...)
+	ctx, cancel := context.WithCancel(t.Context())
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for ctx.Err() == nil {
+			cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) { w.take(t, r) }) // after an error it goes on
+		}
+	})
+	t.Cleanup(func() { cancel(); reading.Wait() })
+	return w
+}
+
+func (w *witness) take(t *testing.T, r *kgo.Record) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if r.Offset < w.next[r.Partition] {
+		w.twice = append(w.twice, fmt.Sprintf("offset %d of partition %d came after %d", r.Offset, r.Partition, w.next[r.Partition]-1))
+	}
+	w.next[r.Partition] = max(w.next[r.Partition], r.Offset+1)
+	if !r.Attrs.IsControl() {
+		w.books.record(t, r)
+	}
+}
+
+// halves is how many the witness has seen.
+func (w *witness) halves() (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, of := range w.books.halves {
+		n += of
+	}
+	return n
+}
+
+// wrong waits until the witness has seen all up to the ends, where no transaction is open, and tells what can't be.
+func (w *witness) wrong(t *testing.T, ends map[int32]int64, committed, aborted []string) []string {
+	t.Helper()
+	rig.Await(t, func() string {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for p, end := range ends {
+			if w.next[p] < end {
+				return fmt.Sprintf("who reads meanwhile is at %d of partition %d, which ends at %d", w.next[p], p, end)
+			}
+		}
+		return ""
+	})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append(slices.Clone(w.twice), w.books.wrong(accounts*deposit, committed, aborted)...)
 }
 
 func number(t *testing.T, text string) int {

@@ -6,5 +6,5 @@
 //	cord.go     a client whose connections can be cut all at once
 //	verdict.go  what was seen how often, and the check, proven by planted histories in verdict_test.go
 //
-// Goroutines: one per worker, ended by its stop, which waits for it.
+// Goroutines: one per worker, ended by its stop, which waits for it; one that reads beside the bank, ended with its test.
 package exactlyonce

@@ -103,20 +103,27 @@ func (p *raw) refused(what string, err error) {
 // init asks for a producer id, as long as an older transaction is being ended.
 func (p *raw) init() {
 	p.t.Helper()
-	for {
+	p.must(p.again(func() error {
 		req := kmsg.NewPtrInitProducerIDRequest()
 		req.TransactionalID, req.TransactionTimeoutMillis = &p.id, int32((20 * time.Second).Milliseconds())
 		req.ProducerID, req.ProducerEpoch = -1, -1
 		resp, err := req.RequestWith(p.t.Context(), p.cl)
 		p.must(err)
-		err = kerr.ErrorForCode(resp.ErrorCode)
-		if errors.Is(err, kerr.ConcurrentTransactions) {
-			continue
-		}
-		p.must(err)
 		p.pid, p.epoch = resp.ProducerID, resp.ProducerEpoch
-		return
-	}
+		return kerr.ErrorForCode(resp.ErrorCode)
+	}))
+}
+
+// again asks as long as a transaction is being ended, or the leader is another, and returns what is said then.
+func (p *raw) again(ask func() error) (err error) {
+	p.t.Helper()
+	rig.Await(p.t, func() string {
+		if err = ask(); errors.Is(err, kerr.ConcurrentTransactions) || errors.Is(err, kerr.NotLeaderForPartition) {
+			return err.Error()
+		}
+		return ""
+	})
+	return err
 }
 
 // frame is a batch of one record.
@@ -139,18 +146,14 @@ func (p *raw) produce(frame []byte) error {
 	topics, err := p.adm.ListTopics(p.t.Context(), "replay")
 	p.must(err)
 	topic.TopicID = topics["replay"].ID
-	for {
+	return p.again(func() error {
 		req := kmsg.NewPtrProduceRequest()
 		req.TransactionID, req.Acks, req.TimeoutMillis = &p.id, -1, 5000
 		req.Topics = []kmsg.ProduceRequestTopic{topic}
 		resp, err := req.RequestWith(p.t.Context(), p.cl)
 		p.must(err)
-		err = kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
-		if errors.Is(err, kerr.ConcurrentTransactions) || errors.Is(err, kerr.NotLeaderForPartition) {
-			continue
-		}
-		return err
-	}
+		return kerr.ErrorForCode(resp.Topics[0].Partitions[0].ErrorCode)
+	})
 }
 
 // end ends the transaction and takes the epoch for the next.
@@ -170,19 +173,16 @@ func (p *raw) endAt(epoch int16, commit bool) error {
 	return err
 }
 
-func (p *raw) ask(epoch int16, commit bool) (*kmsg.EndTxnResponse, error) {
+func (p *raw) ask(epoch int16, commit bool) (resp *kmsg.EndTxnResponse, err error) {
 	p.t.Helper()
-	for {
+	err = p.again(func() error {
 		req := kmsg.NewPtrEndTxnRequest()
 		req.TransactionalID, req.ProducerID, req.ProducerEpoch, req.Commit = p.id, p.pid, epoch, commit
-		resp, err := req.RequestWith(p.t.Context(), p.cl)
+		resp, err = req.RequestWith(p.t.Context(), p.cl)
 		p.must(err)
-		err = kerr.ErrorForCode(resp.ErrorCode)
-		if errors.Is(err, kerr.ConcurrentTransactions) {
-			continue
-		}
-		return resp, err
-	}
+		return kerr.ErrorForCode(resp.ErrorCode)
+	})
+	return resp, err
 }
 
 func (p *raw) logEnd() int64 {

@@ -102,49 +102,21 @@ func (b *broker) coordinator(t *testing.T, id string) (node int) {
 	return node
 }
 
+// readerOfCommitted are the options of a reader of what is committed, which is shown the transactions' markers as well.
+func readerOfCommitted(topic string) []kgo.Opt {
+	return []kgo.Opt{kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
+		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(200 * time.Millisecond)}
+}
+
 // readCommitted reads a topic from its start to its last stable offset, which must be its end, and hands over each record.
 func (b *broker) readCommitted(t *testing.T, topic string, each func(*kgo.Record)) {
 	t.Helper()
-	var adm = kadm.NewClient(b.client(t, nil))
-	left := map[int32]int64{}
-	rig.Await(t, func() string {
-		stable, err := adm.ListCommittedOffsets(t.Context(), topic)
-		if err != nil {
-			return err.Error()
-		}
-		ends, err := adm.ListEndOffsets(t.Context(), topic)
-		if err != nil {
-			return err.Error()
-		}
-		for p, end := range ends[topic] {
-			if end.Err != nil || stable[topic][p].Err != nil || end.Offset != stable[topic][p].Offset {
-				return "a transaction is open on " + topic
-			}
-			left[p] = end.Offset
-		}
-		return ""
-	})
-	cl := b.client(t, nil, kgo.ConsumeTopics(topic), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords(),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.FetchMaxWait(200*time.Millisecond))
+	ends := rig.SettledEnds(t, kadm.NewClient(b.client(t, nil)), topic)
 	ctx, cancel := context.WithTimeout(t.Context(), rig.Patience)
 	defer cancel()
-	for p, end := range left {
-		if end == 0 {
-			delete(left, p)
+	rig.ReadTo(ctx, t, b.client(t, nil, readerOfCommitted(topic)...), ends, func(r *kgo.Record) {
+		if !r.Attrs.IsControl() {
+			each(r)
 		}
-	}
-	for len(left) > 0 {
-		fetches := cl.PollFetches(ctx)
-		if ctx.Err() != nil {
-			t.Fatalf("the end of %s is not reached: %v", topic, left)
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				each(r)
-			}
-			if r.Offset+1 >= left[r.Partition] { // the last one is a marker: every transaction ends with one
-				delete(left, r.Partition)
-			}
-		})
-	}
+	})
 }

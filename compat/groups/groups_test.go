@@ -30,6 +30,7 @@ type kind struct {
 	member func(argv []string, brokers, topic, group string) []string
 	light  bool // also runs beside everything else of `go test ./...`
 	next   bool // KIP-848
+	silent bool // it does not tell what it has in which generation: only the coordinator does
 }
 
 // ours is the command line of the programs of compat/clients.
@@ -45,9 +46,9 @@ func kcat(argv []string, brokers, topic, group string) []string {
 }
 
 var kinds = []kind{
-	{name: "kcat", find: func(t testing.TB) []string { return []string{rig.Tool(t, "kcat")} }, member: kcat, light: true},
+	{name: "kcat", find: func(t testing.TB) []string { return []string{rig.Tool(t, "kcat")} }, member: kcat, light: true, silent: true},
 	{name: "sarama", find: rig.Go("sarama"), member: ours("classic"), light: true},
-	{name: "kafka-go", find: rig.Go("kafkago"), member: ours("classic")},
+	{name: "kafka-go", find: rig.Go("kafkago"), member: ours("classic"), silent: true},
 	{name: "confluent-go", find: rig.Go("confluent"), member: ours("classic")},
 	{name: "confluent-go consumer", find: rig.Go("confluent"), member: ours("consumer"), next: true},
 	{name: "kafkajs", find: rig.Node, member: ours("classic")},
@@ -105,7 +106,11 @@ func TestGroups(t *testing.T) {
 	for _, g := range crews {
 		rig.Await(t, func() string { return g.about(g.behind(offsetsOf(ends, g.topic))) })
 		wrong, again := g.verdict(acknowledged[g.topic])
-		t.Logf("%s: %d values, %d of them more than once", g.name, len(acknowledged[g.topic]), again)
+		told, shown := g.assignments()
+		if told == 0 && !g.silent || shown == 0 {
+			t.Errorf("%s: %d assignments told by members, %d answers of the coordinator with some: this has shown nothing", g.name, told, shown)
+		}
+		t.Logf("%s: %d values, %d of them more than once; %d assignments told, %d shown", g.name, len(acknowledged[g.topic]), again, told, shown)
 		for _, text := range wrong[:min(len(wrong), 20)] {
 			t.Errorf("%s: %s", g.name, text)
 		}
@@ -184,7 +189,9 @@ func (g *crew) hire(t *testing.T, count int) {
 
 // fire kills the member that is there longest: with most clients it leads the group.
 func (g *crew) fire() {
+	number, at := g.joined-len(g.members)+1, time.Now()
 	g.members[0].Kill()
+	g.killed(number, at)
 	g.members = g.members[1:]
 }
 
@@ -244,16 +251,24 @@ func (g *crew) describe(ctx context.Context) (state string, shares [][]int32, er
 			return "", nil, err
 		}
 		d := all[group]
-		for _, m := range d.Members {
-			shares = append(shares, slices.Collect(maps.Keys(m.Assignment[g.topic])))
-		}
-		return d.State, shares, d.Err
+		return d.State, consumerShares(d, g.topic), d.Err
 	}
 	all, err := g.c.Admin().DescribeGroups(ctx, group)
 	if err != nil {
 		return "", nil, err
 	}
 	d := all[group]
+	return d.State, classicShares(d), d.Err
+}
+
+func consumerShares(d kadm.DescribedConsumerGroup, topic string) (shares [][]int32) {
+	for _, m := range d.Members {
+		shares = append(shares, slices.Collect(maps.Keys(m.Assignment[topic])))
+	}
+	return shares
+}
+
+func classicShares(d kadm.DescribedGroup) (shares [][]int32) {
 	for _, m := range d.Members {
 		var share []int32
 		if assigned, ok := m.Assigned.AsConsumer(); ok {
@@ -263,7 +278,7 @@ func (g *crew) describe(ctx context.Context) (state string, shares [][]int32, er
 		}
 		shares = append(shares, share)
 	}
-	return d.State, shares, d.Err
+	return shares
 }
 
 // writer sends numbered values to all groups' topics and watches what the groups commit.
@@ -295,6 +310,7 @@ func startWriter(t *testing.T, c *testcluster.Cluster, crews []*crew) *writer {
 	w.acks.values = map[string][]string{}
 	w.wait.Go(func() { w.write(writing, crews) })
 	w.wait.Go(func() { watch(watching, c, crews) })
+	w.wait.Go(func() { watchShares(watching, c, crews) })
 	t.Cleanup(func() { halt(); end(); w.wait.Wait(); cl.Close() })
 	return w
 }
@@ -344,6 +360,39 @@ func watch(ctx context.Context, c *testcluster.Cluster, crews []*crew) {
 					g.commit(o.Partition, o.At)
 				}
 			})
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// watchShares asks the coordinators again and again who has what. A group is of one type or the other, and may change it.
+func watchShares(ctx context.Context, c *testcluster.Cluster, crews []*crew) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...))
+	if err != nil {
+		return
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	var names []string
+	for _, g := range crews {
+		names = append(names, "group-"+g.topic)
+	}
+	for ctx.Err() == nil {
+		// Some may be answered although others are not: their coordinators are down.
+		classic, _ := adm.DescribeGroups(ctx, names...)
+		consumer, _ := adm.DescribeConsumerGroups(ctx, names...)
+		for _, g := range crews {
+			if d, ok := classic["group-"+g.topic]; ok && d.Err == nil {
+				g.described(classicShares(d))
+			}
+			if d, ok := consumer["group-"+g.topic]; ok && d.Err == nil {
+				g.described(consumerShares(d, g.topic))
+			}
 		}
 		select {
 		case <-ctx.Done():

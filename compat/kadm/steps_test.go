@@ -2,11 +2,14 @@ package kadm
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/quorlog/quorlog/compat/rig"
 )
 
 // target is a cluster under test and what the steps remember of it.
@@ -42,7 +45,30 @@ func acls() *kadm.ACLBuilder {
 	return kadm.NewACLs().Topics("t").Allow("User:ann").AllowHosts("*").Operations(kadm.OpRead).ResourcePatternType(kadm.ACLPatternLiteral)
 }
 
-// configsOf keeps a few settings that every Kafka has.
+// known are a few settings that every Kafka has.
+var known = []string{"cleanup.policy", "retention.ms", "max.message.bytes", "message.max.bytes", "log.retention.ms"}
+
+// created keeps those of new topics.
+func created(topics kadm.CreateTopicResponses) kadm.CreateTopicResponses {
+	for _, t := range topics {
+		maps.DeleteFunc(t.Configs, func(name string, _ kadm.Config) bool { return !slices.Contains(known, name) })
+	}
+	return topics
+}
+
+// led asks for topics until all partitions have a leader: new ones take a moment.
+func led(ctx context.Context, ask func(context.Context, ...string) (kadm.TopicDetails, error)) (kadm.TopicDetails, error) {
+	for {
+		topics, err := ask(ctx)
+		missing := false
+		topics.EachPartition(func(p kadm.PartitionDetail) { missing = missing || p.Err != nil })
+		if !missing || err != nil || rig.Idle(20*time.Millisecond, ctx.Done()) {
+			return topics, err
+		}
+	}
+}
+
+// configsOf keeps them.
 func configsOf(all kadm.ResourceConfigs, err error) (any, error) {
 	var kept []kadm.Config
 	for _, r := range all {
@@ -50,7 +76,7 @@ func configsOf(all kadm.ResourceConfigs, err error) (any, error) {
 			return r.Err, err
 		}
 		for _, c := range r.Configs {
-			if slices.Contains([]string{"cleanup.policy", "retention.ms", "max.message.bytes", "message.max.bytes", "log.retention.ms"}, c.Key) {
+			if slices.Contains(known, c.Key) {
 				kept = append(kept, kadm.Config{Key: c.Key, Value: c.Value, Sensitive: c.Sensitive})
 			}
 		}
@@ -67,25 +93,30 @@ var (
 
 var topicSteps = []step{
 	{"SetTimeoutMillis", func(_ context.Context, a *target) (any, error) { a.SetTimeoutMillis(20_000); return nil, nil }},
-	{"CreateTopic", func(ctx context.Context, a *target) (any, error) { return a.CreateTopic(ctx, 2, 3, nil, "t") }},
+	{"CreateTopic", func(ctx context.Context, a *target) (any, error) {
+		made, err := a.CreateTopic(ctx, 2, 3, nil, "t")
+		return created(kadm.CreateTopicResponses{"t": made}), err
+	}},
 	{"CreateTopic again", func(ctx context.Context, a *target) (any, error) { return a.CreateTopic(ctx, 2, 3, nil, "t") }},
 	{"CreateTopics", func(ctx context.Context, a *target) (any, error) {
-		return a.CreateTopics(ctx, 1, 3, map[string]*string{"cleanup.policy": ptr("compact")}, "u", "v", "bad name")
+		made, err := a.CreateTopics(ctx, 1, 3, map[string]*string{"cleanup.policy": ptr("compact")}, "u", "v", "bad name")
+		return created(made), err
 	}},
 	{"ValidateCreateTopics", func(ctx context.Context, a *target) (any, error) {
-		return a.ValidateCreateTopics(ctx, 1, 3, nil, "not there", "w")
+		made, err := a.ValidateCreateTopics(ctx, 1, 3, nil, "not there", "w")
+		return created(made), err
 	}},
 	{"ValidateCreatePartitions", func(ctx context.Context, a *target) (any, error) { return a.ValidateCreatePartitions(ctx, 2, "u") }},
 	{"CreatePartitions", func(ctx context.Context, a *target) (any, error) { return a.CreatePartitions(ctx, 1, "u") }},
 	{"ValidateUpdatePartitions", func(ctx context.Context, a *target) (any, error) { return a.ValidateUpdatePartitions(ctx, 1, "u") }},
 	{"UpdatePartitions", func(ctx context.Context, a *target) (any, error) { return a.UpdatePartitions(ctx, 3, "u") }},
 	{"ListTopics", func(ctx context.Context, a *target) (any, error) {
-		topics, err := a.ListTopics(ctx)
+		topics, err := led(ctx, a.ListTopics)
 		a.topic = topics["t"].ID
 		return topics, err
 	}},
 	{"ListTopicsWithInternal", func(ctx context.Context, a *target) (any, error) {
-		topics, err := a.ListTopicsWithInternal(ctx)
+		topics, err := led(ctx, a.ListTopicsWithInternal)
 		topics.FilterInternal() // each cluster has its own
 		return topics, err
 	}},
@@ -257,7 +288,10 @@ var shareSteps = []step{
 
 var txnSteps = []step{
 	{"FindTxnCoordinators", func(ctx context.Context, a *target) (any, error) { return a.FindTxnCoordinators(ctx, "x"), nil }},
-	{"DescribeProducers", func(ctx context.Context, a *target) (any, error) { return a.DescribeProducers(ctx, set("t", 0)) }},
+	{"DescribeProducers", func(ctx context.Context, a *target) (any, error) {
+		topics, err := a.DescribeProducers(ctx, set("t", 0))
+		return topics.SortedProducers(), err // by themselves: a map has the ids of producers, which are drawn
+	}},
 	{"DescribeTransactions", func(ctx context.Context, a *target) (any, error) { return a.DescribeTransactions(ctx, "none") }},
 	{"ListTransactions", func(ctx context.Context, a *target) (any, error) { return a.ListTransactions(ctx, nil, nil) }},
 	{"ListTransactionsByTxPattern", func(ctx context.Context, a *target) (any, error) {

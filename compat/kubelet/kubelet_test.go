@@ -442,20 +442,17 @@ func (l *load) verify(ctx context.Context, t *testing.T, sent int, opts []kgo.Op
 	t.Helper()
 	cl := open(t, append(opts, kgo.ConsumeTopics("load"))...)
 	next := 0
-	for next < sent {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("after %d of %d: %v", next, sent, err)
+	rig.ReadTo(ctx, t, cl, rig.SettledEnds(t, kadm.NewClient(cl), "load"), func(r *kgo.Record) {
+		if string(r.Key) != "load" {
+			return
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if string(r.Key) != "load" {
-				return
-			}
-			if string(r.Value) != strconv.Itoa(next) {
-				t.Errorf("%s after %d", r.Value, next-1)
-			}
-			next++
-		})
+		if string(r.Value) != strconv.Itoa(next) {
+			t.Errorf("%s after %d", r.Value, next-1)
+		}
+		next++
+	})
+	if next != sent {
+		t.Errorf("%d records are there, %d were sent", next, sent)
 	}
 	t.Logf("%d records, one after the other: none lost, none twice", sent)
 }

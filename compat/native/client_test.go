@@ -7,7 +7,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,9 +18,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/stats"
 	"google.golang.org/grpc/status"
 
 	"github.com/quorlog/quorlog/compat/rig"
@@ -80,10 +77,13 @@ func (w *writing) done(err error) {
 // order checks that a partition holds each writer's values in their order, each once.
 type order struct {
 	mu   sync.Mutex
-	next map[string]int // by writer and partition
+	next map[string]int  // by writer and partition
+	at   map[int32]int64 // the next offset, by partition
 	seen int
 	bad  []string
 }
+
+func newOrder() *order { return &order{next: map[string]int{}, at: map[int32]int64{}} }
 
 func (o *order) take(partition, partitions int32, offset int64, value []byte) {
 	o.mu.Lock()
@@ -98,7 +98,10 @@ func (o *order) take(partition, partitions int32, offset int64, value []byte) {
 	if err != nil || n != want {
 		o.bad = append(o.bad, fmt.Sprintf("%d@%d: %q, want %d", partition, offset, value, want))
 	}
-	o.next[key] = n + int(partitions)
+	if o.next[key] = n + int(partitions); offset < o.at[partition] {
+		o.bad = append(o.bad, fmt.Sprintf("%d@%d: came after %d", partition, offset, o.at[partition]-1))
+	}
+	o.at[partition] = max(o.at[partition], offset+1)
 	o.seen++
 }
 
@@ -142,7 +145,7 @@ func acrossFaults(t *testing.T, faults int, begin, end func(c *testcluster.Clust
 	var busy sync.WaitGroup
 	defer busy.Wait()
 	defer endReading()
-	read := &order{next: map[string]int{}}
+	read := newOrder()
 	reader := newClient(t, c.Addrs(), client.Options{})
 	busy.Go(func() {
 		for r, err := range reader.Read(reading, client.ReadOptions{Topic: "t"}) {
@@ -192,21 +195,35 @@ func acrossFaults(t *testing.T, faults int, begin, end func(c *testcluster.Clust
 		}
 		sent += load[i].sent
 	}
-	progress(sent - first(read.count()))
+	ends := rig.SettledEnds(t, c.Admin(), "t")
+	read.await(t, ends)
 	if n, bad := read.count(); n != sent || len(bad) > 0 {
 		t.Errorf("read %d of %d, out of order: %v", n, sent, bad)
 	}
-	kafka := readAll(t, c.Addrs(), partitions, sent)
+	kafka := readAll(t, c.Addrs(), partitions, ends)
 	if n, bad := kafka.count(); n != sent || len(bad) > 0 {
 		t.Errorf("Kafka's client finds %d of %d, out of order: %v", n, sent, bad)
 	}
 	t.Logf("%d records", sent)
 }
 
-func first[T, U any](v T, _ U) T { return v }
+// await waits until a reader has come to the ends of all partitions: what is there twice may be the last.
+func (o *order) await(t *testing.T, ends map[int32]int64) {
+	t.Helper()
+	rig.Await(t, func() string {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		for p, end := range ends {
+			if o.at[p] < end {
+				return fmt.Sprintf("partition %d is read up to %d of %d", p, o.at[p], end)
+			}
+		}
+		return ""
+	})
+}
 
 // readAll reads a topic to its end by Kafka's protocol.
-func readAll(t *testing.T, addrs []string, partitions int32, want int) *order {
+func readAll(t *testing.T, addrs []string, partitions int32, ends map[int32]int64) *order {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(addrs...), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
 	if err != nil {
@@ -215,14 +232,8 @@ func readAll(t *testing.T, addrs []string, partitions int32, want int) *order {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	o := &order{next: map[string]int{}}
-	for first(o.count()) < want {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatal(err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) { o.take(r.Partition, partitions, r.Offset, r.Value) })
-	}
+	o := newOrder()
+	rig.ReadTo(ctx, t, cl, ends, func(r *kgo.Record) { o.take(r.Partition, partitions, r.Offset, r.Value) })
 	return o
 }
 
@@ -265,107 +276,6 @@ func TestClientReadsAddedPartitions(t *testing.T) {
 			break
 		}
 	}
-}
-
-// tally counts the calls of a client by node, and the batches that a node had to hand on.
-type tally struct {
-	mu     sync.Mutex
-	calls  map[string]map[string]int // by method and address
-	handed int
-	kept   int
-}
-
-type methodKey struct{}
-
-// TagRPC implements stats.Handler.
-func (c *tally) TagRPC(ctx context.Context, info *stats.RPCTagInfo) context.Context {
-	return context.WithValue(ctx, methodKey{}, info.FullMethodName)
-}
-
-// HandleRPC implements stats.Handler.
-func (c *tally) HandleRPC(ctx context.Context, event stats.RPCStats) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch e := event.(type) {
-	case *stats.OutHeader:
-		method, _ := ctx.Value(methodKey{}).(string)
-		method = method[strings.LastIndexByte(method, '/')+1:]
-		if c.calls[method] == nil {
-			c.calls[method] = map[string]int{}
-		}
-		c.calls[method][e.RemoteAddr.String()]++
-	case *stats.InPayload:
-		if got, ok := e.Payload.(*quorlogv1.ProduceStreamResponse); ok {
-			for _, b := range got.GetProduced().GetBatches() {
-				if b.GetLeader() != nil {
-					c.handed++
-				} else {
-					c.kept++
-				}
-			}
-		}
-	}
-}
-
-// TagConn implements stats.Handler.
-func (c *tally) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
-
-// HandleConn implements stats.Handler.
-func (c *tally) HandleConn(context.Context, stats.ConnStats) {}
-
-// The client of three nodes: what it writes goes to leaders, what it reads comes from followers, as much from one as from another.
-func clientSpreads(w *world) {
-	const partitions = 12
-	w.topic("spread", partitions)
-	seen := &tally{calls: map[string]map[string]int{}}
-	c := newClient(w, w.addrs, client.Options{Partitioner: client.Manual, Dial: []grpc.DialOption{grpc.WithStatsHandler(seen)}})
-	for round := range 20 {
-		var records []*client.Record
-		for p := range int32(partitions) {
-			records = append(records, &client.Record{Topic: "spread", Partition: p, Value: []byte(strconv.Itoa(round))})
-		}
-		w.must(c.Produce(w.ctx, records...))
-	}
-	seen.mu.Lock()
-	if seen.kept < 20*partitions || seen.handed > 0 {
-		w.Errorf("%d batches went to leaders, %d had to be handed on", seen.kept, seen.handed)
-	}
-	if len(seen.calls["ProduceStream"]) != 3 {
-		w.Errorf("produced to %v", seen.calls["ProduceStream"])
-	}
-	seen.mu.Unlock()
-	var before []int
-	for node := range w.addrs {
-		before = append(before, w.served(node, "ConsumeStream"))
-	}
-	n := 0
-	for r, err := range c.Read(w.ctx, client.ReadOptions{Topic: "spread"}) {
-		w.must(err)
-		if string(r.Value) != strconv.FormatInt(r.Offset, 10) {
-			w.Errorf("%d@%d: %s", r.Partition, r.Offset, r.Value)
-		}
-		if n++; n == 20*partitions {
-			break
-		}
-	}
-	const least = partitions/3 - 2
-	for node := range w.addrs { // what the nodes themselves say
-		w.eventually(func() bool { return w.served(node, "ConsumeStream") >= before[node]+least })
-	}
-}
-
-// served is how many calls of a method a node has served, as its metrics say.
-func (w *world) served(node int, method string) (n int) {
-	w.Helper()
-	_, text := w.http(http.MethodGet, "http://"+w.addrs[node]+"/metrics", nil)
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, "quorlog_grpc_calls_total{") && strings.Contains(line, method) {
-			count, err := strconv.Atoi(strings.TrimSpace(line[strings.LastIndexByte(line, ' '):]))
-			w.must(err)
-			n += count
-		}
-	}
-	return n
 }
 
 // speedRecords is how many records a round of TestClientSpeed writes.

@@ -32,6 +32,7 @@ func TestNative(t *testing.T) {
 		"streams":                   streams,
 		"a stream follows":          follow,
 		"a client spreads":          clientSpreads,
+		"readers are shared":        readersShared,
 		"where to begin":            starts,
 		"transactions":              transactions,
 		"idempotence":               idempotence,

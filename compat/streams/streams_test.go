@@ -65,6 +65,7 @@ func TestWordCount(t *testing.T) {
 		}
 	}
 	out.await(t, total)
+	out.awaitEnds(t, rig.SettledEnds(t, c.Admin(), "counts"))
 	for _, fault := range out.seen.wrong(want) {
 		t.Error(fault)
 	}
@@ -95,33 +96,56 @@ type reader struct {
 	cl   *kgo.Client
 	seen outputs
 	got  int
+	next map[int32]int64 // offset, by partition
 }
 
 func newReader(t *testing.T, c *testcluster.Cluster) *reader {
 	t.Helper()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...), kgo.ConsumeTopics("counts"), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
-		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond))
+		kgo.KeepControlRecords(), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(50*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cl.Close)
-	return &reader{cl: cl, seen: outputs{}}
+	return &reader{cl: cl, seen: outputs{}, next: map[int32]int64{}}
 }
 
 // await reads until so many counts have come.
 func (r *reader) await(t *testing.T, total int) {
 	t.Helper()
 	rig.Await(t, func() string {
-		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-		defer cancel()
-		r.cl.PollFetches(ctx).EachRecord(func(rec *kgo.Record) {
-			r.seen[string(rec.Key)] = append(r.seen[string(rec.Key)], string(rec.Value))
-			r.got++
-		})
+		r.poll(t)
 		if r.got >= total {
 			return ""
 		}
 		return fmt.Sprintf("%d counts of %d have come", r.got, total)
+	})
+}
+
+// awaitEnds reads up to the ends of all partitions: a count that came out twice may be the last.
+func (r *reader) awaitEnds(t *testing.T, ends map[int32]int64) {
+	t.Helper()
+	rig.Await(t, func() string {
+		for p, end := range ends {
+			if r.next[p] < end {
+				r.poll(t)
+				return fmt.Sprintf("partition %d is read up to %d of %d", p, r.next[p], end)
+			}
+		}
+		return ""
+	})
+}
+
+// poll takes what has come; the last of a transaction is its marker.
+func (r *reader) poll(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	r.cl.PollFetches(ctx).EachRecord(func(rec *kgo.Record) {
+		if r.next[rec.Partition] = rec.Offset + 1; rec.Attrs.IsControl() {
+			return
+		}
+		r.seen[string(rec.Key)] = append(r.seen[string(rec.Key)], string(rec.Value))
+		r.got++
 	})
 }
 

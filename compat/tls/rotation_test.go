@@ -93,9 +93,13 @@ func (l *load) end() {
 	l.t.Logf("%d records", l.sent.Load())
 }
 
+// inEffect bounds the time from the last file that was written to its effect on all nodes. Nodes promise a second; what is over that is
+// for a machine that is busy with the load and with other tests.
+const inEffect = 10 * time.Second
+
 // Certificates and authorities are replaced under load, as those of an authority whose key has to go: first both are believed, then
 // nodes and clients get new certificates, then the old one is believed no more. No client meets an error, what is written is in
-// effect soon, and a damaged file changes nothing.
+// effect within inEffect, and a damaged file changes nothing.
 func TestRotation(t *testing.T) {
 	old, fresh := issue(t), issue(t)
 	trust := old.file("trust.crt")
@@ -156,7 +160,11 @@ func TestRotation(t *testing.T) {
 		for id := 1; id <= 3; id++ {
 			await(t, what+" on node "+strconv.Itoa(id), func() bool { return happened(id) })
 		}
-		t.Logf("%s: after %v", what, time.Since(since).Round(time.Millisecond))
+		took := time.Since(since).Round(time.Millisecond)
+		t.Logf("%s: after %v", what, took)
+		if took > inEffect {
+			t.Errorf("%s: after %v, more than %v", what, took, inEffect)
+		}
 	}
 
 	before, whole := shown(1), read(t, old.file("node-1.crt"))
@@ -171,11 +179,14 @@ func TestRotation(t *testing.T) {
 	was := map[int]string{}
 	for id := 1; id <= 3; id++ {
 		was[id] = shown(id)
+	}
+	began := time.Now()
+	for id := 1; id <= 3; id++ {
 		name := fmt.Sprint("node-", id)
 		write(old.file(name+".crt"), read(t, fresh.file(name+".crt")))
 		write(old.file(name+".key"), read(t, fresh.file(name+".key")))
 	}
-	everywhere("the new certificates are shown", time.Now(), func(id int) bool { return shown(id) != was[id] })
+	everywhere("the new certificates are shown", began, func(id int) bool { return shown(id) != was[id] })
 	everywhere("the old authority is believed no more", write(trust, second), func(id int) bool { return !enters(id, oldAlice) && enters(id, newAlice) })
 	c.Node(3).Kill() // the others dial it again, with the new ones
 	c.Node(3).Restart()

@@ -259,25 +259,29 @@ func port(t *testing.T, addr string) string {
 	return port
 }
 
-// Damaged files stop the start, and say where.
+// Damaged files stop the start, and the reason is told, with the place where there is one.
 func TestBadFilesStopTheStart(t *testing.T) {
 	certs := issue(t)
 	bad := certs.file("bad.crt")
 	if err := os.WriteFile(bad, []byte("-----BEGIN CERTIFICATE-----\nbm8=\n-----END CERTIFICATE-----\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, args := range map[string][]string{
-		"certificate": {"--tls-cert", bad, "--tls-key", certs.file("node-1.key")},
-		"key":         {"--tls-cert", certs.file("node-1.crt"), "--tls-key", bad},
-		"authorities": certs.node(1, "--tls-ca", bad),
-		"rules":       certs.node(1, "--set", "ssl.principal.mapping.rules=RULE:bad.crt"),
-		"no key":      {"--tls-cert", certs.file("node-1.crt")},
+	for name, c := range map[string]struct {
+		args []string
+		want string
+	}{
+		"certificate": {[]string{"--tls-cert", bad, "--tls-key", certs.file("node-1.key")}, "TLS: " + bad + ":1: x509: malformed certificate"},
+		"key":         {[]string{"--tls-cert", certs.file("node-1.crt"), "--tls-key", bad}, "TLS: " + bad + ": holds no private key in PEM form"},
+		"other key":   {[]string{"--tls-cert", certs.file("node-1.crt"), "--tls-key", certs.file("node-2.key")}, "private key does not match public key"},
+		"authorities": {certs.node(1, "--tls-ca", bad), "TLS: " + bad + ":1: x509: malformed certificate"},
+		"rules":       {certs.node(1, "--set", "ssl.principal.mapping.rules=RULE:bad.crt"), "ssl.principal.mapping.rules"},
+		"no key":      {[]string{"--tls-cert", certs.file("node-1.crt")}, "tls-cert and tls-key go together"},
 	} {
-		cmd := exec.Command(testcluster.Binary(t), append([]string{"serve", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0"}, args...)...)
+		cmd := exec.Command(testcluster.Binary(t), append([]string{"serve", "--data-dir", t.TempDir(), "--listen", "127.0.0.1:0"}, c.args...)...)
 		out, err := cmd.CombinedOutput()
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || name != "no key" && !strings.Contains(string(out), "bad.crt") {
-			t.Errorf("%s: %v: %s", name, err, out)
+		if !errors.As(err, &exit) || !strings.Contains(string(out), c.want) {
+			t.Errorf("%s: %v: %s; want %q", name, err, out, c.want)
 		}
 	}
 }

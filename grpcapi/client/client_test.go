@@ -582,6 +582,39 @@ func TestReadStarts(t *testing.T) {
 	}
 }
 
+// A loop that is left when its context has ended, or its client is closed, is left all the same: it gets no error behind its end.
+func TestReadIsLeftAfterItsEnd(t *testing.T) {
+	ctx := limited(t)
+	c := newFake(t, 1)
+	c.topic("t", 2)
+	writer := c.client(Options{Partitioner: Manual})
+	if err := writer.Produce(ctx, &Record{Topic: "t", Value: []byte("a")}, &Record{Topic: "t", Partition: 1, Value: []byte("b")}); err != nil {
+		t.Fatal(err)
+	}
+	for _, partitions := range [][]int32{{0}, {0, 1}, nil} {
+		for name, end := range map[string]func(cl *Client, cancel func()){
+			"the context has ended": func(_ *Client, cancel func()) { cancel() },
+			"the client is closed":  func(cl *Client, _ func()) { cl.Close() },
+		} {
+			cl := c.client(Options{})
+			reading, cancel := context.WithCancel(ctx)
+			rounds := 0
+			for _, err := range cl.Read(reading, ReadOptions{Topic: "t", Partitions: partitions}) {
+				if err != nil {
+					t.Errorf("%v, %s: %v", partitions, name, err)
+				}
+				rounds++
+				end(cl, cancel)
+				break
+			}
+			cancel()
+			if rounds != 1 {
+				t.Errorf("%v, %s: %d rounds", partitions, name, rounds)
+			}
+		}
+	}
+}
+
 // Calls of the generated client go the same ways.
 func TestConn(t *testing.T) {
 	t.Parallel()

@@ -83,7 +83,14 @@ func (c *Client) Read(ctx context.Context, o ReadOptions) iter.Seq2[*Record, err
 		o := o
 		o.Offsets = maps.Clone(o.Offsets) // the loop may change its own
 		readers, err := c.readers(ctx, o)
-		give := func(a answer) error { return a.give(yield) }
+		// A loop that is left gets nothing more: yield must not be called again, although the context may have ended, or the client be
+		// closed, in the meantime, by the loop itself too, and that is what the readers say then.
+		left := false
+		give := func(a answer) error {
+			err := a.give(yield)
+			left = left || errors.Is(err, errLeft)
+			return err
+		}
 		switch {
 		case err != nil:
 		case len(o.Partitions) == 1:
@@ -92,7 +99,7 @@ func (c *Client) Read(ctx context.Context, o ReadOptions) iter.Seq2[*Record, err
 			err = c.together(ctx, o, readers, give)
 		}
 		switch {
-		case errors.Is(err, errLeft):
+		case left:
 		case c.dir.ctx.Err() != nil:
 			yield(nil, ErrClosed)
 		default:

@@ -55,8 +55,15 @@ async function member(groupId) {
   const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000 })
   await consumer.connect()
   await consumer.subscribe({ topics: [topic], fromBeginning: true })
-  consumer.on(consumer.events.GROUP_JOIN, (e) => {
-    console.log(`assigned -1 ${(e.payload.memberAssignment[topic] || []).join(',')}`)
+  // Who joins is not told the generation; the first heartbeat in it tells.
+  let given
+  let known = -1
+  consumer.on(consumer.events.GROUP_JOIN, (e) => { given = (e.payload.memberAssignment[topic] || []).join(',') })
+  consumer.on(consumer.events.HEARTBEAT, (e) => {
+    if (given === undefined || e.payload.groupGenerationId <= known) return
+    known = e.payload.groupGenerationId
+    console.log(`assigned ${known} ${given}`)
+    given = undefined
   })
   await new Promise((resolve, reject) => {
     consumer.on(consumer.events.CRASH, (e) => { if (!e.payload.restart) reject(e.payload.error) })

@@ -1,6 +1,7 @@
 """The common client command line (see ../README.md) on confluent-kafka, which is librdkafka."""
 import os
 import sys
+import time
 import uuid
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
@@ -58,6 +59,16 @@ def consume(brokers, topic, count, group):
     consumer.close()
 
 
+def generation(consumer):
+    """The group's generation, -1 if it is not known. The client tells it to transactional producers only, in a form that it calls opaque:
+    that of librdkafka's rd_kafka_consumer_group_metadata_write, where it stands behind a magic word."""
+    metadata = consumer.consumer_group_metadata()
+    magic = b"CGMDv2:"
+    if not isinstance(metadata, bytes) or not metadata.startswith(magic):
+        return -1
+    return int.from_bytes(metadata[len(magic):len(magic) + 4], sys.byteorder, signed=True)
+
+
 def member(brokers, topic, group, protocol):
     settings = common(brokers) | {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False}
     if protocol == "consumer":
@@ -66,10 +77,18 @@ def member(brokers, topic, group, protocol):
         settings |= {"session.timeout.ms": 6000, "heartbeat.interval.ms": 500}
     consumer = Consumer(settings)
 
-    def assigned(_consumer, partitions):
-        print("assigned -1", ",".join(str(p.partition) for p in partitions), flush=True)
+    def tell(verb, number):
+        def rebalanced(_consumer, partitions):
+            print(verb, number(), ",".join(str(p.partition) for p in partitions), flush=True)
 
-    consumer.subscribe([topic], on_assign=assigned)
+        return rebalanced
+
+    if protocol == "consumer":
+        consumer.subscribe(
+            [topic], on_assign=tell("gained", time.time_ns), on_revoke=tell("ceded", time.time_ns), on_lost=tell("lost", time.time_ns),
+        )
+    else:
+        consumer.subscribe([topic], on_assign=tell("assigned", lambda: generation(consumer)))
     while True:
         messages = [m for m in consumer.consume(100, 0.2) if not m.error()]  # errors are told again or pass
         for m in messages:

@@ -3,9 +3,12 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"log"
 	"os"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -107,6 +110,33 @@ func consume(brokers, topic string, count int, group string) error {
 	return nil
 }
 
+func list(partitions []kafka.TopicPartition) string {
+	var ids []string
+	for _, p := range partitions {
+		ids = append(ids, strconv.Itoa(int(p.Partition)))
+	}
+	return strings.Join(ids, ",")
+}
+
+// generation is the group's, -1 if it is not known. The client tells it to transactional producers only, in a form that it calls opaque:
+// that of librdkafka's rd_kafka_consumer_group_metadata_write, where it stands behind a magic word.
+func generation(c *kafka.Consumer) int32 {
+	const magic = "CGMDv2:"
+	metadata, err := c.GetConsumerGroupMetadata()
+	if err != nil {
+		return -1
+	}
+	field := reflect.ValueOf(metadata).Elem().FieldByName("serialized")
+	if !field.IsValid() {
+		return -1
+	}
+	b, ok := bytes.CutPrefix(field.Bytes(), []byte(magic))
+	if !ok || len(b) < 4 {
+		return -1
+	}
+	return int32(binary.NativeEndian.Uint32(b))
+}
+
 // member prints and commits for ever.
 func member(brokers, topic, group, protocol string) error {
 	settings := kafka.ConfigMap{"bootstrap.servers": brokers, "group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": false}
@@ -119,13 +149,23 @@ func member(brokers, topic, group, protocol string) error {
 	if err != nil {
 		return err
 	}
-	err = c.Subscribe(topic, func(_ *kafka.Consumer, e kafka.Event) error {
-		if given, ok := e.(kafka.AssignedPartitions); ok {
-			var ids []string
-			for _, p := range given.Partitions {
-				ids = append(ids, strconv.Itoa(int(p.Partition)))
+	err = c.Subscribe(topic, func(c *kafka.Consumer, e kafka.Event) error {
+		now := time.Now().UnixNano()
+		switch e := e.(type) {
+		case kafka.AssignedPartitions:
+			if protocol != "consumer" {
+				fmt.Println("assigned", generation(c), list(e.Partitions))
+			} else {
+				fmt.Println("gained", now, list(e.Partitions))
 			}
-			fmt.Println("assigned -1", strings.Join(ids, ","))
+		case kafka.RevokedPartitions:
+			switch {
+			case protocol != "consumer":
+			case c.AssignmentLost():
+				fmt.Println("lost", now, list(e.Partitions))
+			default:
+				fmt.Println("ceded", now, list(e.Partitions))
+			}
 		}
 		return nil
 	})

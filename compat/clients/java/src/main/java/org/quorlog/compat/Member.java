@@ -3,6 +3,7 @@ package org.quorlog.compat;
 import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.time.Duration;
+import java.time.Instant;
 import java.util.Collection;
 import java.util.List;
 import java.util.Properties;
@@ -58,17 +59,36 @@ final class Member {
         }
     }
 
-    /** Prints what the member has after a rebalance. */
+    /** Prints what the member has after a rebalance; with KIP-848, where its epoch is no generation, what changes, and when. */
     private record Teller(KafkaConsumer<byte[], byte[]> consumer, String kind) implements ConsumerRebalanceListener {
         @Override
-        public void onPartitionsRevoked(Collection<TopicPartition> partitions) {}
+        public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+            changed("ceded", partitions);
+        }
+
+        @Override
+        public void onPartitionsLost(Collection<TopicPartition> partitions) {
+            changed("lost", partitions);
+        }
 
         @Override
         public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
-            // With KIP-848 the epoch goes on while partitions are still being handed over: it is no generation.
-            int generation = kind.equals("consumer") ? -1 : consumer.groupMetadata().generationId();
-            String all = consumer.assignment().stream().map(p -> String.valueOf(p.partition())).collect(Collectors.joining(","));
-            OUT.println("assigned " + generation + " " + all);
+            if (kind.equals("consumer")) {
+                changed("gained", partitions);
+            } else {
+                OUT.println("assigned " + consumer.groupMetadata().generationId() + " " + list(consumer.assignment()));
+            }
+        }
+
+        private void changed(String verb, Collection<TopicPartition> partitions) {
+            if (kind.equals("consumer")) {
+                Instant now = Instant.now();
+                OUT.println(verb + " " + (now.getEpochSecond() * 1_000_000_000L + now.getNano()) + " " + list(partitions));
+            }
+        }
+
+        private static String list(Collection<TopicPartition> partitions) {
+            return partitions.stream().map(p -> String.valueOf(p.partition())).collect(Collectors.joining(","));
         }
     }
 }

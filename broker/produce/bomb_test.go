@@ -81,6 +81,9 @@ func TestBombsCostLittle(t *testing.T) {
 			}
 		}
 		run() // fills the pools
+		if raceEnabled {
+			continue // the race detector makes pools drop what they hold
+		}
 		if got := allocated(run); got > most {
 			t.Errorf("%s: %d KiB of a batch make it allocate %d KiB", name, len(tc.frame)>>10, got>>10)
 		}

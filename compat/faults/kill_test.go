@@ -43,11 +43,12 @@ func TestLeaderKills(t *testing.T) {
 	t.Logf("the prober's answers: %v", prober.Errors())
 	slices.Sort(gaps)
 	if p99 := gaps[len(gaps)*99/100]; rig.Full() && p99 > aimGap {
-		t.Logf("the aim is a p99 of %v", aimGap)
+		t.Logf("the aim, a p99 of %v, is missed", aimGap)
 	}
 }
 
-// aimGap is how long a partition should be without a leader at most, in 99 of 100 kills.
+// aimGap is how long a partition should be without a leader at most, in 99 of 100 kills, on a machine that is quiet. It is a figure, and no
+// check: what a new leader needs most of is time on a processor and a disk that whatever else is running takes from it.
 const aimGap = 1200 * time.Millisecond
 
 // awaitAcks waits until a prober has got some more acknowledgements.

@@ -257,7 +257,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	}
 	a.shares.served = shared
 	services := api.Services{
-		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Transactions: a.transactions, Now: a.config.Now}),
+		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Transactions: a.transactions, Now: a.config.Now, Turns: a.turns}),
 		Fetch: fetch.New(fetch.Options{
 			Partitions: fetch.Local(lookup), Routes: lookup, Now: a.config.Now, MaxBytes: int(a.layers.Int("fetch.max.bytes")),
 			Sessions: int(a.layers.Int("max.incremental.fetch.session.cache.slots")),

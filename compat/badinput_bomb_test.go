@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
+
 	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
@@ -95,8 +97,86 @@ func TestDecompressionBombs(t *testing.T) {
 }
 
 func explode(t *testing.T, node *testcluster.Node, batch []byte) {
-	got, err := dialWire(t, node).produceTo("bombs", 9, batch)
-	if err != nil || got.ErrorCode != codeMessageTooLarge {
+	explodeIn(t, node, "bombs", codeMessageTooLarge, batch)
+}
+
+func explodeIn(t *testing.T, node *testcluster.Node, topic string, want int16, batch []byte) {
+	got, err := dialWire(t, node).produceTo(topic, 9, batch)
+	if err != nil || got.ErrorCode != want {
 		t.Errorf("a bomb: error code %d, %v", got.ErrorCode, err)
 	}
+}
+
+// wideBomb returns a batch of one record of so many zeros, as its value or as headers, in windows that are too wide to keep decoders for.
+func wideBomb(t *testing.T, size int, headers bool) []byte {
+	const window = 16 << 20
+	w, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithSingleSegment(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pack := func(content []byte) []byte {
+		var out bytes.Buffer
+		w.Reset(&out)
+		_, _ = w.Write(content) // a buffer takes everything
+		_ = w.Close()
+		return out.Bytes()
+	}
+	var fields [][]byte
+	if headers {
+		fields = [][]byte{{0}, varint(0), varint(0), varint(-1), varint(-1), varint(int64(size / 2))}
+	} else {
+		fields = [][]byte{{0}, varint(0), varint(0), varint(-1), varint(int64(size))}
+		size++ // no headers
+	}
+	body := bytes.Join(fields, nil)
+	head := append(varint(int64(len(body)+size)), body...)
+	out := pack(append(head, make([]byte, window)...))
+	zeros := pack(make([]byte, window))
+	for range size/window - 1 {
+		out = append(out, zeros...)
+	}
+	out = append(out, pack(make([]byte, size%window))...)
+	return sealed(batchOf(out), func(b *rawBatch) { b.Attributes, b.NumRecords, b.LastOffsetDelta = codecZstd, 1, 0 })
+}
+
+// TestWideBombs: windows that are too wide to stream from a decoder that is kept, and topics that compress anew, cost the broker no more,
+// and no more for many at a time. Nor do headers, of which an empty one is two bytes.
+func TestWideBombs(t *testing.T) {
+	t.Parallel()
+	const atOnce, window = 4, 48 << 10 // KiB
+	node := testcluster.Start(t, testcluster.Options{})
+	w := dialWire(t, node)
+	const most = "104857600"
+	w.createTopic("bombs", 1, "max.message.bytes", most)
+	w.createTopic("anew", 1, "max.message.bytes", most, "compression.type", "lz4")
+	w.createTopic("plain", 1, "max.message.bytes", most, "compression.type", "uncompressed")
+	const large = 512 << 20
+	for _, tc := range []struct {
+		name, topic string
+		batch       []byte
+		want        int16
+	}{
+		{"too large", "bombs", wideBomb(t, bombSize, false), codeMessageTooLarge},
+		{"large", "bombs", wideBomb(t, large, false), 0},
+		{"compressed anew", "anew", wideBomb(t, large, false), 0},
+		{"uncompressed", "plain", wideBomb(t, large, false), codeMessageTooLarge},
+		{"headers", "bombs", wideBomb(t, large, true), codeInvalidRecord},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cpu := cpuTime(t, node.Pid)
+			grown := memoryPeak(t, node.Pid, func() {
+				var wg sync.WaitGroup
+				for range atOnce {
+					wg.Go(func() { explodeIn(t, node, tc.topic, tc.want, tc.batch) })
+				}
+				stillServes(t, node)
+				wg.Wait()
+			})
+			t.Logf("%d at once, each of %d KiB: %d KiB more at the peak, %v of CPU", atOnce, len(tc.batch)>>10, grown, cpuTime(t, node.Pid)-cpu)
+			if most := atOnce * (2*len(tc.batch)>>10 + window); grown > most {
+				t.Errorf("%d bombs of %d KiB cost %d KiB, more than %d", atOnce, len(tc.batch)>>10, grown, most)
+			}
+		})
+	}
+	unharmed(t, node)
 }

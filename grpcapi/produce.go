@@ -142,7 +142,7 @@ func (s *records) begin(ctx context.Context, req *quorlogv1.ProduceRequest, a *a
 		if l := s.leaderOf(part.key()); a.sent(part, l.Node != s.o.Node && l.Node != replication.NoNode) {
 			continue
 		}
-		if part.call, err = s.enqueue(callerOf(ctx), part.request); err != nil {
+		if part.call, err = s.enqueue(ctx, callerOf(ctx), part.request); err != nil {
 			part.result = failed(part.request.GetPartition(), s.part(err, nil))
 		}
 	}
@@ -230,7 +230,7 @@ func split(req *quorlogv1.ProduceRequest, count int32) []*part {
 }
 
 // enqueue hands a part to the produce service of this node.
-func (s *records) enqueue(caller broker.Caller, req *quorlogv1.ProduceRequest) (*produce.Call, error) {
+func (s *records) enqueue(ctx context.Context, caller broker.Caller, req *quorlogv1.ProduceRequest) (*produce.Call, error) {
 	frame, err := encode(req, s.o.Now())
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func (s *records) enqueue(caller broker.Caller, req *quorlogv1.ProduceRequest) (
 	s.o.Produce.Begin(call, produce.Request{
 		Caller: caller, Acks: produce.AcksAll, Timeout: produceTime(req), ZstdAllowed: true, FrameSize: len(frame), Batches: 1,
 	})
-	call.Add(produce.Batch{Topic: req.GetTopic(), Partition: req.GetPartition(), Records: frame})
+	call.Add(ctx, produce.Batch{Topic: req.GetTopic(), Partition: req.GetPartition(), Records: frame})
 	return call, nil
 }
 
@@ -337,7 +337,7 @@ func (s *records) elsewhere(ctx context.Context, part *part) {
 		s.forward(ctx, part, l)
 		return
 	}
-	call, err := s.enqueue(callerOf(ctx), part.request)
+	call, err := s.enqueue(ctx, callerOf(ctx), part.request)
 	if err != nil {
 		part.result = failed(part.request.GetPartition(), s.part(err, nil))
 		return
@@ -391,7 +391,7 @@ func (s *records) storeHere(ctx context.Context, req *quorlogv1.ProduceRequest) 
 	}
 	var call *produce.Call
 	if err == nil {
-		call, err = s.enqueue(broker.Caller{}, req)
+		call, err = s.enqueue(ctx, broker.Caller{}, req)
 	}
 	if err != nil {
 		return failed(index, s.part(err, nil))

@@ -65,7 +65,7 @@ func handleProduce(ctx context.Context, a *API, r *Request, q *kmsg.ProduceReque
 		eachBatch(q, denied, func(b produce.Batch) { batches = append(batches, b) })
 		c.call.Verify(ctx, batches)
 	}
-	eachBatch(q, denied, c.call.Add)
+	eachBatch(q, denied, func(b produce.Batch) { c.call.Add(ctx, b) })
 	for i := range q.Topics {
 		for j := range q.Topics[i].Partitions {
 			// The partition owns the bytes now, and lives longer than this request may pin its buffer.

@@ -1,14 +1,18 @@
 package produce
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/turns"
 	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/replication"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -48,7 +52,7 @@ func bomb(t *testing.T, headers, zeros int, ts int64, window int) []byte {
 	return f
 }
 
-// What is refused costs memory by its size as it was sent, not by what it unpacks to.
+// What is refused, and what is compressed anew, costs memory by its size as it was sent, not by what it unpacks to.
 func TestBombsCostLittle(t *testing.T) {
 	const much, most = 64 << 20, 48 << 20
 	now := testNow.UnixMilli()
@@ -58,21 +62,85 @@ func TestBombsCostLittle(t *testing.T) {
 		compression string
 		want        error
 	}{
-		"headers, too new": {bomb(t, 4<<20, 0, late, 1<<20), "producer", broker.ErrInvalidRecord},
-		"headers":          {bomb(t, 4<<20, 0, now, 1<<20), "producer", broker.ErrInvalidRecord},
-		"a value, too new": {bomb(t, 0, much, late, 1<<20), "producer", broker.ErrInvalidTimestamp},
+		"headers, too new":          {bomb(t, 4<<20, 0, late, 1<<20), "producer", broker.ErrInvalidRecord},
+		"headers":                   {bomb(t, 4<<20, 0, now, 1<<20), "producer", broker.ErrInvalidRecord},
+		"a value, too new":          {bomb(t, 0, much, late, 1<<20), "producer", broker.ErrInvalidTimestamp},
+		"a value, as LZ4":           {bomb(t, 0, much, now, 1<<20), "lz4", nil},
+		"a value, as Gzip":          {bomb(t, 0, much, now, 1<<20), "gzip", nil},
+		"a value, as Snappy":        {bomb(t, 0, much, now, 1<<20), "snappy", broker.ErrMessageTooLarge},
+		"a value, uncompressed":     {bomb(t, 0, much, now, 1<<20), "uncompressed", broker.ErrMessageTooLarge},
+		"a value in a wide window":  {bomb(t, 0, much, now, 16<<20), "producer", nil},
+		"wide, and compressed anew": {bomb(t, 0, much, now, 16<<20), "lz4", nil},
 	} {
 		cfg := topicConfig()
 		cfg.Compression, cfg.CompressionLevel = tc.compression, batch.DefaultLevel
 		s := New(Options{Now: func() time.Time { return testNow }})
 		run := func() {
-			if _, err := s.prepare(&Request{ZstdAllowed: true}, cfg, tc.frame); !errors.Is(err, tc.want) || (err != nil) != (tc.want != nil) {
+			if _, err := s.prepare(t.Context(), &Request{ZstdAllowed: true}, cfg, tc.frame); !errors.Is(err, tc.want) || (err != nil) != (tc.want != nil) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
 		run() // fills the pools
+		if raceEnabled {
+			continue // the race detector makes pools drop what they hold
+		}
 		if got := allocated(run); got > most {
 			t.Errorf("%s: %d KiB of a batch make it allocate %d KiB", name, len(tc.frame)>>10, got>>10)
+		}
+	}
+}
+
+// Batches that unpack to much wait for a turn, and no longer than their request; others never do.
+func TestBatchesThatUnpackToMuchTakeTurns(t *testing.T) {
+	taken := turns.New()
+	s := New(Options{Now: func() time.Time { return testNow }, Turns: taken})
+	small, large := plain(t), bomb(t, 0, 8<<20, testNow.UnixMilli(), 1<<20)
+	prepare := func(ctx context.Context, f []byte) error {
+		_, err := s.prepare(ctx, &Request{ZstdAllowed: true, Timeout: time.Millisecond}, topicConfig(), f)
+		return err
+	}
+	if err := prepare(t.Context(), large); err != nil {
+		t.Errorf("its turn came: %v", err)
+	}
+	if err := prepare(t.Context(), bomb(t, 0, 129<<20, testNow.UnixMilli(), 1<<20)); !errors.Is(err, broker.ErrMessageTooLarge) {
+		t.Errorf("more than the topic takes: %v", err)
+	}
+	release := make(chan struct{})
+	var all sync.WaitGroup
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		begun := make(chan struct{})
+		all.Go(func() {
+			_ = taken.Do(t.Context(), func() error {
+				close(begun)
+				<-release
+				return nil
+			})
+		})
+		<-begun
+	}
+	if err := prepare(t.Context(), small); err != nil {
+		t.Errorf("a small one: %v", err)
+	}
+	if err := prepare(t.Context(), large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("its turn did not come: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := prepare(ctx, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.Canceled) {
+		t.Errorf("the client has gone: %v", err)
+	}
+	close(release)
+	all.Wait()
+	if err := prepare(t.Context(), large); err != nil {
+		t.Errorf("its turn came again: %v", err)
+	}
+}
+
+func TestWhatABatchMayUnpackTo(t *testing.T) {
+	s := New(Options{})
+	for most, want := range map[int]int64{0: 1 << 30, 1: 128 << 20, 1048588: 128 * 1048588, 4 << 20: 512 << 20, 100 << 20: 1 << 30} {
+		if got := s.mostDecompressed(&replication.TopicConfig{MaxMessageBytes: most}); got != want {
+			t.Errorf("max.message.bytes %d: %d, want %d", most, got, want)
 		}
 	}
 }

@@ -56,13 +56,13 @@ func clampWait(d time.Duration) time.Duration {
 }
 
 // Add validates a batch and enqueues it. What is wrong with it is told by its Outcome.
-func (c *Call) Add(b Batch) {
+func (c *Call) Add(ctx context.Context, b Batch) {
 	var v verified
 	if n := len(c.slots); n < len(c.verified) {
 		v = c.verified[n]
 		defer v.token.End()
 	}
-	s := c.enqueue(b, v)
+	s := c.enqueue(ctx, b, v)
 	if s.pending == nil {
 		v.token.Refused(v.of)
 	}
@@ -73,7 +73,7 @@ func (c *Call) Add(b Batch) {
 	c.slots = append(c.slots, s)
 }
 
-func (c *Call) enqueue(b Batch, v verified) slot {
+func (c *Call) enqueue(ctx context.Context, b Batch, v verified) slot {
 	if c.refused != nil {
 		return slot{err: c.refused}
 	}
@@ -84,7 +84,7 @@ func (c *Call) enqueue(b Batch, v verified) slot {
 	if err != nil {
 		return slot{part: p, err: err}
 	}
-	validated, err := c.service.prepare(&c.request, p.Config(), b.Records)
+	validated, err := c.service.prepare(ctx, &c.request, p.Config(), b.Records)
 	if err == nil {
 		err = v.err
 	}

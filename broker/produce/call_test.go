@@ -38,8 +38,8 @@ func TestRefusedRequests(t *testing.T) {
 	} {
 		var c Call
 		New(Options{Partitions: nowhere{}}).Begin(&c, tc.r)
-		c.Add(tc.b)
-		c.Add(tc.b)
+		c.Add(t.Context(), tc.b)
+		c.Add(t.Context(), tc.b)
 		got := c.Wait(t.Context(), nil)
 		if len(got) != 2 || !c.Ready() || c.AnswerWanted() != (tc.r.Acks != AcksNone) {
 			t.Errorf("%s: %+v", name, got)

@@ -2,6 +2,7 @@ package produce
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,9 +19,31 @@ var ErrBatchExceedsSegment = errors.New("the batch is larger than segment.bytes"
 
 var errInternalTopic = fmt.Errorf("%w: clients may not write to a topic of the cluster", replication.ErrInvalidTopic)
 
+// What a batch may decompress to goes by what it may be as it is sent: to leastDecompressed bytes however little that is, and above to
+// mostRatio times as much. Real content becomes some twenty times as large.
+const (
+	leastDecompressed = batch.DefaultMaxDecompressed
+	mostRatio         = 128
+)
+
+// mostDecompressed is that of a topic.
+func (s *Service) mostDecompressed(cfg *replication.TopicConfig) int64 {
+	if cfg.MaxMessageBytes <= 0 {
+		return s.maxDecompressed
+	}
+	return min(s.maxDecompressed, max(leastDecompressed, mostRatio*int64(cfg.MaxMessageBytes)))
+}
+
+// usual is what a batch of that size may decompress to before it has to wait for a turn: usualRatio times as much, but at least leastUsual
+// and at most mostUsual bytes.
+func usual(size int) int64 {
+	const leastUsual, usualRatio, mostUsual = 4 << 20, 16, 64 << 20
+	return max(leastUsual, min(usualRatio*int64(size), mostUsual))
+}
+
 // prepare turns what a client sent for one partition into a frame that the partition can store as it is: checked, with
 // the topic's timestamps and compression, and in memory that it may keep.
-func (s *Service) prepare(r *Request, cfg replication.TopicConfig, records []byte) (partition.Batch, error) {
+func (s *Service) prepare(ctx context.Context, r *Request, cfg replication.TopicConfig, records []byte) (partition.Batch, error) {
 	h, err := soleBatch(records)
 	if err != nil {
 		return partition.Batch{}, err
@@ -28,17 +51,47 @@ func (s *Service) prepare(r *Request, cfg replication.TopicConfig, records []byt
 	if err := checkHeader(r, &cfg, h, len(records)); err != nil {
 		return partition.Batch{}, err
 	}
+	limit := s.mostDecompressed(&cfg)
+	b, err := s.accept(r, &cfg, records, min(limit, usual(len(records))))
+	if errors.Is(err, batch.ErrTooLarge) && usual(len(records)) < limit {
+		b, err = s.acceptInTurn(ctx, r, &cfg, records, limit)
+	}
+	return b, refusal(err)
+}
+
+// acceptInTurn is accept for batches that unpack to so much that they keep a processor busy, so that some of those are always left to
+// others. The request's timeout bounds the wait.
+func (s *Service) acceptInTurn(ctx context.Context, r *Request, cfg *replication.TopicConfig, records []byte, limit int64) (b partition.Batch, err error) {
+	if s.turns == nil {
+		return s.accept(r, cfg, records, limit)
+	}
+	ctx, cancel := context.WithTimeout(ctx, clampWait(r.Timeout))
+	defer cancel()
+	had := false
+	err = s.turns.Do(ctx, func() error {
+		had = true
+		b, err = s.accept(r, cfg, records, limit)
+		return err
+	})
+	if !had {
+		err = fmt.Errorf("%w: batches that unpack to much: %w", replication.ErrOverloaded, err)
+	}
+	return b, err
+}
+
+// accept is prepare with a limit on what the records may decompress to: batch.ErrTooLarge above it.
+func (s *Service) accept(r *Request, cfg *replication.TopicConfig, records []byte, limit int64) (partition.Batch, error) {
 	v := batch.GetValidator()
-	info, err := v.Validate(records, batch.Limits{MaxDecompressed: s.maxDecompressed})
+	info, err := v.Validate(records, batch.Limits{MaxDecompressed: limit})
 	batch.PutValidator(v)
 	if err != nil {
-		return partition.Batch{}, refusal(err)
-	}
-	now := s.now()
-	if err := checkRecords(&cfg, &info, records, now); err != nil {
 		return partition.Batch{}, err
 	}
-	frame, err := recompress(&cfg, info.Header, records)
+	now := s.now()
+	if err := checkRecords(cfg, &info, records, now); err != nil {
+		return partition.Batch{}, err
+	}
+	frame, err := recompress(cfg, &info, records)
 	if err != nil {
 		return partition.Batch{}, err
 	}
@@ -48,7 +101,7 @@ func (s *Service) prepare(r *Request, cfg replication.TopicConfig, records []byt
 	if &frame[0] == &records[0] {
 		frame = ownFrame(frame, r.FrameSize)
 	}
-	stampTime(&cfg, &info, frame, now)
+	stampTime(cfg, &info, frame, now)
 	return partition.Batch{Frame: frame, Info: info, AnyISR: r.Acks != AcksAll}, nil
 }
 
@@ -126,7 +179,7 @@ func checkRecords(cfg *replication.TopicConfig, info *batch.Info, records []byte
 }
 
 // recompress gives the batch the topic's compression, unless that is the producer's choice.
-func recompress(cfg *replication.TopicConfig, h batch.Header, records []byte) ([]byte, error) {
+func recompress(cfg *replication.TopicConfig, info *batch.Info, records []byte) ([]byte, error) {
 	if cfg.Compression == "" || cfg.Compression == "producer" {
 		return records, nil
 	}
@@ -137,10 +190,13 @@ func recompress(cfg *replication.TopicConfig, h batch.Header, records []byte) ([
 			return nil, fmt.Errorf("%w: compression.type: %w", replication.ErrInvalidConfig, err)
 		}
 	}
-	if codec == h.Codec() {
+	if codec == info.Codec() {
 		return records, nil
 	}
-	frame, err := batch.Recompress(records, codec, cfg.CompressionLevel)
+	if size := batch.HeaderSize + info.Decompressed; codec == batch.None && cfg.MaxMessageBytes > 0 && size > int64(cfg.MaxMessageBytes) {
+		return nil, tooLarge(int(size), cfg.MaxMessageBytes)
+	}
+	frame, err := batch.Recompress(records, codec, cfg.CompressionLevel, cfg.MaxMessageBytes)
 	if err != nil {
 		return nil, refusal(err)
 	}

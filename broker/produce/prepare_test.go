@@ -1,6 +1,7 @@
 package produce
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"math"
@@ -69,7 +70,7 @@ func prepared(f []byte, cfg replication.TopicConfig, change ...func(*Request)) (
 	for _, fn := range change {
 		fn(&r)
 	}
-	b, err := s.prepare(&r, cfg, f)
+	b, err := s.prepare(context.Background(), &r, cfg, f)
 	return b.Frame, err
 }
 

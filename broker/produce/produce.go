@@ -2,7 +2,8 @@
 // partitions.
 //
 // A request goes in two steps. [Service.Begin] and [Call.Add] validate every batch and enqueue it, without waiting for a
-// disk, so that the next request of the same connection can follow at once and keep its place in the partition's order.
+// disk, so that the next request of the same connection can follow at once and keep its place in the partition's order. What unpacks to
+// much waits there for its turn.
 // [Call.Wait] then waits for the answers. Between the two nothing is held but the [Call] itself: the package starts no
 // goroutine and has no lock of its own. Whatever is done per record is done in batch.Validate, outside every lock.
 package produce
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/turns"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/partition"
@@ -38,12 +40,14 @@ type Options struct {
 	Transactions Transactions
 	// Now is the clock of LogAppendTime and of the timestamp bounds; nil means time.Now.
 	Now func() time.Time
-	// MaxDecompressed bounds what the records of one batch may decompress to; 0 means DefaultMaxDecompressed.
+	// MaxDecompressed bounds what the records of one batch may decompress to, whatever the topic allows; 0 means
+	// DefaultMaxDecompressed.
 	MaxDecompressed int64
+	// Turns are those of the node's heavy work; nil: batches that unpack to much wait for nobody.
+	Turns *turns.Turns
 }
 
-// DefaultMaxDecompressed is 1 GiB: a batch of the largest frame (100 MiB) of well-compressed text is below it, and as the
-// records are validated as a stream, the bound costs time, not memory.
+// DefaultMaxDecompressed is 1 GiB: a batch of the largest frame (100 MiB) of well-compressed text is below it.
 const DefaultMaxDecompressed = 1 << 30
 
 // Bounds of how long a request may wait for its appends.
@@ -62,12 +66,13 @@ type Service struct {
 	transactions    Transactions
 	now             func() time.Time
 	maxDecompressed int64
+	turns           *turns.Turns
 	timers          sync.Pool // kept because each request needs one and hardly any ever fires
 }
 
 // New returns a Service.
 func New(o Options) *Service {
-	s := &Service{partitions: o.Partitions, leaders: o.Leaders, transactions: o.Transactions, now: o.Now, maxDecompressed: o.MaxDecompressed}
+	s := &Service{partitions: o.Partitions, leaders: o.Leaders, transactions: o.Transactions, now: o.Now, maxDecompressed: o.MaxDecompressed, turns: o.Turns}
 	s.timers.New = func() any { return time.NewTimer(time.Hour) }
 	if s.now == nil {
 		s.now = time.Now

@@ -77,7 +77,7 @@ func TestAProducerThatWasForgotten(t *testing.T) {
 		var c Call
 		s.Begin(&c, Request{TransactionalID: &id, Protocol: protocol, Acks: AcksAll, Timeout: time.Minute, Batches: 1})
 		c.Verify(t.Context(), []Batch{b})
-		c.Add(b)
+		c.Add(t.Context(), b)
 		return c.Wait(t.Context(), nil)[0].Err
 	}
 	coordinator.err = broker.ErrCoordinatorNotAvailable
@@ -120,7 +120,7 @@ func TestALeadershipThatComesAfterTheVerification(t *testing.T) {
 		var c Call
 		s.Begin(&c, Request{TransactionalID: &id, Protocol: ProtocolV2, Acks: AcksAll, Timeout: time.Minute, Batches: 1})
 		c.Verify(t.Context(), []Batch{b})
-		c.Add(b)
+		c.Add(t.Context(), b)
 		return c.Wait(t.Context(), nil)[0].Err
 	}
 	if err := produce(); !errors.Is(err, replication.ErrNotLeader) {

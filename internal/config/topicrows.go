@@ -57,7 +57,7 @@ func segmentRows() []Setting {
 
 func messageRows() []Setting {
 	return []Setting{
-		topicRow("max.message.bytes", Int, "1048588", "0 or more", "The largest batch that is taken, in bytes as it is sent.", integer(0, maxInt), "message.max.bytes"),
+		topicRow("max.message.bytes", Int, "1048588", "0 or more", "The largest batch that is taken, in bytes as it is sent. Decompressed it may have 128 times as many, and always 128 MiB, but at most 1 GiB.", integer(0, maxInt), "message.max.bytes"),
 		topicRow("min.insync.replicas", Int, "1", "1 or more", "acks=all is refused while fewer replicas are in sync. A record is committed by a majority in any case.", integer(1, maxInt), "min.insync.replicas"),
 		topicRow("compression.type", String, "producer", "producer, uncompressed, gzip, snappy, lz4, zstd", "The codec that batches are stored in; producer keeps the producer's.", oneOf(codecs...), "compression.type"),
 		topicRow("compression.gzip.level", Int, "-1", "-1, or 1 to 9", "The level of gzip where the broker compresses; -1 is the codec's default.", integer(-1, 9), "compression.gzip.level"),

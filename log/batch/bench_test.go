@@ -102,7 +102,7 @@ func BenchmarkRecompress(b *testing.B) {
 			b.SetBytes(int64(len(frame)))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := Recompress(frame, c, DefaultLevel); err != nil {
+				if _, err := Recompress(frame, c, DefaultLevel, 0); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -134,5 +134,28 @@ func BenchmarkBuild(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.SetBytes(int64(len(frame)))
+	}
+}
+
+// BenchmarkClean is what compaction does to a batch of which half stays.
+func BenchmarkClean(b *testing.B) {
+	for _, c := range allCodecs {
+		b.Run(c.String(), func(b *testing.B) {
+			frame := benchFrame(b, c, 1024, false)
+			b.SetBytes(int64(mustValidate(b, frame).Decompressed))
+			b.ReportAllocs()
+			for b.Loop() {
+				err := ScanKeys(frame, func(g *Glance) error {
+					_ = g.KeySum()
+					return nil
+				})
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := Rebuild(frame, func(place int) bool { return place%2 == 0 }, -1, 0); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -122,8 +122,9 @@ func Build(opt BuildOptions, records ...Record) ([]byte, error) {
 }
 
 // Recompress returns the batch with its records compressed by another codec, everything else unchanged and the CRC new. A frame that has
-// the codec already is returned as it is. Records are not parsed: validate the frame first.
-func Recompress(frame []byte, to Codec, level int) ([]byte, error) {
+// the codec already is returned as it is. ErrTooLarge if it would have more than limit bytes; 0 is no limit but MaxLength. What the records
+// are without compression is never in memory as a whole. They are not parsed: validate the frame first.
+func Recompress(frame []byte, to Codec, level, limit int) ([]byte, error) {
 	h, err := parseFrame(frame)
 	if err != nil {
 		return nil, err
@@ -131,24 +132,13 @@ func Recompress(frame []byte, to Codec, level int) ([]byte, error) {
 	if h.Codec() == to {
 		return frame, nil
 	}
-	s := scratches.Get().(*scratch)
-	defer s.release()
-	records, err := decompress(s.b[:0], h.Codec(), frame[HeaderSize:], MaxDecompressed)
+	if limit <= 0 || limit > MaxLength+Overhead {
+		limit = MaxLength + Overhead
+	}
+	p := newPacker(to, level, limit, 0)
+	defer p.release()
+	out, err := p.repack(h.Codec(), frame[HeaderSize:])
 	if err != nil {
-		return nil, err
-	}
-	if h.Codec() != None {
-		s.b = records[:0]
-	}
-	room := len(records)
-	if to != None {
-		room /= 2
-	}
-	out, err := compress(make([]byte, HeaderSize, HeaderSize+room), to, level, records)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkSize(out); err != nil {
 		return nil, err
 	}
 	h.Attributes = h.Attributes&^AttrCodec | int16(to)

@@ -72,7 +72,7 @@ func TestRecompress(t *testing.T) {
 			frame := mustBuild(t, opt, records...)
 			Stamp(frame, 50, 4)
 			before := bytes.Clone(frame)
-			got, err := Recompress(frame, to, DefaultLevel)
+			got, err := Recompress(frame, to, DefaultLevel, 0)
 			if err != nil {
 				t.Fatalf("%v to %v: %v", from, to, err)
 			}
@@ -98,17 +98,17 @@ func TestRecompress(t *testing.T) {
 
 func TestRecompressRefuses(t *testing.T) {
 	frame := mustBuild(t, BuildOptions{Codec: Gzip}, sample()...)
-	if _, err := Recompress(frame[:len(frame)-1], Zstd, 0); !errors.Is(err, ErrTruncated) {
+	if _, err := Recompress(frame[:len(frame)-1], Zstd, 0, 0); !errors.Is(err, ErrTruncated) {
 		t.Error(err)
 	}
-	if _, err := Recompress(frame, Codec(7), 0); !errors.Is(err, ErrCodec) {
+	if _, err := Recompress(frame, Codec(7), 0, 0); !errors.Is(err, ErrCodec) {
 		t.Error(err)
 	}
-	if _, err := Recompress(frameOf(LZ4, 1, []byte("rubbish")), Zstd, 0); !errors.Is(err, ErrCodec) {
+	if _, err := Recompress(frameOf(LZ4, 1, []byte("rubbish")), Zstd, 0, 0); !errors.Is(err, ErrCodec) {
 		t.Error(err)
 	}
 	huge := frameOf(Zstd, 1, compressed(t, Zstd, make([]byte, MaxLength)))
-	if _, err := Recompress(huge, None, 0); !errors.Is(err, ErrTooLarge) {
+	if _, err := Recompress(huge, None, 0, 0); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
 }

@@ -25,7 +25,7 @@ const (
 	// by a few bytes of header. All levels up to 19 fit.
 	zstdWindow = 8 << 20
 	// zstdWideWindow is the reference decoder's own limit (windowLog 27), which Kafka's Java clients reach with levels 20 to 22.
-	// Such batches are decoded one at a time (see wideZstd).
+	// Such batches are decoded one at a time (see wide).
 	zstdWideWindow = 128 << 20
 	// zstdWhole is the declared content size up to which a frame is decoded in one go, in bytes: faster than the stream, and
 	// small enough to keep in a pool.
@@ -225,7 +225,10 @@ func openZstd(payload []byte, limit int64) (source, error) {
 		window = h.FrameContentSize
 	}
 	if window > zstdWindow {
-		return openWideZstd(payload, limit)
+		if !h.SingleSegment && window > zstdWideWindow {
+			return nil, fmt.Errorf("%w: zstd window of %d bytes, above %d", ErrTooLarge, window, zstdWideWindow)
+		}
+		return openWideZstd(payload, &h, window)
 	}
 	switch s := zstdSources.Get().(type) {
 	case *zstdSource:
@@ -280,44 +283,72 @@ func (s *zstdSource) close() {
 	zstdSources.Put(s)
 }
 
-// wideSource holds the content of a frame whose window is too wide to stream.
-type wideSource struct{ content []byte }
+// wide is held by whoever decodes what takes much memory, from its open to its close: one batch of a node at a time. Nobody who holds it
+// may open another source.
+var wide sync.Mutex
 
-// wideZstd lets one such batch be decoded at a time, because each may take as much memory as the limit allows.
-var wideZstd sync.Mutex
-
-func openWideZstd(payload []byte, limit int64) (source, error) {
-	wideZstd.Lock()
-	defer wideZstd.Unlock()
-	// In one go the decoder needs no window buffer: what it allocates grows with what the content really holds.
-	zr, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(zstdWideWindow), zstd.WithDecoderMaxMemory(uint64(limit)))
-	if err != nil {
-		return nil, errCodec(Zstd, err)
-	}
-	defer zr.Close()
-	content, err := zr.DecodeAll(payload, make([]byte, 0, minRead))
-	switch {
-	case errors.Is(err, zstd.ErrDecoderSizeExceeded):
-		return nil, errExpands(limit)
-	case errors.Is(err, zstd.ErrWindowSizeExceeded):
-		return nil, fmt.Errorf("%w: zstd window above %d bytes", ErrTooLarge, zstdWideWindow)
-	case err != nil:
-		return nil, errCodec(Zstd, err)
-	}
-	return &wideSource{content}, nil
+// wideSource decodes frames of wide windows. Those of little content are decoded in one go, as the window's buffer would be the larger
+// part; the others as a stream, as the content would be.
+type wideSource struct {
+	pump
+	src     bytes.Reader
+	zr      *zstd.Decoder
+	content []byte // not yet handed on
 }
 
-func (s *wideSource) next(dst []byte, _ int64) ([]byte, error) {
-	if len(s.content) == 0 {
-		return dst, io.EOF
+const (
+	// wideWhole is how much content is decoded in one go, in bytes, and wideRatio how many times the payload's size is reserved for it
+	// where the frame does not tell.
+	wideWhole = zstdWindow
+	wideRatio = 32
+)
+
+func openWideZstd(payload []byte, h *zstd.Header, window uint64) (source, error) {
+	whole := int64(max(wideRatio*len(payload), minRead))
+	if h.HasFCS {
+		whole = int64(h.FrameContentSize) // at most the caller's limit
 	}
-	if len(dst) == 0 {
-		dst, s.content = s.content, nil // no copy needed; the window takes the buffer over
-		return dst, nil
+	wide.Lock()
+	// A frame of a single segment has its content for a window, however long that is.
+	zr, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true),
+		zstd.WithDecoderMaxWindow(max(window, zstdWideWindow)), zstd.WithDecoderMaxMemory(MaxDecompressed))
+	if err != nil {
+		wide.Unlock()
+		return nil, errCodec(Zstd, err)
 	}
-	dst, s.content = append(dst, s.content...), nil
+	s := &wideSource{zr: zr}
+	s.pump = pump{codec: Zstd, err: io.EOF}
+	large := h.HasFCS && whole > wideWhole
+	if !large {
+		s.content, err = zr.DecodeAll(payload, make([]byte, 0, min(whole, wideWhole)))
+		large = err != nil // too little room has many names; if it is anything else the stream will meet it too
+	}
+	if large {
+		s.content = nil
+		s.src.Reset(payload)
+		s.pump = pump{codec: Zstd, r: zr}
+		err = zr.Reset(&s.src)
+	}
+	if err != nil {
+		s.close()
+		return nil, errCodec(Zstd, err)
+	}
+	return s, nil
+}
+
+func (s *wideSource) next(dst []byte, room int64) ([]byte, error) {
+	switch {
+	case len(s.content) == 0:
+		return s.pump.next(dst, room)
+	case len(dst) == 0:
+		dst, s.content = s.content, nil // no copy needed; the caller takes the buffer over
+	default:
+		dst, s.content = append(dst, s.content...), nil
+	}
 	return dst, nil
 }
 
-func (s *wideSource) close() {}
+func (s *wideSource) close() {
+	s.zr.Close()
+	wide.Unlock()
+}

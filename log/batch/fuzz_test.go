@@ -135,7 +135,7 @@ func FuzzValidate(f *testing.F) {
 			if err != nil || n != info.NumRecords {
 				t.Errorf("%d of %d records, %v", n, info.NumRecords, err)
 			}
-			plain, err := Recompress(frame, None, 0)
+			plain, err := Recompress(frame, None, 0, 0)
 			if err != nil || int64(len(plain)-HeaderSize) != info.Decompressed {
 				t.Errorf("%d bytes, expected %d, %v", len(plain)-HeaderSize, info.Decompressed, err)
 			}

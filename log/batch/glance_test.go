@@ -5,6 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"testing"
+
+	"github.com/klauspost/compress/s2"
+	"github.com/klauspost/compress/zstd"
 )
 
 // large is a batch whose records are partly larger than the window, and together than what a packer holds.
@@ -62,8 +65,11 @@ func TestScan(t *testing.T) {
 	}
 }
 
-// Batches that unpack to much are scanned and rebuilt in memory of their own size.
+// Batches that unpack to much are scanned, rebuilt and compressed anew in memory of their own size.
 func TestMuchInAStream(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector makes pools drop what they hold")
+	}
 	const most = 24 << 20
 	content := appendRecord(appendRecord(nil, Record{Value: make([]byte, 64<<20)}, 0, 0), Record{Key: []byte("small"), Value: []byte{1}}, 0, 1)
 	for _, c := range allCodecs[1:] {
@@ -87,6 +93,19 @@ func TestMuchInAStream(t *testing.T) {
 				}
 				return nil
 			},
+			"other codec": func() error {
+				out, err := Recompress(frame, allCodecs[1+int(c)%4], DefaultLevel, 0)
+				if err == nil {
+					_, err = Validate(out, Limits{}, nil)
+				}
+				return err
+			},
+			"none": func() error {
+				if _, err := Recompress(frame, None, 0, 1<<20); !errors.Is(err, ErrTooLarge) {
+					t.Errorf("%v: %v", c, err)
+				}
+				return nil
+			},
 		} {
 			run := func() {
 				if err := run(); err != nil {
@@ -96,6 +115,58 @@ func TestMuchInAStream(t *testing.T) {
 			run() // fills the pools
 			if got := allocated(run); got > most+4*uint64(len(frame)) {
 				t.Errorf("%v, %s: %d KiB of a batch made it allocate %d KiB", c, name, len(frame)>>10, got>>10)
+			}
+		}
+	}
+}
+
+// What takes much memory to decode is decoded one at a time, from its open to its close, and however it ends.
+func TestOneWideSourceAtATime(t *testing.T) {
+	free := func() bool {
+		if !wide.TryLock() {
+			return false
+		}
+		wide.Unlock()
+		return true
+	}
+	content := appendRecord(nil, Record{Value: bytes.Repeat(text(newRand(), 1<<20), 20)}, 0, 0)
+	for name, frame := range map[string][]byte{
+		"zstd":          frameOf(Zstd, 1, zstdFrame(t, content, false, zstd.WithWindowSize(16<<20))),
+		"zstd, unsized": frameOf(Zstd, 1, zstdFrame(t, content, true, zstd.WithWindowSize(16<<20))),
+		"snappy":        frameOf(Snappy, 1, s2.EncodeSnappy(nil, content)),
+	} {
+		h, err := parseFrame(frame)
+		if err != nil {
+			t.Fatal(err)
+		}
+		src, err := openSource(h.Codec(), frame[HeaderSize:], MaxDecompressed)
+		if err == nil {
+			_, err = src.next(nil, MaxDecompressed)
+		}
+		if err != nil || free() {
+			t.Errorf("%s: %v, free while it is decoded: %t", name, err, free())
+		}
+		src.close()
+		for what, run := range map[string]func() error{
+			"validate":             func() error { _, err := Validate(frame, Limits{}, nil); return err },
+			"validate, with limit": func() error { _, err := Validate(frame, Limits{MaxDecompressed: 9 << 20}, nil); return err },
+			"validate, cut off": func() error {
+				b := bytes.Clone(frame[:len(frame)*2/3])
+				Seal(b)
+				_, err := Validate(b, Limits{}, nil)
+				return err
+			},
+			"iterate":    func() error { return Iterate(frame, func(Record) error { return nil }) },
+			"scan":       func() error { return Scan(frame, func(*Glance) error { return errFound }) },
+			"rebuild":    func() error { _, err := Rebuild(frame, func(int) bool { return true }, 0, 0); return err },
+			"recompress": func() error { _, err := Recompress(frame, Gzip, DefaultLevel, 1<<10); return err },
+		} {
+			err := run()
+			if fine := what == "validate" || what == "iterate" || what == "rebuild"; (err == nil) != fine {
+				t.Errorf("%s, %s: %v", name, what, err)
+			}
+			if !free() {
+				t.Fatalf("%s, %s: it is held afterwards", name, what)
 			}
 		}
 	}

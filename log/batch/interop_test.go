@@ -86,11 +86,11 @@ func TestReadWhatFranzWrites(t *testing.T) {
 		Stamp(frame, Unstamped, NoEpoch)
 		equalRecords(t, mustIterate(t, frame), records)
 		ours := mustBuild(t, BuildOptions{Codec: c}, records...)
-		plain, err := Recompress(frame, None, 0)
+		plain, err := Recompress(frame, None, 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		oursPlain, err := Recompress(ours, None, 0)
+		oursPlain, err := Recompress(ours, None, 0, 0)
 		if err != nil || !bytes.Equal(plain, oursPlain) {
 			t.Errorf("kmsg and we encode the same records differently (%v)", err)
 		}

@@ -1,8 +1,10 @@
 package batch
 
 import (
+	"cmp"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -22,10 +24,10 @@ type packer struct {
 	pool    *sync.Pool    // of enc
 }
 
-// newPacker begins a frame of at most limit bytes. release must follow.
-func newPacker(codec Codec, level, limit int) *packer {
+// newPacker begins a frame of at most limit bytes, of records that come from one of size bytes. release must follow.
+func newPacker(codec Codec, level, limit, size int) *packer {
 	p := &packer{codec: codec, level: nearestLevel(codec, level), out: sink{limit: limit}, held: scratches.Get().(*scratch)}
-	p.held.b = p.held.b[:0]
+	p.held.b = slices.Grow(p.held.b[:0], min(size, spillSize))
 	return p
 }
 
@@ -101,6 +103,36 @@ func (p *packer) finish() (_ []byte, err error) {
 		p.pool.Put(p.enc)
 	}
 	return p.out.b, nil
+}
+
+// repack compresses what another codec has compressed, and finishes.
+func (p *packer) repack(from Codec, payload []byte) ([]byte, error) {
+	if from == None {
+		out, err := compress(make([]byte, HeaderSize, HeaderSize+len(payload)/2), p.codec, p.level, payload)
+		p.out.b = out
+		return out, cmp.Or(err, p.judge(nil))
+	}
+	src, err := openSource(from, payload, MaxDecompressed)
+	if err != nil {
+		return nil, err
+	}
+	defer src.close()
+	for total := int64(0); ; {
+		n := len(p.held.b)
+		p.held.b, err = src.next(p.held.b, MaxDecompressed-total)
+		if total += int64(len(p.held.b) - n); total > MaxDecompressed {
+			return nil, errExpands(MaxDecompressed)
+		}
+		if err == io.EOF {
+			return p.finish()
+		}
+		if err == nil {
+			err = p.spill()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
 }
 
 func (p *packer) release() { p.held.release() }

@@ -85,7 +85,7 @@ func TestPropertyRecompress(t *testing.T) {
 		frame := mustBuild(t, drawOptions(r), records...)
 		for _, c := range rapid.SliceOfN(rapid.SampledFrom(allCodecs), 1, 4).Draw(r, "codecs") {
 			var err error
-			if frame, err = Recompress(frame, c, DefaultLevel); err != nil {
+			if frame, err = Recompress(frame, c, DefaultLevel, 0); err != nil {
 				r.Fatal(err)
 			}
 			mustValidate(t, frame)

@@ -33,7 +33,7 @@ func Rebuild(frame []byte, keep func(place int) bool, horizon int64, limit int) 
 		h.Attributes |= AttrDeleteHorizon
 	}
 	h.NumRecords = 0
-	p := newPacker(h.Codec(), DefaultLevel, limit)
+	p := newPacker(h.Codec(), DefaultLevel, limit, len(frame))
 	defer p.release()
 	if keep != nil {
 		if err := p.pick(frame, &was, &h, keep); err != nil {

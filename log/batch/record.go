@@ -76,6 +76,7 @@ const (
 	faultKey     = "key length out of bounds"
 	faultValue   = "value length out of bounds"
 	faultHeaders = "headers out of bounds"
+	faultMany    = "too many headers"
 	faultLength  = "length out of bounds"
 	faultRest    = "longer than its fields"
 )

@@ -96,12 +96,14 @@ type scanner struct {
 	index int32 // records read
 	rec   rawRecord
 	keys  hash.Hash // is given the key of a record that does not fit the window, if not nil
+	// client: it is a client's batch, of which the headers are not read of a record that has too many.
+	client bool
 }
 
 // close lets go of the frame.
 func (s *scanner) close() {
 	s.win.close()
-	s.rec, s.keys = rawRecord{}, nil
+	s.rec, s.keys, s.client = rawRecord{}, nil, false
 }
 
 func (s *scanner) more() bool { return s.index < s.count }
@@ -177,6 +179,9 @@ func (s *scanner) large(size int64) error {
 	s.rec.hasValue = f.bytes(-1, faultValue)
 	count := f.varint(binary.MaxVarintLen32)
 	s.rec.numHeaders = int(count)
+	if s.client && f.ok() && count > MaxHeaders {
+		f.fault = faultMany
+	}
 	if f.ok() && (count < 0 || count > f.left/minHeader) {
 		f.fault = faultHeaders
 	}

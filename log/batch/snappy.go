@@ -28,11 +28,14 @@ const (
 	// snappyRatio bounds what a block can expand to: its densest element makes 64 bytes of 3. A larger claim is a lie that
 	// would be allocated.
 	snappyRatio = 22
+	// snappyWide is from where on a block, which can't be decoded piece by piece, is large, in bytes (see wide).
+	snappyWide = zstdWindow
 )
 
 type snappySource struct {
 	rest   []byte
 	framed bool
+	wide   bool // wide is held
 }
 
 var snappySources = sync.Pool{New: func() any { return new(snappySource) }}
@@ -52,6 +55,10 @@ func openSnappy(payload []byte) (source, error) {
 
 func (s *snappySource) close() {
 	s.rest = nil
+	if s.wide {
+		s.wide = false
+		wide.Unlock()
+	}
 	snappySources.Put(s)
 }
 
@@ -77,6 +84,10 @@ func (s *snappySource) next(dst []byte, room int64) ([]byte, error) {
 		}
 		if int64(n) > room {
 			return dst, errExpands(room)
+		}
+		if n > snappyWide && !s.wide {
+			s.wide = true
+			wide.Lock()
 		}
 		dst = slices.Grow(dst, n)
 		end := len(dst) + n

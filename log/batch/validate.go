@@ -78,7 +78,7 @@ func (v *Validator) Validate(frame []byte, lim Limits) (Info, error) {
 	}
 	info := Info{Header: h, MinTimestamp: math.MaxInt64, MaxTimestamp: math.MinInt64}
 	s := &v.scan
-	s.index, s.count = 0, h.NumRecords
+	s.index, s.count, s.client = 0, h.NumRecords, true
 	defer s.close()
 	err = s.win.open(h, frame, lim.decompressed())
 	if err == nil {
@@ -133,7 +133,7 @@ func (s *scanner) collect(info *Info) error {
 			return err
 		}
 		if s.rec.numHeaders > MaxHeaders {
-			return fmt.Errorf("%w: record %d: %d headers, at most %d are allowed", ErrRecord, i, s.rec.numHeaders, MaxHeaders)
+			return fmt.Errorf("%w: record %d: %s", ErrRecord, i, faultMany)
 		}
 		if s.rec.offsetDelta != int64(i) {
 			return fmt.Errorf("%w: record %d has %d", ErrDelta, i, s.rec.offsetDelta)

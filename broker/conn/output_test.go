@@ -195,8 +195,8 @@ func TestSlowReaderOfFiles(t *testing.T) {
 	}()
 	for id := range int32(requests) {
 		c.expect(id, string(want))
-		// The next answer may be under way, and what the socket buffers hold of it is far below 8 MiB.
-		if n := finished.Load(); n > int64(id)+3 {
+		// The next answer may be under way, and the one behind it made; of a slow reader's, the socket's buffers may hold another one.
+		if n := finished.Load(); n > int64(id)+4 {
 			t.Errorf("%d answers made when %d were read", n, id+1)
 		}
 	}

@@ -341,15 +341,7 @@ func (w *writer) write(ctx context.Context, crews []*crew) {
 // watch asks for the committed offsets again and again. An answer that a node gives while another commits may be older than
 // the answer before, so there is one question at a time.
 func watch(ctx context.Context, c *testcluster.Cluster, crews []*crew) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...))
-	if err != nil {
-		return
-	}
-	defer cl.Close()
-	adm := kadm.NewClient(cl)
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
-	for ctx.Err() == nil {
+	again(ctx, c, func(adm *kadm.Client) {
 		for _, g := range crews {
 			offsets, err := adm.FetchOffsets(ctx, "group-"+g.topic)
 			if err != nil {
@@ -361,28 +353,16 @@ func watch(ctx context.Context, c *testcluster.Cluster, crews []*crew) {
 				}
 			})
 		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
-	}
+	})
 }
 
 // watchShares asks the coordinators again and again who has what. A group is of one type or the other, and may change it.
 func watchShares(ctx context.Context, c *testcluster.Cluster, crews []*crew) {
-	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...))
-	if err != nil {
-		return
-	}
-	defer cl.Close()
-	adm := kadm.NewClient(cl)
-	tick := time.NewTicker(200 * time.Millisecond)
-	defer tick.Stop()
 	var names []string
 	for _, g := range crews {
 		names = append(names, "group-"+g.topic)
 	}
-	for ctx.Err() == nil {
+	again(ctx, c, func(adm *kadm.Client) {
 		// Some may be answered although others are not: their coordinators are down.
 		classic, _ := adm.DescribeGroups(ctx, names...)
 		consumer, _ := adm.DescribeConsumerGroups(ctx, names...)
@@ -394,6 +374,21 @@ func watchShares(ctx context.Context, c *testcluster.Cluster, crews []*crew) {
 				g.described(consumerShares(d, g.topic))
 			}
 		}
+	})
+}
+
+// again has a client ask five times a second until the context ends.
+func again(ctx context.Context, c *testcluster.Cluster, ask func(*kadm.Client)) {
+	cl, err := kgo.NewClient(kgo.SeedBrokers(c.Addrs()...))
+	if err != nil {
+		return // wrong options alone make it fail, and there are none
+	}
+	defer cl.Close()
+	adm := kadm.NewClient(cl)
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	for ctx.Err() == nil {
+		ask(adm)
 		select {
 		case <-ctx.Done():
 		case <-tick.C:

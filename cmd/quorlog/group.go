@@ -74,7 +74,7 @@ func newGroupDescribe(c *client) *cobra.Command {
 				return err
 			}
 			defer adm.Close()
-			lags, err := adm.Lag(cmd.Context(), args[0])
+			lags, err := patiently(cmd.Context(), func() (kadm.DescribedGroupLags, error) { return adm.Lag(cmd.Context(), args[0]) })
 			if err != nil {
 				return err
 			}
@@ -212,12 +212,12 @@ func resolveOffsets(ctx context.Context, adm *kadm.Client, to string, topics []s
 	case to == "end":
 		listed = ends
 	case to != "start" && to[0] == '@':
-		if listed, err = adm.ListOffsetsAfterMilli(ctx, request, topics...); err != nil {
+		after := func(ctx context.Context, topics ...string) (kadm.ListedOffsets, error) {
+			return adm.ListOffsetsAfterMilli(ctx, request, topics...)
+		}
+		if listed, err = offsetsOf(ctx, after, topics); err != nil {
 			return nil, err
 		}
-	}
-	if err := listed.Error(); err != nil {
-		return nil, err
 	}
 	out := make(kadm.Offsets)
 	listed.Each(func(o kadm.ListedOffset) {

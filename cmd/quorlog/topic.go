@@ -79,7 +79,7 @@ func newTopicList(c *client) *cobra.Command {
 			if internal {
 				list = adm.ListTopicsWithInternal
 			}
-			topics, err := list(cmd.Context())
+			topics, err := topicsOf(cmd.Context(), list)
 			if err != nil {
 				return err
 			}
@@ -134,7 +134,7 @@ func newTopicDescribe(c *client) *cobra.Command {
 				return err
 			}
 			defer adm.Close()
-			topics, err := adm.ListTopicsWithInternal(cmd.Context(), args[0])
+			topics, err := topicsOf(cmd.Context(), adm.ListTopicsWithInternal, args[0])
 			if err != nil {
 				return err
 			}

@@ -117,7 +117,7 @@ func (s *session) view(ctx context.Context, topics ...string) (*clusterView, err
 	if err := s.viewNodes(ctx, v); err != nil {
 		return nil, err
 	}
-	details, err := s.ListTopicsWithInternal(ctx, topics...)
+	details, err := topicsOf(ctx, s.ListTopicsWithInternal, topics...)
 	if err != nil {
 		return nil, err
 	}

@@ -108,7 +108,7 @@ func TestMetricsOfACluster(t *testing.T) {
 			t.Errorf("%d %s", status, body)
 		}
 	}
-	nodes := scrapeUntilSettled(t, c)
+	nodes := scrapeUntilSettled(ctx, t, c, len(groups))
 	lags, err := adm.Lag(ctx, "a", "b")
 	if err != nil {
 		t.Fatal(err)
@@ -184,21 +184,36 @@ func consumeAllOf(ctx context.Context, t *testing.T, topic string, n int, opts .
 	}
 }
 
-// scrapeUntilSettled scrapes until each partition is told by exactly one leader.
-func scrapeUntilSettled(t *testing.T, c *Cluster) []series {
+// scrapeUntilSettled scrapes until each partition is told by exactly one leader, and the controller and the groups' coordinators know
+// all of them: where the machine is slow a leader may change in the test, or between the scrapes of two nodes.
+func scrapeUntilSettled(ctx context.Context, t *testing.T, c *Cluster, groups int) []series {
+	t.Helper()
 	for {
 		var nodes []series
 		for _, n := range c.Nodes() {
 			nodes = append(nodes, scrapeNode(t, n))
 		}
 		if sumOf(nodes, "kafka_server_replicamanager_leadercount") == 20 && sumOf(nodes, "quorlog_metadata_voters") == 9 &&
-			sumOf(nodes, "quorlog_ready") == 3 && sumOf(nodes, "quorlog_raft_learners") == 0 {
+			sumOf(nodes, "quorlog_ready") == 3 && sumOf(nodes, "quorlog_raft_learners") == 0 &&
+			sumOf(nodes, "kafka_controller_kafkacontroller_offlinepartitionscount") == 0 && countOf(nodes, "kafka_consumergroup_lag{") == 4*groups {
 			return nodes
 		}
-		if t.Context().Err() != nil {
-			t.Fatal("the cluster does not settle")
+		if ctx.Err() != nil {
+			t.Fatalf("the cluster does not settle; lags of %d partitions of groups are told", countOf(nodes, "kafka_consumergroup_lag{"))
 		}
 	}
+}
+
+// countOf counts the series that begin so.
+func countOf(nodes []series, prefix string) (n int) {
+	for _, s := range nodes {
+		for key := range s {
+			if strings.HasPrefix(key, prefix) {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // checkNames: every row of the table is told, and nothing that is not in it.

@@ -10,10 +10,10 @@ import (
 //
 // A request may name the same thing many thousand times, in a few bytes each, and what there is to tell of it, such as a topic's
 // partitions or a group's members, may be as long as it likes. So keys that tell of things take each once, where it is first named,
-// before guards and handlers see the request: what they allocate and answer is bounded by what there is. Clients keep answers
+// before guards and handlers see the request: what they allocate, do and answer is bounded by what there is. Clients keep answers
 // by name and see no difference. Where repeats ask for different parts, all of them are asked for.
 //
-// Kafka does so for Metadata, DeleteGroups and ElectLeaders. Keys whose answers have a fixed size for each name, or in the order of
+// Kafka does so for Metadata, DeleteGroups and ElectLeaders. Keys whose answers and work have a fixed size for each name, or in the order of
 // the request, are not here, nor are those that refuse repeats.
 
 // onces take repeats out of requests, by key.
@@ -57,6 +57,9 @@ var onces = map[kafkaproto.Key]func(kmsg.Request) error{
 	}),
 	kafkaproto.KeyShareGroupDescribe:        unrepeated(func(q *kmsg.ShareGroupDescribeRequest) { q.GroupIDs = distinct(q.GroupIDs) }),
 	kafkaproto.KeyDescribeShareGroupOffsets: unrepeated(onceShareGroupOffsets),
+	kafkaproto.KeyDeleteShareGroupOffsets: unrepeated(func(q *kmsg.DeleteShareGroupOffsetsRequest) {
+		q.Topics = once(q.Topics, func(t *kmsg.DeleteShareGroupOffsetsRequestTopic) string { return t.Topic }, nil)
+	}),
 }
 
 // namedTopic is how a request names a topic.

@@ -128,6 +128,9 @@ func onceRows() map[string]func(n int) kmsg.Request {
 		"DescribeShareGroupOffsets of groups": func(n int) kmsg.Request {
 			return &kmsg.DescribeShareGroupOffsetsRequest{Version: 1, Groups: slices.Repeat([]kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: "idle-group"}}, n)}
 		},
+		"DeleteShareGroupOffsets": func(n int) kmsg.Request {
+			return &kmsg.DeleteShareGroupOffsetsRequest{GroupID: "idle-group", Topics: slices.Repeat([]kmsg.DeleteShareGroupOffsetsRequestTopic{{Topic: "nothing"}}, n)}
+		},
 		"DescribeShareGroupOffsets of topics": func(n int) kmsg.Request {
 			topics := slices.Repeat([]kmsg.DescribeShareGroupOffsetsRequestGroupTopic{{Topic: orders, Partitions: many(3)}}, n)
 			return &kmsg.DescribeShareGroupOffsetsRequest{Version: 1, Groups: []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: "idle-group", Topics: topics}}}

@@ -78,15 +78,19 @@ func unavailable(last error) error {
 }
 
 func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
-	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
-	if !ok && !q.stores() {
-		return nil, nil // nobody ever had a state
+	if q.stores() {
+		if err := c.Cluster.EnsureTopic(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if err := c.Cluster.EnsureTopic(ctx); err != nil {
+	t, ok, err := c.topic(ctx)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if t, ok = c.Cluster.Topic(broker.ShareStateTopic); !ok {
+	case !ok && q.stores():
 		return nil, broker.ErrCoordinatorNotAvailable
+	case !ok:
+		return nil, nil // nobody ever had a state
 	}
 	node, ok := c.Cluster.Coordinator(coordinator.PartitionOf(q.Key.String(), t.Partitions), "")
 	if !ok {
@@ -103,6 +107,28 @@ func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
 	return a.State, err
 }
 
+// topic is the one with the states. That there is none, so that nobody ever had a state, only a node can say that has heard of all that was
+// so when it was asked: one that was cut off from the metadata may not know of it.
+func (c *Client) topic(ctx context.Context) (t coordinator.Topic, there bool, err error) {
+	if t, there = c.Cluster.Topic(broker.ShareStateTopic); there {
+		return t, true, nil
+	}
+	if err := c.Cluster.Sync(ctx); err != nil {
+		return t, false, err
+	}
+	t, there = c.Cluster.Topic(broker.ShareStateTopic)
+	return t, there, nil
+}
+
+// partitionOf is the partition of the topic that has the state of a request's key; 0 if the topic is not known.
+func (c *Client) partitionOf(q *Request) int32 {
+	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
+	if !ok {
+		return 0
+	}
+	return coordinator.PartitionOf(q.Key.String(), t.Partitions)
+}
+
 // Read tells a new leader the state, and fences those before it.
 func (c *Client) Read(ctx context.Context, k share.Key, leader batch.Epoch) (*share.Durable, error) {
 	return c.Ask(ctx, &Request{Op: Read, Key: k, LeaderEpoch: leader})
@@ -117,12 +143,11 @@ func (c *Client) Write(ctx context.Context, k share.Key, leader batch.Epoch, d *
 // List asks for the share-partitions of a group, until it has heard of all partitions of the topic. broker.ErrCoordinatorNotAvailable,
 // with the last reason, when ctx ends.
 func (c *Client) List(ctx context.Context, group string) (out []Listed, err error) {
-	t, ok := c.Cluster.Topic(broker.ShareStateTopic)
-	if !ok {
-		return nil, nil // nobody ever had a state
-	}
 	if !again(ctx, func() bool {
-		out, err = c.listOnce(ctx, group, t.Partitions)
+		t, ok, lost := c.topic(ctx)
+		if err = lost; ok {
+			out, err = c.listOnce(ctx, group, t.Partitions)
+		}
 		return err == nil
 	}) {
 		return nil, unavailable(err)

@@ -31,7 +31,8 @@ func (l leads) Coordinator(p int32, _ string) (replication.Node, bool) {
 	return replication.Node{ID: l[p]}, l[p] != replication.NoNode
 }
 
-func (leads) Sync(context.Context) error        { return nil }
+func (leads) Sync(context.Context) error { return nil }
+
 func (leads) EnsureTopic(context.Context) error { return nil }
 
 var errDead = errors.New("the node is dead")
@@ -109,6 +110,51 @@ func TestWithoutTheTopic(t *testing.T) {
 			t.Errorf("operation %d: %v; the topic was wanted %d times", op, err, u.wanted)
 		}
 	}
+}
+
+// late is a cluster that is cut off from the metadata: it knows of the topic when it has heard from them again.
+type late struct {
+	leads
+	there leads
+	cut   int // how many questions are not answered
+}
+
+func (l *late) Sync(context.Context) error {
+	if l.cut--; l.cut >= 0 {
+		return errDead
+	}
+	l.leads = l.there
+	return nil
+}
+
+// What a node has not heard of may be there nonetheless: whether nothing was ever stored is asked of the metadata.
+func TestATopicNotHeardOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		state := answer{State: &share.Durable{Start: 7}, Listed: []Listed{{Key: share.Key{Group: "g"}}}, Partitions: []int32{0}}
+		c := &Client{Peers: func(context.Context, replication.NodeID, string, []byte) ([]byte, error) { return json.Marshal(state) }}
+		look := &Request{Op: Look, Key: share.Key{Group: "g"}}
+		c.Cluster = &late{there: leads{1}, cut: 2}
+		if d, err := c.Ask(t.Context(), look); err != nil || d == nil || d.Start != 7 {
+			t.Errorf("asked for a state: %+v, %v", d, err)
+		}
+		c.Cluster = &late{there: leads{1}, cut: 2}
+		if got, err := c.List(t.Context(), "g"); err != nil || len(got) != 1 {
+			t.Errorf("asked for a list: %+v, %v", got, err)
+		}
+		cluster := &late{there: leads{}}
+		c.Cluster = cluster
+		for i, r := range c.AskAll(t.Context(), []*Request{look, look}) {
+			if r.Err != nil || r.State != nil {
+				t.Errorf("request %d, without the topic: %+v, %v", i, r.State, r.Err)
+			}
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		c.Cluster = &late{there: leads{1}, cut: 1 << 30}
+		if _, err := c.List(ctx, "g"); !errors.Is(err, broker.ErrCoordinatorNotAvailable) {
+			t.Errorf("cut off for good: %v", err)
+		}
+	})
 }
 
 // An error keeps its kind on the way, and one of two kinds travels as the same one each time.

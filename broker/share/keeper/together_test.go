@@ -4,64 +4,80 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/broker/coordinator"
 	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/replication"
 )
 
-// Keepers that are not there, here those of every fourth partition, keep nobody from those that are, and hold all up only until the time is over.
+// Keepers that are not there, here of every fourth partition of the topic, keep nobody from those that are, and hold all up only until the
+// time is over: neither those between whose keys they are asked, nor those behind all of them.
 func TestAskAll(t *testing.T) {
-	const partitions, patience = 400, 10 * time.Second
+	const keys, patience = 4000, 10 * time.Second
+	cluster := leads(slices.Repeat([]replication.NodeID{1}, 16))
+	gone := func(q *Request) bool { return coordinator.PartitionOf(q.Key.String(), int32(len(cluster)))%4 == 0 }
+	all := make([]*Request, keys)
+	for i := range all {
+		all[i] = &Request{Op: Look, Key: share.Key{Group: "g", Partition: int32(i)}}
+	}
+	goneFirst := slices.Concat(slices.DeleteFunc(slices.Clone(all), func(q *Request) bool { return !gone(q) }), slices.DeleteFunc(slices.Clone(all), gone))
 	synctest.Test(t, func(t *testing.T) {
 		var under, most, back atomic.Int32
-		c := &Client{Cluster: leads{1}, Peers: func(ctx context.Context, _ replication.NodeID, _ string, body []byte) ([]byte, error) {
+		c := &Client{Cluster: cluster, Peers: func(ctx context.Context, _ replication.NodeID, _ string, body []byte) ([]byte, error) {
 			most.Store(max(most.Load(), under.Add(1)))
 			defer under.Add(-1)
 			var q Request
 			if err := json.Unmarshal(body, &q); err != nil {
 				t.Error(err)
 			}
-			if q.Key.Partition%4 == 0 && back.Load() == 0 {
+			if gone(&q) && back.Load() == 0 {
 				<-ctx.Done()
 				return nil, ctx.Err()
 			}
 			time.Sleep(10 * time.Millisecond)
 			return json.Marshal(answer{State: &share.Durable{Start: 7}})
 		}}
-		all := make([]*Request, partitions)
-		for i := range all {
-			all[i] = &Request{Op: Look, Key: share.Key{Group: "g", Partition: int32(i)}}
-		}
-		ask := func() ([]Result, time.Duration) {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+		ask := func(requests []*Request, within time.Duration) ([]Result, time.Duration) {
+			ctx, cancel := context.WithTimeout(t.Context(), within)
 			defer cancel()
 			began := time.Now()
-			return c.AskAll(ctx, all), time.Since(began)
+			return c.AskAll(ctx, requests), time.Since(began)
 		}
-		got, took := ask()
-		if took != patience {
-			t.Errorf("it took %v", took)
-		}
-		for i, r := range got {
-			if gone := i%4 == 0; gone != errors.Is(r.Err, broker.ErrCoordinatorNotAvailable) || gone != (r.State == nil) {
-				t.Errorf("partition %d: %+v, %v", i, r.State, r.Err)
+		for order, requests := range map[string][]*Request{"as they come": all, "with those that are gone first": goneFirst} {
+			got, took := ask(requests, patience)
+			if took != patience {
+				t.Errorf("%s: it took %v", order, took)
+			}
+			for i, r := range got {
+				if gone := gone(requests[i]); gone != errors.Is(r.Err, broker.ErrCoordinatorNotAvailable) || gone != (r.State == nil) {
+					t.Fatalf("%s: request %d, of a keeper that is gone (%v): %+v, %v", order, i, gone, r.State, r.Err)
+				}
+			}
+			if n := most.Load(); n != askAtOnce {
+				t.Errorf("%s: %d were asked at a time, not %d", order, n, askAtOnce)
 			}
 		}
-		if n := most.Load(); n != askAtOnce {
-			t.Errorf("%d were asked at a time, not %d", n, askAtOnce)
+
+		// Who could not be asked before the time was over is not told that nothing is known.
+		got, _ := ask(all, 0)
+		for i, r := range got {
+			if !errors.Is(r.Err, broker.ErrCoordinatorNotAvailable) {
+				t.Fatalf("request %d when the time is over: %+v, %v", i, r.State, r.Err)
+			}
 		}
 
 		// They come back while the others are asked.
 		time.AfterFunc(6*time.Second, func() { back.Store(1) })
-		got, took = ask()
+		got, took := ask(all, patience)
 		for i, r := range got {
 			if r.Err != nil || r.State == nil {
-				t.Errorf("partition %d, whose keeper is back: %v", i, r.Err)
+				t.Errorf("request %d, whose keeper is back: %v", i, r.Err)
 			}
 		}
 		if took >= patience {

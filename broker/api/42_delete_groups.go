@@ -45,17 +45,21 @@ func handleDeleteGroups(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteG
 	return resp, nil
 }
 
-// forgetShares deletes all that is known of a share group's progress.
+// forgetShares deletes all that is known of a share group's progress. A list may be cut off: only an empty one is the end.
 func forgetShares(ctx context.Context, a *API, group string) error {
-	all, err := a.ShareOffsets.List(ctx, group)
-	requests := make([]*keeper.Request, len(all))
-	for i, l := range all {
-		requests[i] = &keeper.Request{Op: keeper.Delete, Key: l.Key}
-	}
-	for _, r := range a.ShareOffsets.Ask(ctx, requests) {
-		if err == nil {
-			err = r.Err
+	for {
+		all, err := a.ShareOffsets.List(ctx, group)
+		if err != nil || len(all) == 0 {
+			return err
+		}
+		requests := make([]*keeper.Request, len(all))
+		for i, l := range all {
+			requests[i] = &keeper.Request{Op: keeper.Delete, Key: l.Key}
+		}
+		for _, r := range a.ShareOffsets.Ask(ctx, requests) {
+			if r.Err != nil {
+				return r.Err
+			}
 		}
 	}
-	return err
 }

@@ -34,7 +34,8 @@ func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *km
 		return resp, nil
 	}
 	var requests []*keeper.Request
-	var into []*kmsg.AlterShareGroupOffsetsResponseTopicPartition
+	var into [][]*kmsg.AlterShareGroupOffsetsResponseTopicPartition // of each request
+	at := map[share.Key]int{}                                       // its place in both
 	for i := range q.Topics {
 		t := &q.Topics[i]
 		rt := kmsg.NewAlterShareGroupOffsetsResponseTopic()
@@ -52,10 +53,14 @@ func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *km
 				err = fmt.Errorf("%w: offset %d", replication.ErrInvalidRequest, p.StartOffset)
 			case known && p.Partition >= 0 && p.Partition < partitions:
 				err = nil
-				requests = append(requests, &keeper.Request{
-					Op: keeper.Set, Key: share.Key{Group: q.GroupID, Topic: id, Partition: p.Partition}, Start: batch.Offset(p.StartOffset),
-				})
-				into = append(into, rp)
+				key := share.Key{Group: q.GroupID, Topic: id, Partition: p.Partition}
+				n, again := at[key]
+				if !again {
+					n = len(requests)
+					at[key], requests, into = n, append(requests, &keeper.Request{Op: keeper.Set, Key: key}), append(into, nil)
+				}
+				requests[n].Start = batch.Offset(p.StartOffset) // of a partition that is named again the last one holds
+				into[n] = append(into[n], rp)
 			}
 			rp.ErrorCode, rp.ErrorMessage = code(err), message(err)
 		}
@@ -64,7 +69,9 @@ func handleAlterShareGroupOffsets(ctx context.Context, a *API, _ *Request, q *km
 	ctx, cancel := context.WithTimeout(ctx, keepersTime)
 	defer cancel()
 	for i, r := range a.ShareOffsets.Ask(ctx, requests) {
-		into[i].ErrorCode, into[i].ErrorMessage = code(r.Err), message(r.Err)
+		for _, rp := range into[i] {
+			rp.ErrorCode, rp.ErrorMessage = code(r.Err), message(r.Err)
+		}
 	}
 	return resp, nil
 }

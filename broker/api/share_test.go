@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -59,22 +60,24 @@ func (m *memShares) Name(id replication.TopicID) (string, bool) {
 	return t.Name, true
 }
 
+// List tells of two at most, as a list may be cut off.
 func (m *memShares) List(_ context.Context, group string) (out []keeper.Listed, _ error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for k, d := range m.all {
-		if k.Group == group {
+		if k.Group == group && len(out) < 2 {
 			out = append(out, keeper.Listed{Key: k, Position: keeper.PositionOf(d)})
 		}
 	}
 	return out, nil
 }
 
+// Ask does the last first: side by side there is no order.
 func (m *memShares) Ask(_ context.Context, all []*keeper.Request) []keeper.Result {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	out := make([]keeper.Result, len(all))
-	for i, q := range all {
+	for i, q := range slices.Backward(all) {
 		switch q.Op {
 		case keeper.Set:
 			m.all[q.Key] = &share.Durable{Start: q.Start}
@@ -255,6 +258,13 @@ func TestShareOffsets(t *testing.T) {
 	if got := starts(nil); len(got) != 1 || got[1] != 5 {
 		t.Errorf("all: %v", got)
 	}
+	again := kmsg.NewPtrAlterShareGroupOffsetsRequest()
+	again.GroupID = "g"
+	again.Topics = []kmsg.AlterShareGroupOffsetsRequestTopic{{Topic: "orders",
+		Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{Partition: 1, StartOffset: 9}, {Partition: 1, StartOffset: 5}}}}
+	for _, p := range send[*kmsg.AlterShareGroupOffsetsResponse](t, a, 0, again).Topics[0].Partitions {
+		wantError(t, "set twice", p.ErrorCode, 0)
+	}
 	named := []kmsg.DescribeShareGroupOffsetsRequestGroupTopic{{Topic: "orders", Partitions: []int32{0, 1, 8}}}
 	if got := starts(named); len(got) != 3 || got[0] != -1 || got[1] != 5 || got[8] != -1 {
 		t.Errorf("named: %v", got)
@@ -307,6 +317,8 @@ func TestShareOffsetsOfAGroupThatNobodyJoined(t *testing.T) {
 	wantError(t, "the group, which is still there", twice.ErrorCode, 0)
 	wantError(t, "offsets that are gone", twice.Topics[0].ErrorCode, kafkaproto.UnknownTopicOrPartition)
 	alter()
+	a.ShareOffsets.(*memShares).Write(t.Context(), share.Key{Group: "g", Partition: 5}, 0, &share.Durable{}) // more than one list holds
+	a.ShareOffsets.(*memShares).Write(t.Context(), share.Key{Group: "g", Partition: 6}, 0, &share.Durable{})
 	wantError(t, "the deletion of the group", remove(), 0)
 	if left, _ := a.ShareOffsets.List(t.Context(), "g"); len(left) != 0 {
 		t.Errorf("of a group that is gone %+v is left", left)

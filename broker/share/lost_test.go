@@ -34,6 +34,23 @@ func TestConnectionEnds(t *testing.T) {
 	})
 }
 
+// A session that has no room for its partitions leaves no slot taken.
+func TestARefusedSessionIsNone(t *testing.T) {
+	s := newSessions(1, func(member, *session) {})
+	begin := func(id string) error {
+		_, err := s.open(t.Context(), &Member{Group: "g", ID: id, Epoch: NewSession}, []Wanted{{TopicPartition: thePart}}, nil, true)
+		return err
+	}
+	s.mu.partitions = maxSessionPartitions
+	if err := begin("a"); !errors.Is(err, ErrSessionLimit) || s.mu.partitions != maxSessionPartitions {
+		t.Errorf("without room: %v; %d partitions", err, s.mu.partitions)
+	}
+	s.mu.partitions = 0
+	if err := begin("b"); err != nil {
+		t.Errorf("behind a session that was refused: %v", err)
+	}
+}
+
 // A session that another one has replaced leaves that one alone when its connection ends.
 func TestConnectionOfAnOldSession(t *testing.T) {
 	run(t, func(t *testing.T, w *world) {

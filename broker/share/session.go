@@ -84,6 +84,9 @@ func (s *sessions) open(ctx context.Context, m *Member, add []Wanted, forget []T
 		return v, ErrInvalidSessionEpoch
 	}
 	if s.mu.partitions+len(add) > maxSessionPartitions {
+		if m.Epoch == NewSession {
+			s.removeLocked(who, x) // or it would keep its slot, while its member begins again
+		}
 		return v, ErrSessionLimit
 	}
 	s.mu.partitions -= len(x.partitions)

@@ -126,7 +126,7 @@ func (s *Service) Answer(ctx context.Context, q *Request) (*share.Durable, error
 	return r.State, r.Err
 }
 
-// MaxListed bounds the states that one node lists.
+// MaxListed bounds the states that one node lists; but one of each topic is listed in any case.
 const MaxListed = 20_000
 
 // Position is what is told of a state.
@@ -150,11 +150,13 @@ type Listed struct {
 	Position
 }
 
-// List tells of the share-partitions of a group that this node keeps, MaxListed at most, and of which partitions of the topic these
-// are all.
+// List tells of the share-partitions of a group that this node keeps, and of which partitions of the topic it has told so. Of more than
+// MaxListed it leaves some out, but no topic.
 func (s *Service) List(group string) (out []Listed, of []int32) {
+	topics := map[replication.TopicID]bool{}
 	of = s.runtime.Whole(func(_ string, m *Machine) {
-		if m.key.Group == group && m.stored != nil && len(out) < MaxListed {
+		if m.key.Group == group && m.stored != nil && (len(out) < MaxListed || !topics[m.key.Topic]) {
+			topics[m.key.Topic] = true
 			out = append(out, Listed{Key: m.key, Position: PositionOf(m.stored.durable())})
 		}
 	})

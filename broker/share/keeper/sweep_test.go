@@ -75,6 +75,41 @@ func (l *lagging) set(fn func()) {
 	fn()
 }
 
+// A list that is too long for one answer leaves out partitions, and no topic: what is to be forgotten is found by its topics.
+func TestAListThatIsCutOff(t *testing.T) {
+	const rare = 12
+	s, err := New(Options{Logs: fakeLog{}, Cluster: leads{1}, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	s.LeaderChanged(0, 1, true)
+	keep := func(topic byte, partition int32) error {
+		_, err := s.Answer(t.Context(), &Request{Op: Set, Key: share.Key{Group: "g", Topic: replication.TopicID{topic}, Partition: partition}, Start: 5})
+		return err
+	}
+	for keep(rare, 0) != nil { // it is loading
+	}
+	for p := range int32(2 * MaxListed) {
+		if err := keep(0, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for topic := range byte(rare) {
+		if err := keep(topic, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	listed, of := s.List("g")
+	topics := map[replication.TopicID]int{}
+	for _, l := range listed {
+		topics[l.Key.Topic]++
+	}
+	if len(listed) > MaxListed+rare || len(listed) < MaxListed || len(topics) != rare+1 || len(of) != 1 {
+		t.Errorf("%d are listed, of %d topics and the partitions %v", len(listed), len(topics), of)
+	}
+}
+
 // TestSweep: a keeper may not have heard of a topic yet whose state others have it keep. Only what is unknown after it has heard all
 // that was so before its question is no more.
 func TestSweep(t *testing.T) {

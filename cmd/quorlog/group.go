@@ -74,12 +74,8 @@ func newGroupDescribe(c *client) *cobra.Command {
 				return err
 			}
 			defer adm.Close()
-			lags, err := patiently(cmd.Context(), func() (kadm.DescribedGroupLags, error) { return adm.Lag(cmd.Context(), args[0]) })
+			group, err := lagOf(cmd.Context(), adm.Lag, args[0])
 			if err != nil {
-				return err
-			}
-			group := lags[args[0]]
-			if err := group.Error(); err != nil {
 				return err
 			}
 			rows := []lagRow{}
@@ -89,9 +85,12 @@ func newGroupDescribe(c *client) *cobra.Command {
 				if l.Member != nil {
 					row.Member, row.Host = l.Member.MemberID, l.Member.ClientHost
 				}
+				end, lag := strconv.FormatInt(row.End, 10), strconv.FormatInt(row.Lag, 10)
+				if l.Err != nil {
+					row.End, row.Lag, end, lag = -1, -1, "-", "-"
+				}
 				rows = append(rows, row)
-				text = append(text, []string{row.Topic, strconv.Itoa(int(row.Partition)), strconv.FormatInt(row.Committed, 10),
-					strconv.FormatInt(row.End, 10), strconv.FormatInt(row.Lag, 10), row.Member, row.Host})
+				text = append(text, []string{row.Topic, strconv.Itoa(int(row.Partition)), strconv.FormatInt(row.Committed, 10), end, lag, row.Member, row.Host})
 			}
 			if c.json() {
 				return printJSON(cmd.OutOrStdout(), map[string]any{

@@ -1,8 +1,15 @@
 package log
 
 import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
 	"runtime"
+	"strconv"
 	"testing"
+	"time"
+
+	"github.com/pierrec/lz4/v4"
 
 	"github.com/quorlog/quorlog/log/batch"
 )
@@ -93,4 +100,49 @@ func TestTimestampsInBatchesThatUnpackToMuch(t *testing.T) {
 	if used > most {
 		t.Errorf("it allocated %d KiB", used>>10)
 	}
+}
+
+// Records that are much alike are a large batch made small by a client whose LZ4 looks further back than ours. What is superseded in it goes
+// all the same: a key that was deleted must not be there again once its tombstone has gone.
+func TestCleanABatchThatGrows(t *testing.T) {
+	f := openFixture(t)
+	alike := make([]byte, 40<<10)
+	random := rand.NewChaCha8([32]byte{})
+	_, _ = random.Read(alike)
+	records := make([]batch.Record, 100)
+	for i := range records {
+		records[i] = batch.Record{Timestamp: 1000, Key: strconv.AppendInt(nil, int64(i), 10), Value: alike}
+	}
+	plain := packed(t, 1, batch.None, records...)
+	frame := bytes.NewBuffer(plain[:batch.HeaderSize:batch.HeaderSize])
+	w := lz4.NewWriter(frame) // blocks of 4 MiB, as franz-go's
+	_, err := w.Write(plain[batch.HeaderSize:])
+	mustBe(t, err, nil)
+	mustBe(t, w.Close(), nil)
+	const posAttributes = 21
+	binary.BigEndian.PutUint16(frame.Bytes()[posAttributes:], uint16(batch.LZ4))
+	batch.Seal(frame.Bytes())
+	if small := len(alike) * 3; frame.Len() > small {
+		t.Fatalf("the batch has %d bytes", frame.Len())
+	}
+	f.append(1, frame.Bytes(), kv(t, frameOpt{term: 1}, "7"))
+	o := CleanOptions{DeleteRetention: time.Hour}
+	for range 3 {
+		f.seal()
+		f.append(1, kv(t, frameOpt{term: 1}, "x=1"))
+		f.clean(o)
+		f.time.add(2 * time.Hour)
+	}
+	frames, err := batch.Split(f.read(0, 1<<30))
+	mustBe(t, err, nil)
+	var seen []Offset
+	for _, frame := range frames {
+		mustBe(t, batch.Iterate(frame, func(r batch.Record) error {
+			if string(r.Key) == "7" {
+				seen = append(seen, r.Offset)
+			}
+			return nil
+		}), nil)
+	}
+	equal(t, len(seen), 0, "records of a key that was deleted")
 }

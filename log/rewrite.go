@@ -223,8 +223,8 @@ func (p *picks) add(keep bool) {
 func (p *picks) has(place int) bool { return p.bits[place/64]>>(place%64)&1 != 0 }
 
 // A batch may grow by what others compress better than we do, to so many times its size and so many bytes more. One that would grow by
-// more stays as it is: it is nothing that a client means to write, and the memory would be that of what it unpacks to.
-const mostGrowth, leastRoom = 4, 1 << 20
+// more stays as it is: the memory would be that of what it unpacks to, which is more than any client means to write.
+const mostGrowth, leastRoom = 4, 32 << 20
 
 func rebuild(frame []byte, kept *picks, horizon int64) ([]byte, error) {
 	out, err := batch.Rebuild(frame, kept.has, horizon, mostGrowth*len(frame)+leastRoom)

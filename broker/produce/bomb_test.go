@@ -76,7 +76,7 @@ func TestBombsCostLittle(t *testing.T) {
 		cfg.Compression, cfg.CompressionLevel = tc.compression, batch.DefaultLevel
 		s := New(Options{Now: func() time.Time { return testNow }})
 		run := func() {
-			if _, err := s.prepare(t.Context(), &Request{ZstdAllowed: true}, cfg, tc.frame); !errors.Is(err, tc.want) || (err != nil) != (tc.want != nil) {
+			if _, err := s.prepare(t.Context(), testNow, &Request{ZstdAllowed: true}, cfg, tc.frame); !errors.Is(err, tc.want) || (err != nil) != (tc.want != nil) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -95,14 +95,15 @@ func TestBatchesThatUnpackToMuchTakeTurns(t *testing.T) {
 	taken := turns.New()
 	s := New(Options{Now: func() time.Time { return testNow }, Turns: taken})
 	small, large := plain(t), bomb(t, 0, 8<<20, testNow.UnixMilli(), 1<<20)
-	prepare := func(ctx context.Context, f []byte) error {
-		_, err := s.prepare(ctx, &Request{ZstdAllowed: true, Timeout: time.Millisecond}, topicConfig(), f)
+	const patience = time.Minute
+	prepare := func(ctx context.Context, patience time.Duration, f []byte) error {
+		_, err := s.prepare(ctx, testNow.Add(patience), &Request{ZstdAllowed: true, Timeout: time.Hour}, topicConfig(), f)
 		return err
 	}
-	if err := prepare(t.Context(), large); err != nil {
+	if err := prepare(t.Context(), patience, large); err != nil {
 		t.Errorf("its turn came: %v", err)
 	}
-	if err := prepare(t.Context(), bomb(t, 0, 129<<20, testNow.UnixMilli(), 1<<20)); !errors.Is(err, broker.ErrMessageTooLarge) {
+	if err := prepare(t.Context(), patience, bomb(t, 0, 129<<20, testNow.UnixMilli(), 1<<20)); !errors.Is(err, broker.ErrMessageTooLarge) {
 		t.Errorf("more than the topic takes: %v", err)
 	}
 	release := make(chan struct{})
@@ -118,20 +119,22 @@ func TestBatchesThatUnpackToMuchTakeTurns(t *testing.T) {
 		})
 		<-begun
 	}
-	if err := prepare(t.Context(), small); err != nil {
+	if err := prepare(t.Context(), 0, small); err != nil {
 		t.Errorf("a small one: %v", err)
 	}
-	if err := prepare(t.Context(), large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("its turn did not come: %v", err)
+	for _, patience := range []time.Duration{time.Millisecond, -time.Hour} { // of a request whose other batches have taken its time
+		if err := prepare(t.Context(), patience, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("its turn did not come: %v", err)
+		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := prepare(ctx, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.Canceled) {
+	if err := prepare(ctx, patience, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.Canceled) {
 		t.Errorf("the client has gone: %v", err)
 	}
 	close(release)
 	all.Wait()
-	if err := prepare(t.Context(), large); err != nil {
+	if err := prepare(t.Context(), patience, large); err != nil {
 		t.Errorf("its turn came again: %v", err)
 	}
 }

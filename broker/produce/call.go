@@ -84,7 +84,7 @@ func (c *Call) enqueue(ctx context.Context, b Batch, v verified) slot {
 	if err != nil {
 		return slot{part: p, err: err}
 	}
-	validated, err := c.service.prepare(ctx, &c.request, p.Config(), b.Records)
+	validated, err := c.service.prepare(ctx, c.deadline, &c.request, p.Config(), b.Records)
 	if err == nil {
 		err = v.err
 	}

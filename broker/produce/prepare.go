@@ -42,8 +42,8 @@ func usual(size int) int64 {
 }
 
 // prepare turns what a client sent for one partition into a frame that the partition can store as it is: checked, with
-// the topic's timestamps and compression, and in memory that it may keep.
-func (s *Service) prepare(ctx context.Context, r *Request, cfg replication.TopicConfig, records []byte) (partition.Batch, error) {
+// the topic's timestamps and compression, and in memory that it may keep. It waits until by, if it has to.
+func (s *Service) prepare(ctx context.Context, by time.Time, r *Request, cfg replication.TopicConfig, records []byte) (partition.Batch, error) {
 	h, err := soleBatch(records)
 	if err != nil {
 		return partition.Batch{}, err
@@ -54,18 +54,20 @@ func (s *Service) prepare(ctx context.Context, r *Request, cfg replication.Topic
 	limit := s.mostDecompressed(&cfg)
 	b, err := s.accept(r, &cfg, records, min(limit, usual(len(records))))
 	if errors.Is(err, batch.ErrTooLarge) && usual(len(records)) < limit {
-		b, err = s.acceptInTurn(ctx, r, &cfg, records, limit)
+		b, err = s.acceptInTurn(ctx, by, r, &cfg, records, limit)
 	}
 	return b, refusal(err)
 }
 
 // acceptInTurn is accept for batches that unpack to so much that they keep a processor busy, so that some of those are always left to
-// others. The request's timeout bounds the wait.
-func (s *Service) acceptInTurn(ctx context.Context, r *Request, cfg *replication.TopicConfig, records []byte, limit int64) (b partition.Batch, err error) {
+// others.
+func (s *Service) acceptInTurn(
+	ctx context.Context, by time.Time, r *Request, cfg *replication.TopicConfig, records []byte, limit int64,
+) (b partition.Batch, err error) {
 	if s.turns == nil {
 		return s.accept(r, cfg, records, limit)
 	}
-	ctx, cancel := context.WithTimeout(ctx, clampWait(r.Timeout))
+	ctx, cancel := context.WithTimeout(ctx, by.Sub(s.now()))
 	defer cancel()
 	had := false
 	err = s.turns.Do(ctx, func() error {

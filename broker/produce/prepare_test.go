@@ -70,7 +70,7 @@ func prepared(f []byte, cfg replication.TopicConfig, change ...func(*Request)) (
 	for _, fn := range change {
 		fn(&r)
 	}
-	b, err := s.prepare(context.Background(), &r, cfg, f)
+	b, err := s.prepare(context.Background(), testNow, &r, cfg, f)
 	return b.Frame, err
 }
 

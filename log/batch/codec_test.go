@@ -336,6 +336,12 @@ func TestWideZstd(t *testing.T) {
 	if _, err := Validate(frame, Limits{MaxDecompressed: int64(len(content)) - 1}, nil); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
+	for size, want := range map[int]error{128<<20 - 100: nil, 128 << 20: ErrTooLarge} { // with the record's own bytes it is more
+		frame := frameOf(Zstd, 1, zstdFrame(t, appendRecord(nil, Record{Value: make([]byte, size)}, 0, 0), false, zstd.WithSingleSegment(true)))
+		if _, err := Validate(frame, Limits{}, nil); !errors.Is(err, want) {
+			t.Errorf("a single segment of %d bytes, as long as no consumer takes: %v", size, err)
+		}
+	}
 	small := frameOf(Zstd, 1, zstdFrame(t, appendRecord(nil, Record{Value: text(rng, 1000)}, 0, 0), true, zstd.WithWindowSize(128<<20)))
 	mustValidate(t, small)
 	if got := allocated(func() { mustValidate(t, small) }); got > 4<<20 {

@@ -222,13 +222,13 @@ func openZstd(payload []byte, limit int64) (source, error) {
 	}
 	window := h.WindowSize
 	if h.SingleSegment {
-		window = h.FrameContentSize
+		window = h.FrameContentSize // consumers keep all of it for a window, too
 	}
 	if window > zstdWindow {
-		if !h.SingleSegment && window > zstdWideWindow {
+		if window > zstdWideWindow {
 			return nil, fmt.Errorf("%w: zstd window of %d bytes, above %d", ErrTooLarge, window, zstdWideWindow)
 		}
-		return openWideZstd(payload, &h, window)
+		return openWideZstd(payload, &h)
 	}
 	switch s := zstdSources.Get().(type) {
 	case *zstdSource:
@@ -303,15 +303,14 @@ const (
 	wideRatio = 32
 )
 
-func openWideZstd(payload []byte, h *zstd.Header, window uint64) (source, error) {
+func openWideZstd(payload []byte, h *zstd.Header) (source, error) {
 	whole := int64(max(wideRatio*len(payload), minRead))
 	if h.HasFCS {
 		whole = int64(h.FrameContentSize) // at most the caller's limit
 	}
 	wide.Lock()
-	// A frame of a single segment has its content for a window, however long that is.
 	zr, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecodeAllCapLimit(true),
-		zstd.WithDecoderMaxWindow(max(window, zstdWideWindow)), zstd.WithDecoderMaxMemory(MaxDecompressed))
+		zstd.WithDecoderMaxWindow(zstdWideWindow), zstd.WithDecoderMaxMemory(MaxDecompressed))
 	if err != nil {
 		wide.Unlock()
 		return nil, errCodec(Zstd, err)

@@ -224,6 +224,12 @@ func TestProducerExpiry(t *testing.T) {
 	batch.Stamp(anew, batch.UnstampedAnew, 1)
 	equal(t, f.append(1, anew)[0].Kind, KindBatch, "it goes on")
 	f.verify() // what was forgotten is no damage
+	f.append(1, txn(t, 1, 1, 3, 0, 0), markerOf(1, 3, 0, 5, true))
+	f.time.add(DefaultProducerExpiry + time.Minute)
+	mustBe(t, f.log.Checkpoint(0), nil)
+	f.append(1, markerOf(1, 3, 0, 4, true))
+	mustBe(t, f.log.Checkpoint(0), nil)
+	f.verify() // nor is an older coordinator, of whom nobody knew any more that he is
 }
 
 // A log remembers so many producers, whoever invents their ids. Those that were silent for longest are forgotten first, but none that

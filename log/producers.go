@@ -160,7 +160,7 @@ func (p ProducerState) agrees(all ProducerState) bool {
 	if len(mine) > len(more) || !slices.Equal(mine, more[len(more)-len(mine):]) {
 		return false
 	}
-	if p.CoordinatorEpoch < 0 {
+	if p.CoordinatorEpoch < all.CoordinatorEpoch { // what is forgotten refuses no older coordinator
 		all.CoordinatorEpoch = p.CoordinatorEpoch
 	}
 	if p.n == 0 && p.LastSequence < 0 {

@@ -52,8 +52,15 @@ func (d *Directory) credential(user string, m controller.Mechanism) controller.C
 	return madeUp
 }
 
-// passwordPatience bounds how long a password waits for its turn while many come.
+// passwordPatience bounds how long a password waits for its turns while many come, or other heavy work does.
 const passwordPatience = 5 * time.Second
+
+var errManyPasswords = fmt.Errorf("%w: too many passwords are being checked", replication.ErrOverloaded)
+
+// patiently is ctx until passwordPatience is over, which is errManyPasswords for a cause.
+func patiently(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, passwordPatience, errManyPasswords)
+}
 
 // check holds a password against the credential of a user, whichever there is. For somebody who does not exist the same is
 // computed in vain. Errors are replication.ErrOverloaded after passwordPatience, and that of ctx.
@@ -61,6 +68,8 @@ func (d *Directory) check(ctx context.Context, from netip.Addr, user, password s
 	if d.known.has(d.images.Image().Users[user], password) {
 		return true, nil
 	}
+	ctx, cancel := patiently(ctx)
+	defer cancel()
 	leave, err := d.lines.take(ctx, from)
 	if err != nil {
 		return false, err
@@ -116,7 +125,7 @@ func (t *lines) init(most int) {
 // networkBits is how much of an IPv6 address tells one customer from another: whoever has one address has 2^64 of them.
 const networkBits = 64
 
-// take waits for a turn; leave ends it.
+// take waits for a turn until ctx ends, whose cause is its only error; leave ends the turn.
 func (t *lines) take(ctx context.Context, from netip.Addr) (leave func(), err error) {
 	bits := from.BitLen()
 	if from.Is6() {
@@ -124,22 +133,17 @@ func (t *lines) take(ctx context.Context, from netip.Addr) (leave func(), err er
 	}
 	where, _ := from.Prefix(bits) // all that have no address are one
 	l := t.enter(where)
-	patience, cancel := context.WithTimeout(ctx, passwordPatience)
-	defer cancel()
 	for i, turn := range []chan struct{}{l.turn, t.all} {
 		select {
 		case turn <- struct{}{}:
 			continue
-		case <-patience.Done():
+		case <-ctx.Done():
 		}
 		if i > 0 {
 			<-l.turn
 		}
 		t.exit(where, l)
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		return nil, fmt.Errorf("%w: too many passwords are being checked", replication.ErrOverloaded)
+		return nil, context.Cause(ctx)
 	}
 	return func() {
 		<-t.all

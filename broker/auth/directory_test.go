@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,7 +108,9 @@ func TestLines(t *testing.T) {
 		refused := func(from string) {
 			t.Helper()
 			began := time.Now()
-			_, err := lines.take(t.Context(), netip.MustParseAddr(from))
+			ctx, cancel := patiently(t.Context())
+			defer cancel()
+			_, err := lines.take(ctx, netip.MustParseAddr(from))
 			if took := time.Since(began); !errors.Is(err, replication.ErrOverloaded) || took != passwordPatience {
 				t.Errorf("%s: %v after %v", from, err, took)
 			}
@@ -132,6 +135,27 @@ func TestLines(t *testing.T) {
 		}
 		if len(lines.all) > 0 || len(lines.mu.from) > 0 {
 			t.Errorf("%d turns and %d lines are left", len(lines.all), len(lines.mu.from))
+		}
+	})
+}
+
+// TestPasswordsWaitForHeavyWork: a password that has its line, but no turn beside other work, waits no longer than one without a line.
+func TestPasswordsWaitForHeavyWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := NewDirectory(newStore(t, alice), turns.New())
+		release := make(chan struct{})
+		for range max(1, runtime.GOMAXPROCS(0)/2) {
+			go d.heavy.Do(t.Context(), func() error { <-release; return nil })
+		}
+		synctest.Wait()
+		began := time.Now()
+		_, err := d.check(t.Context(), away, "alice", alice.Password)
+		if took := time.Since(began); !errors.Is(err, replication.ErrOverloaded) || took != passwordPatience {
+			t.Errorf("%v after %v", err, took)
+		}
+		close(release)
+		if right, err := d.check(t.Context(), away, "alice", alice.Password); err != nil || !right {
+			t.Errorf("afterwards: %t, %v", right, err)
 		}
 	})
 }

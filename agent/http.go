@@ -121,6 +121,7 @@ func refuse(rw http.ResponseWriter, err error) {
 		rw.Header().Set("WWW-Authenticate", auth.BasicChallenge)
 		status = http.StatusUnauthorized
 	case errors.Is(err, replication.ErrOverloaded), errors.Is(err, errStarting):
+		rw.Header().Set("Retry-After", "1")
 		status = http.StatusServiceUnavailable
 	}
 	http.Error(rw, err.Error(), status)

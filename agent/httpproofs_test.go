@@ -48,6 +48,9 @@ func TestWrongPasswordsHoldUpNobodyElse(t *testing.T) {
 			go func() {
 				resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
 				if err == nil && (resp.StatusCode == http.StatusServiceUnavailable || resp.StatusCode == http.StatusTooManyRequests) {
+					if resp.Header.Get("Retry-After") == "" {
+						t.Errorf("%s: it is not told when to come again", path)
+					}
 					refused <- struct{}{}
 				}
 			}()

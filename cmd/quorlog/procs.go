@@ -194,7 +194,7 @@ func (p *procs) stopAll() {
 			continue
 		}
 		_ = n.cmd.Process.Signal(syscall.SIGTERM)
-		late := time.NewTimer(stopPatience)
+		late := time.NewTimer(stopPatience + 2*closePatience) // it has had its own time to end then
 		select {
 		case <-n.ended:
 		case <-late.C:

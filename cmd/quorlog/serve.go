@@ -16,8 +16,9 @@ import (
 	"github.com/quorlog/quorlog/internal/config"
 )
 
-// stopPatience bounds a graceful stop; after it the process ends as if killed, which loses nothing either.
-const stopPatience = 30 * time.Second
+// A graceful stop waits for others for stopPatience, and has closePatience then to write down what is its own; after that the process ends
+// as if killed, which loses nothing either.
+const stopPatience, closePatience = 30 * time.Second, 10 * time.Second
 
 var errStop = errors.New("the node has not stopped in time, and ends as if it was killed")
 
@@ -101,18 +102,20 @@ func closeNode(a *agent.Agent, logger *slog.Logger) error {
 	return err
 }
 
-// stopWithin returns when stop does, or after stopPatience: the context calls off only what waits for others, and a disk that hangs is
-// waited for.
+// stopWithin returns when stop does, or after stopPatience and closePatience: the context, which ends after the first, calls off only what
+// waits for others, and a disk that hangs is waited for.
 func stopWithin(stop func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
 	defer cancel()
 	stopped := make(chan error, 1)
 	go func() { stopped <- stop(ctx) }()
+	late := time.NewTimer(stopPatience + closePatience)
+	defer late.Stop()
 	select {
 	case err := <-stopped:
 		return err
-	case <-ctx.Done():
-		return fmt.Errorf("%w (%v)", errStop, stopPatience)
+	case <-late.C:
+		return fmt.Errorf("%w (%v)", errStop, stopPatience+closePatience)
 	}
 }
 

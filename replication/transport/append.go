@@ -44,6 +44,8 @@ func (e *netEnd) appendPatiently(id raft.ServerID, r *route, args *raft.AppendEn
 	if !errors.Is(err, ErrAbsent) {
 		return err
 	}
+	ctx, cancel = context.WithTimeout(ctx, absentTime)
+	defer cancel()
 	lighten(args)
 	probe := *args
 	probe.Entries = nil

@@ -16,10 +16,12 @@ const (
 	appendTimeout = 10 * time.Second
 	// snapshotTimeout bounds an InstallSnapshot: the receiver restarts its group.
 	snapshotTimeout = time.Minute
-	// holdTime is how long an AppendEntries waits for a connection, and for the replica at its other end. Raft would wait up to
-	// ten seconds after failing often, and a follower that came back would be left alone for so long; a request that waits here
-	// does not fail.
+	// holdTime is how long an AppendEntries waits for a connection. Raft would wait up to ten seconds after failing often, and a follower
+	// that came back would be left alone for so long; a request that waits for a connection with few entries does not fail.
 	holdTime = time.Minute
+	// absentTime is how long it then waits for the replica; one that is removed meanwhile is waited for until then. It fails once the
+	// replica is there, and Raft makes the next at once.
+	absentTime = 10 * time.Second
 	// Pauses between questions for a replica that is not there: besides, a quarter of the time for which it was not.
 	absentFirst = 20 * time.Millisecond
 	absentMost  = 2 * time.Second

@@ -38,6 +38,7 @@ type peer struct {
 	cancel    context.CancelFunc
 	forgotten atomic.Bool
 	seen      atomic.Bool // was connected since its process was last found gone
+	connected atomic.Bool // for heartbeats, once at least
 }
 
 func newPeer(p *Peers, node replication.NodeID) *peer {
@@ -52,6 +53,21 @@ func newPeer(p *Peers, node replication.NodeID) *peer {
 }
 
 func (t *peer) hears() { t.heard.Store(t.p.o.Now().UnixNano()) }
+
+// reached sees to the bulk lane when there is a new connection for heartbeats. One that is left from before the connection that ended may
+// lead to a process that is no more: as long as nobody says so, its pipelines would count heartbeats that go to the next one for theirs,
+// which has heard of nothing.
+func (t *peer) reached() {
+	bulk := t.lanes[laneBulk]
+	if again := t.connected.Swap(true); again {
+		if conn := bulk.current(); conn != nil {
+			conn.fail(errLeftOver)
+		}
+	}
+	bulk.pardon()
+}
+
+var errLeftOver = fmt.Errorf("%w: the node was reached anew", ErrUnreachable)
 
 // dialer keeps the connection of one lane to one node.
 type dialer struct {
@@ -182,7 +198,7 @@ func (d *dialer) connect(ctx context.Context) error {
 	d.set(conn, nil)
 	if d.lane == laneControl {
 		t.beats.connected()
-		t.lanes[laneBulk].pardon()
+		t.reached()
 	}
 	stop := context.AfterFunc(ctx, func() { conn.fail(ErrClosed) })
 	err = conn.run(t.hears)

@@ -639,46 +639,91 @@ func (n *node) calls() (calls int) {
 	return calls
 }
 
-// A node that is back is dialled at once, over either lane, when it has reached us or we it: not after a pause of a second.
+// A node that is back is dialled at once, over either lane, when it has reached us or we it over the other: not after a pause of a second.
 func TestAReturningNodeIsNotWaitedFor(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var dials atomic.Int64
-		p := NewPeers(PeersOptions{
-			Node: 1, Key: testKey, Cluster: func() string { return "the-cluster" },
-			Resolve: func(replication.NodeID) (string, bool) { return "nowhere", true },
-			Dial: func(context.Context, string) (net.Conn, error) {
-				dials.Add(1)
-				return nil, syscall.ECONNREFUSED
-			},
+	for name, reachesUs := range map[string]bool{"it reaches us": true, "we reach it": false} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var back atomic.Bool
+				var us, it *Peers
+				dials := func(to **Peers, can bool) func(context.Context, string) (net.Conn, error) {
+					return func(context.Context, string) (net.Conn, error) {
+						if !can || !back.Load() || !(*to).begin() {
+							return nil, syscall.ECONNREFUSED
+						}
+						here, there := net.Pipe()
+						go func() {
+							defer (*to).running.Done()
+							(*to).accepted(there)
+						}()
+						return here, nil
+					}
+				}
+				o := PeersOptions{
+					Node: 1, Key: testKey, Cluster: func() string { return "the-cluster" },
+					Resolve: func(replication.NodeID) (string, bool) { return "nowhere", true }, Dial: dials(&it, true),
+				}
+				us = NewPeers(o)
+				o.Node, o.Directory, o.Dial = 2, [16]byte{2}, dials(&us, reachesUs)
+				it = NewPeers(o)
+				lanes := mustPeer(t, us, 2).lanes
+				waiting := make(chan error, 1)
+				go func() {
+					_, err := lanes[laneBulk].get(t.Context(), true)
+					waiting <- err
+				}()
+				time.Sleep(time.Minute)
+				back.Store(true)
+				if reachesUs {
+					mustPeer(t, it, 1)
+				}
+				for synctest.Wait(); !reachesUs && lanes[laneControl].current() == nil; synctest.Wait() {
+					time.Sleep(time.Millisecond)
+				}
+				for _, d := range lanes {
+					if d.current() == nil {
+						t.Errorf("the lane %s is not connected", d.lane)
+					}
+				}
+				if err := <-waiting; err != nil {
+					t.Error(err)
+				}
+				if err := errors.Join(us.Close(), it.Close()); err != nil {
+					t.Error(err)
+				}
+			})
 		})
-		there, err := p.peer(2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		waiting := make(chan error, 1)
-		go func() {
-			_, err := there.lanes[laneBulk].get(ctx, true)
-			waiting <- err
-		}()
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		for _, d := range there.lanes {
-			before := dials.Load()
-			d.pardon()
-			synctest.Wait()
-			if n := dials.Load() - before; n != 1 {
-				t.Errorf("lane %s: dialled %d times", d.lane, n)
-			}
-		}
-		cancel()
-		if err := p.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := <-waiting; !errors.Is(err, ErrUnreachable) {
-			t.Error(err)
-		}
-	})
+	}
+}
+
+// mustPeer has p connect to a node.
+func mustPeer(t *testing.T, p *Peers, node replication.NodeID) *peer {
+	t.Helper()
+	there, err := p.peer(node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return there
+}
+
+// Who is reached anew may be another process: nothing goes over what is left of the connections to the one before it.
+func TestWhoIsReachedAnewIsReachedOverAllLanes(t *testing.T) {
+	c := newCluster(t)
+	a, _ := c.add(1, nil), c.add(2, nil)
+	there := mustPeer(t, a.Peers, 2)
+	before, err := there.lanes[laneBulk].get(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wait(t, "the lane for heartbeats", func() bool { return there.lanes[laneControl].current() != nil })
+	if there.lanes[laneBulk].current() != before {
+		t.Error("the first connection for heartbeats ended the other")
+	}
+	there.lanes[laneControl].current().fail(errors.New("it is silent"))
+	<-before.done
+	if _, err := there.lanes[laneBulk].get(t.Context(), true); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestPeersKnowEachOther(t *testing.T) {

@@ -66,8 +66,8 @@ type missed struct {
 	}
 }
 
-// askMarks asks the leaders of partitions for their high watermarks. What is not known in time is left out.
-type askMarks func(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset
+// askMarks asks the leaders of partitions for their high watermarks. What is not known within lagPatience is left out.
+type askMarks func(of []replication.PartitionID) map[replication.PartitionID]batch.Offset
 
 // behind counts the replicas that do not have what they missed, or whose leaders have yet to say what that is.
 func (m *missed) behind(ctx context.Context, a *Agent, local map[replication.PartitionID]*partition.Partition) (count int) {
@@ -77,8 +77,8 @@ func (m *missed) behind(ctx context.Context, a *Agent, local map[replication.Par
 			followed = append(followed, id)
 		}
 	}
-	marks := m.learn(ctx, followed, func(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
-		return watermarks(ctx, a, of)
+	marks := m.learn(ctx, followed, func(of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
+		return watermarks(a.ctx, a, of)
 	})
 	for id, p := range local {
 		at, ok := partition.PositionOf(p)
@@ -90,9 +90,23 @@ func (m *missed) behind(ctx context.Context, a *Agent, local map[replication.Par
 	return count
 }
 
-// learn asks for what is not known of some partitions, and returns what is known then. Whoever comes meanwhile waits for the same answers,
-// no longer than ctx: a leader that is silent would else keep probes waiting one after the other.
+// learn asks for what is not known of some partitions, and returns what is known then. All who come meanwhile wait for the same answers,
+// each no longer than its ctx: a leader that is silent would else keep probes waiting one after the other, and a probe that gives up those
+// that would not.
 func (m *missed) learn(ctx context.Context, of []replication.PartitionID, ask askMarks) map[replication.PartitionID]batch.Offset {
+	if asked := m.ask(of, ask); asked != nil {
+		select {
+		case <-asked:
+		case <-ctx.Done():
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.mu.marks)
+}
+
+// ask has the leaders asked, unless they are being asked or all is known. What it returns is closed when the answers are there; nil: they are.
+func (m *missed) ask(of []replication.PartitionID, ask askMarks) <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var unknown []replication.PartitionID
@@ -101,28 +115,21 @@ func (m *missed) learn(ctx context.Context, of []replication.PartitionID, ask as
 			unknown = append(unknown, id)
 		}
 	}
-	asked := m.mu.asked
-	switch {
-	case len(unknown) == 0:
-	case asked != nil:
-		m.mu.Unlock()
-		select {
-		case <-asked:
-		case <-ctx.Done():
-		}
+	if len(unknown) == 0 || m.mu.asked != nil {
+		return m.mu.asked
+	}
+	asked := make(chan struct{})
+	m.mu.asked = asked
+	go func() {
+		answers := ask(unknown)
 		m.mu.Lock()
-	default:
-		asked = make(chan struct{})
-		m.mu.asked = asked
-		m.mu.Unlock()
-		answers := ask(ctx, unknown)
-		m.mu.Lock()
+		defer m.mu.Unlock()
 		if m.mu.marks == nil {
 			m.mu.marks = map[replication.PartitionID]batch.Offset{}
 		}
 		maps.Copy(m.mu.marks, answers)
 		m.mu.asked = nil
 		close(asked)
-	}
-	return maps.Clone(m.mu.marks)
+	}()
+	return asked
 }

@@ -62,14 +62,11 @@ func TestProbesWaitTogether(t *testing.T) {
 		var m missed
 		var asked atomic.Int32
 		begun := make(chan struct{})
-		silent := func(ctx context.Context, of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
+		silent := func(of []replication.PartitionID) map[replication.PartitionID]batch.Offset {
 			if asked.Add(1) == 1 {
 				close(begun)
 			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(lagPatience):
-			}
+			<-time.After(lagPatience)
 			return map[replication.PartitionID]batch.Offset{of[0]: 7} // of the other one's leader there is no answer
 		}
 		of := []replication.PartitionID{{Partition: 0}, {Partition: 1}}
@@ -82,9 +79,8 @@ func TestProbesWaitTogether(t *testing.T) {
 				t.Errorf("with a patience of %v: %d marks after %v, want %d after %v", patience, len(marks), took, known, want)
 			}
 		}
-		go probe(time.Minute, lagPatience, 1)
+		go probe(time.Second, time.Second, 0) // who asks first, and gives up
 		<-begun
-		go probe(time.Second, time.Second, 0)
 		for range 3 {
 			go probe(time.Minute, lagPatience, 1)
 		}
@@ -93,9 +89,16 @@ func TestProbesWaitTogether(t *testing.T) {
 		if n := asked.Load(); n != 1 {
 			t.Errorf("asked %d times at the same time", n)
 		}
-		// Who asks, and gives up, keeps what has come.
+		// What came for nobody is known all the same.
 		m.mu.marks, start = nil, time.Now()
-		probe(time.Second, time.Second, 1)
+		probe(time.Second, time.Second, 0)
+		synctest.Wait()
+		<-time.After(lagPatience)
+		of, start = of[:1], time.Now()
+		probe(time.Second, 0, 1)
+		if n := asked.Load(); n != 2 {
+			t.Errorf("asked %d times", n)
+		}
 	})
 }
 

@@ -69,7 +69,7 @@ func raftTiming(l config.Layers) raftgroup.Timing {
 func (m *metadata) openGroup() (err error) {
 	m.meta, err = raftgroup.OpenMeta(raftgroup.MetaOptions{
 		Dir: filepath.Join(m.node.DataDir, metadataDir), Self: m.joined.Meta, Machine: m.machine, Found: m.joined.Found,
-		Network: m.network(), Timing: raftTiming(m.layers), Logger: m.levels.Logger("raft").With("group", "metadata"), OnFatal: m.fail, Guard: m.watch.Guard,
+		Network: m.network(), Timing: raftTiming(m.layers), Now: m.config.Now, Logger: m.levels.Logger("raft").With("group", "metadata"), OnFatal: m.fail, Guard: m.watch.Guard,
 	})
 	if err != nil {
 		return err

@@ -117,9 +117,11 @@ type late struct {
 	leads
 	there leads
 	cut   int // how many questions are not answered
+	syncs int
 }
 
 func (l *late) Sync(context.Context) error {
+	l.syncs++
 	if l.cut--; l.cut >= 0 {
 		return errDead
 	}
@@ -147,6 +149,9 @@ func TestATopicNotHeardOf(t *testing.T) {
 			if r.Err != nil || r.State != nil {
 				t.Errorf("request %d, without the topic: %+v, %v", i, r.State, r.Err)
 			}
+		}
+		if cluster.syncs != 1 {
+			t.Errorf("asked %d times whether there is a topic", cluster.syncs)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

@@ -38,7 +38,9 @@ func (c *Client) AskAll(ctx context.Context, all []*Request) []Result {
 	case slices.ContainsFunc(all, (*Request).stores):
 		_ = c.Cluster.EnsureTopic(ctx) // once, not by all side by side; each of them hears why that failed
 	case len(all) > 0:
-		_, _, _ = c.topic(ctx) // likewise
+		if _, there, err := c.topic(ctx); !there && err == nil {
+			return make([]Result, len(all)) // nobody ever had a state
+		}
 	}
 	for patience := askBriefly; len(silent) > 0; patience *= 2 {
 		mute := mute{because: map[int32]error{}}

@@ -73,7 +73,7 @@ func TestAskAll(t *testing.T) {
 		}
 
 		// They come back while the others are asked.
-		time.AfterFunc(6*time.Second, func() { back.Store(1) })
+		time.AfterFunc(3*time.Second, func() { back.Store(1) })
 		got, took := ask(all, patience)
 		for i, r := range got {
 			if r.Err != nil || r.State == nil {

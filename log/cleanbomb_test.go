@@ -146,3 +146,28 @@ func TestCleanABatchThatGrows(t *testing.T) {
 	}
 	equal(t, len(seen), 0, "records of a key that was deleted")
 }
+
+// A segment has room for so much: a batch that would not fit stays as it is.
+func TestCleanWithoutRoom(t *testing.T) {
+	text := make([]byte, 64<<10)
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range text {
+		text[i] = 'a' + byte(random.ExpFloat64()*4)%26
+	}
+	frame, err := batch.Build(batch.BuildOptions{Codec: batch.Gzip, Level: 9}, batch.Record{Timestamp: 1000, Key: []byte("a"), Value: text})
+	mustBe(t, err, nil)
+	var kept picks
+	kept.add(true)
+	w := &rewriting{room: 1 << 20}
+	grown, err := w.rebuild(frame, &kept, 5000)
+	mustBe(t, err, nil)
+	if len(grown) <= len(frame) || w.room != 1<<20-int64(len(grown)-len(frame)) {
+		t.Fatalf("%d bytes became %d, and room is left for %d", len(frame), len(grown), w.room)
+	}
+	w.room = int64(len(grown)-len(frame)) - 1
+	same, err := w.rebuild(frame, &kept, 5000)
+	mustBe(t, err, nil)
+	if &same[0] != &frame[0] {
+		t.Errorf("%d bytes became %d where there is no room for them", len(frame), len(same))
+	}
+}

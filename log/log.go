@@ -25,7 +25,9 @@ const (
 	// DefaultProducerExpiry is producer.id.expiration.ms.
 	DefaultProducerExpiry = 24 * time.Hour
 
-	// maxSegmentBytes keeps positions within a slot's 32 bits, with room for one more write.
+	// mostPosition is the last that a slot's 32 bits hold.
+	mostPosition = 1<<32 - 1
+	// maxSegmentBytes keeps positions below it, with room for one more write.
 	maxSegmentBytes = 2 << 30
 	// maxWriteBytes is how much one WriteVec takes; a larger Append becomes several writes.
 	maxWriteBytes = 1 << 30

@@ -18,6 +18,7 @@ type rewriting struct {
 	out   vfs.File
 	buf   []byte
 	pos   Position // of the next frame, what is in buf included
+	room  int64    // by how much the successor may still become larger than the group
 	slots slots
 	table tableBuilder
 	gap   gapRun
@@ -45,6 +46,10 @@ const writeBuffer = 1 << 20
 func (c *cleaning) rewrite(group []part) error {
 	w := &rewriting{cleaning: c, group: group, same: true, open: make(map[int64]bool), drop: make(map[Offset]bool)}
 	first := group[0].seg
+	w.room = mostPosition
+	for i := range group {
+		w.room -= int64(group[i].end)
+	}
 	w.seg = newSegment(first.fs, first.dir, first.base, first.first)
 	w.table = tableBuilder{slots: &w.slots, base: first.base, first: first.first, maxTS: noTimestamp}
 	err := w.write()
@@ -196,11 +201,11 @@ func (w *rewriting) batch(sc *scanner) ([]byte, error) {
 	case kept.kept == 0:
 		return w.husk(sc)
 	case tombstones && !set:
-		return rebuild(sc.frame, &kept, w.horizon())
+		return w.rebuild(sc.frame, &kept, w.horizon())
 	case kept.kept == int(h.NumRecords):
 		return sc.frame, nil
 	}
-	return rebuild(sc.frame, &kept, -1)
+	return w.rebuild(sc.frame, &kept, -1)
 }
 
 // picks tells of each record of a batch whether it is kept.
@@ -223,14 +228,17 @@ func (p *picks) add(keep bool) {
 func (p *picks) has(place int) bool { return p.bits[place/64]>>(place%64)&1 != 0 }
 
 // A batch may grow by what others compress better than we do, to so many times its size and so many bytes more. One that would grow by
-// more stays as it is: the memory would be that of what it unpacks to, which is more than any client means to write.
-const mostGrowth, leastRoom = 4, 32 << 20
+// more stays as it is: it is nothing that a client means to write, and the memory would be that of what it unpacks to.
+const mostGrowth, leastRoom = 4, 1 << 20
 
-func rebuild(frame []byte, kept *picks, horizon int64) ([]byte, error) {
-	out, err := batch.Rebuild(frame, kept.has, horizon, mostGrowth*len(frame)+leastRoom)
+// rebuild returns what is kept of a batch, or all of it where that would be much larger, or leave no room in the segment.
+func (w *rewriting) rebuild(frame []byte, kept *picks, horizon int64) ([]byte, error) {
+	most := int64(mostGrowth*len(frame) + leastRoom)
+	out, err := batch.Rebuild(frame, kept.has, horizon, int(min(most, int64(len(frame))+w.room)))
 	if errors.Is(err, batch.ErrTooLarge) {
 		return frame, nil
 	}
+	w.room -= max(0, int64(len(out)-len(frame)))
 	return out, err
 }
 

@@ -28,7 +28,7 @@ func compress(dst []byte, codec Codec, level int, src []byte) ([]byte, error) {
 	case Zstd:
 		return compressZstd(dst, level, src)
 	}
-	return runEncoder(codec, level, dst, src)
+	return runEncoder(codec, level, false, dst, src)
 }
 
 func nearestLevel(codec Codec, level int) int {
@@ -62,8 +62,8 @@ type streamEncoder interface {
 }
 
 // runEncoder compresses with a pooled writer and gives it back.
-func runEncoder(codec Codec, level int, dst, src []byte) ([]byte, error) {
-	w, pool, err := encoderOf(codec, level)
+func runEncoder(codec Codec, level int, wide bool, dst, src []byte) ([]byte, error) {
+	w, pool, err := encoderOf(codec, level, wide)
 	if err != nil {
 		return nil, err
 	}
@@ -80,13 +80,13 @@ func runEncoder(codec Codec, level int, dst, src []byte) ([]byte, error) {
 	return out.b, nil
 }
 
-// encoderOf takes a writer from the pool that it is to be given back to.
-func encoderOf(codec Codec, level int) (streamEncoder, *sync.Pool, error) {
+// encoderOf takes a writer from the pool that it is to be given back to. Wide is LZ4 in large blocks; others have no such thing.
+func encoderOf(codec Codec, level int, wide bool) (streamEncoder, *sync.Pool, error) {
 	switch codec {
 	case Gzip:
 		return gzipWriter(level)
 	case LZ4:
-		return lz4Writer(level)
+		return lz4Writer(level, wide)
 	case Zstd:
 		return zstdWriter(level)
 	}
@@ -113,20 +113,34 @@ func gzipWriter(level int) (streamEncoder, *sync.Pool, error) {
 var lz4Levels = [...]lz4.CompressionLevel{lz4.Fast, lz4.Level1, lz4.Level2, lz4.Level3, lz4.Level4, lz4.Level5, lz4.Level6,
 	lz4.Level7, lz4.Level8, lz4.Level9}
 
-// lz4Writers has a pool for each of lz4Levels.
-var lz4Writers [len(lz4Levels)]sync.Pool
+// lz4Blocks are the sizes of the blocks that we write: Java's, and the largest. Within a block, which has to be in memory as a whole, the
+// encoder finds what is alike.
+var lz4Blocks = [...]lz4.BlockSize{lz4.Block64Kb, lz4.Block4Mb}
 
-func lz4Writer(level int) (streamEncoder, *sync.Pool, error) {
+// lz4Writers has a pool for each of lz4Levels in blocks of each of lz4Blocks.
+var lz4Writers [len(lz4Levels)][len(lz4Blocks)]sync.Pool
+
+// lz4Wide tells whether an LZ4 frame has larger blocks than Java's.
+func lz4Wide(payload []byte) bool {
+	const posBlocks, java = 5, 4
+	return len(payload) > posBlocks && payload[posBlocks]>>4&7 > java
+}
+
+func lz4Writer(level int, wide bool) (streamEncoder, *sync.Pool, error) {
 	grade := 0
 	if level != DefaultLevel && level != codecs[LZ4].deflt {
 		grade = min(level, len(lz4Levels)-1)
 	}
-	pool := &lz4Writers[grade]
+	size := 0
+	if wide {
+		size = 1
+	}
+	pool := &lz4Writers[grade][size]
 	w, ok := pool.Get().(*lz4.Writer)
 	if !ok {
 		w = lz4.NewWriter(nil)
-		// Blocks and flags as Java's: 64 KiB, independent; no checksum, for the batch has its own.
-		err := w.Apply(lz4.CompressionLevelOption(lz4Levels[grade]), lz4.BlockSizeOption(lz4.Block64Kb),
+		// Flags as Java's: independent blocks; no checksum, for the batch has its own.
+		err := w.Apply(lz4.CompressionLevelOption(lz4Levels[grade]), lz4.BlockSizeOption(lz4Blocks[size]),
 			lz4.ChecksumOption(false), lz4.ConcurrencyOption(1))
 		if err != nil {
 			return nil, nil, fmt.Errorf("lz4 level %d: %w", level, err)

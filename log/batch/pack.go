@@ -16,6 +16,7 @@ const spillSize = maxScratch / 2
 type packer struct {
 	codec Codec
 	level int
+	wide  bool // see encoderOf
 	out   sink // room for the header, and what is compressed
 	held  *scratch
 
@@ -45,7 +46,7 @@ func (p *packer) spill() error {
 			p.out.b = append(p.out.b, xerialHeader...)
 		default:
 			var err error
-			if p.enc, p.pool, err = encoderOf(p.codec, p.level); err != nil {
+			if p.enc, p.pool, err = encoderOf(p.codec, p.level, p.wide); err != nil {
 				return err
 			}
 			p.enc.Reset(&p.out)
@@ -86,7 +87,12 @@ func (p *packer) finish() (_ []byte, err error) {
 		if p.codec != None {
 			room /= 2 // a guess; the encoder grows it where content does not compress
 		}
-		p.out.b, err = compress(make([]byte, HeaderSize, HeaderSize+room), p.codec, p.level, p.held.b)
+		p.out.b = make([]byte, HeaderSize, HeaderSize+room)
+		if p.wide {
+			p.out.b, err = runEncoder(p.codec, p.level, true, p.out.b, p.held.b)
+		} else {
+			p.out.b, err = compress(p.out.b, p.codec, p.level, p.held.b)
+		}
 		if err != nil {
 			return nil, err
 		}

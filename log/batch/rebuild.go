@@ -35,6 +35,7 @@ func Rebuild(frame []byte, keep func(place int) bool, horizon int64, limit int) 
 	h.NumRecords = 0
 	p := newPacker(h.Codec(), DefaultLevel, limit, len(frame))
 	defer p.release()
+	p.wide = p.codec == LZ4 && lz4Wide(frame[HeaderSize:]) // or what was small for being alike might grow
 	if keep != nil {
 		if err := p.pick(frame, &was, &h, keep); err != nil {
 			return nil, err
@@ -42,7 +43,7 @@ func Rebuild(frame []byte, keep func(place int) bool, horizon int64, limit int) 
 	}
 	if h.NumRecords == 0 {
 		h.Attributes &^= AttrCodec
-		p.codec = None
+		p.codec, p.wide = None, false
 	}
 	out, err := p.finish()
 	if err != nil {

@@ -115,7 +115,10 @@ func (m *missed) ask(of []replication.PartitionID, ask askMarks) <-chan struct{}
 			unknown = append(unknown, id)
 		}
 	}
-	if len(unknown) == 0 || m.mu.asked != nil {
+	if len(unknown) == 0 {
+		return nil
+	}
+	if m.mu.asked != nil {
 		return m.mu.asked
 	}
 	asked := make(chan struct{})

@@ -94,11 +94,16 @@ func TestProbesWaitTogether(t *testing.T) {
 		probe(time.Second, time.Second, 0)
 		synctest.Wait()
 		<-time.After(lagPatience)
-		of, start = of[:1], time.Now()
-		probe(time.Second, 0, 1)
-		if n := asked.Load(); n != 2 {
+		start = time.Now()
+		go probe(time.Minute, lagPatience, 2) // the other one is asked for again
+		synctest.Wait()
+		of = of[:1]
+		probe(time.Second, 0, 1) // who knows all does not wait for the others
+		if n := asked.Load(); n != 3 {
 			t.Errorf("asked %d times", n)
 		}
+		<-time.After(lagPatience)
+		synctest.Wait()
 	})
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/quorlog/quorlog/broker/share/keeper"
 	"github.com/quorlog/quorlog/kafkaproto"
@@ -47,7 +48,7 @@ func handleDeleteGroups(ctx context.Context, a *API, _ *Request, q *kmsg.DeleteG
 
 // forgetShares deletes all that is known of a share group's progress. A list may be cut off: only an empty one is the end.
 func forgetShares(ctx context.Context, a *API, group string) error {
-	for {
+	for pause := forgetPause; ; pause *= 2 {
 		all, err := a.ShareOffsets.List(ctx, group)
 		if err != nil || len(all) == 0 {
 			return err
@@ -61,5 +62,13 @@ func forgetShares(ctx context.Context, a *API, group string) error {
 				return r.Err
 			}
 		}
+		// A node that does not know yet that it keeps nothing any more lists what is gone.
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done(): // which List says
+		}
 	}
 }
+
+// forgetPause is the first pause between two looks for what is left of a share group.
+const forgetPause = 5 * time.Millisecond

@@ -336,11 +336,13 @@ func TestWideZstd(t *testing.T) {
 	if _, err := Validate(frame, Limits{MaxDecompressed: int64(len(content)) - 1}, nil); !errors.Is(err, ErrTooLarge) {
 		t.Error(err)
 	}
-	for size, want := range map[int]error{128<<20 - 100: nil, 128 << 20: ErrTooLarge} { // with the record's own bytes it is more
-		frame := frameOf(Zstd, 1, zstdFrame(t, appendRecord(nil, Record{Value: make([]byte, size)}, 0, 0), false, zstd.WithSingleSegment(true)))
-		if _, err := Validate(frame, Limits{}, nil); !errors.Is(err, want) {
-			t.Errorf("a single segment of %d bytes, as long as no consumer takes: %v", size, err)
-		}
+	// A frame of a single segment, whose content is its window, that says that it has more than any consumer takes for one.
+	const singleSegment, size4 = 1 << 5, 2 << 6
+	large := binary.LittleEndian.AppendUint32([]byte{0x28, 0xb5, 0x2f, 0xfd, singleSegment | size4}, 128<<20+1)
+	large = append(large, 1, 0, 0) // the last block, with nothing in it
+	var err error
+	if got := allocated(func() { _, err = Validate(frameOf(Zstd, 1, large), Limits{MaxDecompressed: MaxDecompressed}, nil) }); !errors.Is(err, ErrTooLarge) || got > 1<<20 {
+		t.Errorf("a single segment of more than 128 MiB: %v; %d bytes were allocated", err, got)
 	}
 	small := frameOf(Zstd, 1, zstdFrame(t, appendRecord(nil, Record{Value: text(rng, 1000)}, 0, 0), true, zstd.WithWindowSize(128<<20)))
 	mustValidate(t, small)

@@ -37,8 +37,8 @@ type peer struct {
 	ctx       context.Context // ends when the node is forgotten, or p closed
 	cancel    context.CancelFunc
 	forgotten atomic.Bool
-	seen      atomic.Bool // was connected since its process was last found gone
-	connected atomic.Bool // for heartbeats, once at least
+	seen      atomic.Bool             // was connected since its process was last found gone
+	left      atomic.Pointer[outConn] // the bulk lane's when the last connection for heartbeats ended
 }
 
 func newPeer(p *Peers, node replication.NodeID) *peer {
@@ -54,17 +54,14 @@ func newPeer(p *Peers, node replication.NodeID) *peer {
 
 func (t *peer) hears() { t.heard.Store(t.p.o.Now().UnixNano()) }
 
-// reached sees to the bulk lane when there is a new connection for heartbeats. One that is left from before the connection that ended may
-// lead to a process that is no more: as long as nobody says so, its pipelines would count heartbeats that go to the next one for theirs,
-// which has heard of nothing.
+// reached sees to the bulk lane when there is a new connection for heartbeats. The connection that was there when the last one for heartbeats
+// ended may lead to a process that is no more: as long as nobody says so, its pipelines would count heartbeats that go to the next one for
+// theirs, which has heard of nothing.
 func (t *peer) reached() {
-	bulk := t.lanes[laneBulk]
-	if again := t.connected.Swap(true); again {
-		if conn := bulk.current(); conn != nil {
-			conn.fail(errLeftOver)
-		}
+	if old := t.left.Swap(nil); old != nil {
+		old.fail(errLeftOver)
 	}
-	bulk.pardon()
+	t.lanes[laneBulk].pardon()
 }
 
 var errLeftOver = fmt.Errorf("%w: the node was reached anew", ErrUnreachable)
@@ -204,6 +201,9 @@ func (d *dialer) connect(ctx context.Context) error {
 	err = conn.run(t.hears)
 	stop()
 	d.set(nil, nil)
+	if d.lane == laneControl {
+		t.left.Store(t.lanes[laneBulk].current())
+	}
 	p.down(t, conn.info)
 	if ctx.Err() == nil {
 		p.o.Logger.Debug("connection to a node ended", "node", int32(t.node), "lane", d.lane.String(), "error", reason(err))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
@@ -29,7 +30,12 @@ type Peers func(ctx context.Context, to replication.NodeID, name string, body []
 type Client struct {
 	Cluster coordinator.Cluster
 	Peers   Peers
+
+	absent atomic.Int64 // when it was last found that there is no topic, Unix nanoseconds
 }
+
+// absentFor is how long it holds that there is no topic: a request may name thousands of groups, and each question is an entry of the metadata.
+const absentFor = 100 * time.Millisecond
 
 // How a client asks again.
 const (
@@ -110,13 +116,15 @@ func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
 // topic is the one with the states. That there is none, so that nobody ever had a state, only a node can say that has heard of all that was
 // so when it was asked: one that was cut off from the metadata may not know of it.
 func (c *Client) topic(ctx context.Context) (t coordinator.Topic, there bool, err error) {
-	if t, there = c.Cluster.Topic(broker.ShareStateTopic); there {
-		return t, true, nil
+	if t, there = c.Cluster.Topic(broker.ShareStateTopic); there || time.Since(time.Unix(0, c.absent.Load())) < absentFor {
+		return t, there, nil
 	}
 	if err := c.Cluster.Sync(ctx); err != nil {
 		return t, false, err
 	}
-	t, there = c.Cluster.Topic(broker.ShareStateTopic)
+	if t, there = c.Cluster.Topic(broker.ShareStateTopic); !there {
+		c.absent.Store(time.Now().UnixNano())
+	}
 	return t, there, nil
 }
 

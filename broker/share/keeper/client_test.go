@@ -150,12 +150,21 @@ func TestATopicNotHeardOf(t *testing.T) {
 				t.Errorf("request %d, without the topic: %+v, %v", i, r.State, r.Err)
 			}
 		}
+		for range 1000 {
+			if got, err := c.List(t.Context(), "g"); err != nil || len(got) != 0 {
+				t.Fatalf("without the topic: %+v, %v", got, err)
+			}
+		}
 		if cluster.syncs != 1 {
-			t.Errorf("asked %d times whether there is a topic", cluster.syncs)
+			t.Errorf("asked %d times at once whether there is a topic", cluster.syncs)
+		}
+		time.Sleep(absentFor)
+		if _, err := c.List(t.Context(), "g"); err != nil || cluster.syncs != 2 {
+			t.Errorf("a moment later: %v; asked %d times", err, cluster.syncs)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		c.Cluster = &late{there: leads{1}, cut: 1 << 30}
+		c = &Client{Cluster: &late{there: leads{1}, cut: 1 << 30}}
 		if _, err := c.List(ctx, "g"); !errors.Is(err, broker.ErrCoordinatorNotAvailable) {
 			t.Errorf("cut off for good: %v", err)
 		}

@@ -121,6 +121,7 @@ func (c *contacts) makePeers(key []byte) {
 	o := transport.PeersOptions{
 		Node: c.node.NodeID, Directory: c.identity.get().Directory, Version: c.config.Version, Key: key,
 		Cluster: c.identity.clusterID, Resolve: c.resolve, Admit: c.admit, OnPeer: c.peerMoved, Logger: c.levels.Logger("transport"), Now: c.config.Now,
+		Beat: min(transport.DefaultBeat, raftTiming(c.layers).Lease*3/10),
 	}
 	if may, _ := c.node.PeerTLS(); may {
 		o.Dial, o.Certified = c.dialPeer, c.certified

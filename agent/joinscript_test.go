@@ -1,46 +1,22 @@
 package agent
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 )
 
-var update = flag.Bool("update", false, "write what the scripts say now")
-
-// TestJoinScripts runs testdata/join/*.txt: each line that begins with "> " is done, and what follows up to the next one is what
-// it must say. `go test -update` writes what it says now, to be read in review.
+// TestJoinScripts plays testdata/join/*.txt. The commands are told in joinScript.do.
 func TestJoinScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/join/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runJoinScript(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("%s says something else now:\n%s", file, got)
-			}
-		})
-	}
+	scripts.Lines(t, "testdata/join/*.txt", func(t *testing.T) func([]string) []string {
+		return (&joinScript{t: t, w: newJoinWorld(t)}).do
+	})
 }
 
 // joinScript is a world under a script. Cluster and directory ids are random; in what is said they have names.
@@ -48,23 +24,6 @@ type joinScript struct {
 	t     *testing.T
 	w     *joinWorld
 	names []string // pairs: id, name
-}
-
-func runJoinScript(t *testing.T, text string) string {
-	s := &joinScript{t: t, w: newJoinWorld(t)}
-	var out strings.Builder
-	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		switch {
-		case strings.HasPrefix(line, "> "):
-			fmt.Fprintf(&out, "%s\n", line)
-			for _, said := range s.do(strings.Fields(line[2:])) {
-				fmt.Fprintf(&out, "  %s\n", said)
-			}
-		case strings.HasPrefix(line, "#"), line == "":
-			fmt.Fprintf(&out, "%s\n", line)
-		}
-	}
-	return out.String()
 }
 
 func (s *joinScript) id(word string) replication.NodeID {

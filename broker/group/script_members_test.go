@@ -182,7 +182,7 @@ func entryProse(e *Entry) string {
 // members shows the group and its members.
 func (s *script) members() {
 	l := s.machine.Listing()
-	fmt.Fprintf(&s.out, "%s group, %s\n", l.Type, l.State)
+	fmt.Fprintf(s.out, "%s group, %s\n", l.Type, l.State)
 	if s.machine.modern == nil {
 		return
 	}
@@ -192,7 +192,7 @@ func (s *script) members() {
 		if m.Classic {
 			classic = ", classic"
 		}
-		fmt.Fprintf(&s.out, "  %s in epoch %d has %s of %s%s\n", m.Member, m.Epoch, partitionsProse(m.Assigned), partitionsProse(m.Target), classic)
+		fmt.Fprintf(s.out, "  %s in epoch %d has %s of %s%s\n", m.Member, m.Epoch, partitionsProse(m.Assigned), partitionsProse(m.Target), classic)
 	}
 }
 

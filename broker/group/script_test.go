@@ -3,10 +3,7 @@ package group
 import (
 	"cmp"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,55 +11,14 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
 
-var update = flag.Bool("update", false, "rewrite the expected output of the scripts")
-
-// TestScripts plays testdata/*.txt. A block is commands, "----", and what the machine does, up to an empty line. The
-// commands are told in script.run.
+// TestScripts plays testdata/*.txt. The commands are told in script.run.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { playFile(t, file) })
-	}
-}
-
-func playFile(t *testing.T, file string) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newScript(t)
-	var out strings.Builder
-	for i, block := range strings.Split(strings.TrimSpace(string(raw)), "\n\n") {
-		commands, want, _ := strings.Cut(block, "\n----")
-		want = strings.TrimSpace(want)
-		got := s.block(commands)
-		if i > 0 {
-			out.WriteString("\n")
-		}
-		out.WriteString(commands + "\n")
-		if hasCommand(commands) {
-			out.WriteString("----\n" + got)
-		}
-		if !*update && strings.TrimSpace(got) != want {
-			t.Errorf("%s: block %d\n%s\n---- got\n%s\n---- want\n%s", file, i+1, commands, got, want)
-		}
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func hasCommand(block string) bool {
-	return slices.ContainsFunc(strings.Split(block, "\n"), func(l string) bool { return l != "" && l[0] != '#' })
+	scripts.Blocks(t, "testdata/*.txt", func(t *testing.T, out *strings.Builder) func([]string) { return newScript(t, out).run })
 }
 
 // script is a machine with the world around it.
@@ -81,7 +37,7 @@ type script struct {
 	version uint64
 	times   Times   // that the group has set itself; zero: as the limits say
 	log     *loaded // what was written
-	out     strings.Builder
+	out     *strings.Builder
 }
 
 func (s *script) memberTimes(group string, share bool) Times {
@@ -93,20 +49,10 @@ func (s *script) memberTimes(group string, share bool) Times {
 
 var scriptStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newScript(t *testing.T) *script {
-	s := &script{t: t, limits: DefaultLimits(), now: scriptStart, kinds: map[CallID]string{}, version: 1, log: &loaded{txns: transactions{}}}
+func newScript(t *testing.T, out *strings.Builder) *script {
+	s := &script{t: t, out: out, limits: DefaultLimits(), now: scriptStart, kinds: map[CallID]string{}, version: 1, log: &loaded{txns: transactions{}}}
 	s.machine = NewMachine("g", &s.limits)
 	return s
-}
-
-func (s *script) block(commands string) string {
-	s.out.Reset()
-	for line := range strings.SplitSeq(commands, "\n") {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			s.run(strings.Fields(line))
-		}
-	}
-	return s.out.String()
 }
 
 // args are "key=value" words; others are positional.
@@ -347,7 +293,7 @@ func (s *script) stable(words []string) {
 		if s.machine.unstable(offsetKey(w)) {
 			word = "unstable"
 		}
-		fmt.Fprintf(&s.out, "%s is %s\n", w, word)
+		fmt.Fprintf(s.out, "%s is %s\n", w, word)
 	}
 }
 
@@ -370,7 +316,7 @@ func (s *script) step(ev Event) {
 		s.tell(f)
 	}
 	if s.machine.state != s.state {
-		fmt.Fprintf(&s.out, "  the group is %v now\n", s.machine.state)
+		fmt.Fprintf(s.out, "  the group is %v now\n", s.machine.state)
 		s.state = s.machine.state
 	}
 	checkMachine(s.t, s.machine)
@@ -413,7 +359,7 @@ func (s *script) advance(v string) {
 		if s.out.Len() > before {
 			all := s.out.String()
 			s.out.Reset()
-			fmt.Fprintf(&s.out, "%s  (at %v)\n%s", all[:before], s.now.Sub(scriptStart), all[before:])
+			fmt.Fprintf(s.out, "%s  (at %v)\n%s", all[:before], s.now.Sub(scriptStart), all[before:])
 		}
 	}
 	s.now = until
@@ -431,25 +377,25 @@ func (s *script) reload() {
 func (s *script) tell(f Effect) {
 	switch f := f.(type) {
 	case ReplyJoin:
-		fmt.Fprintf(&s.out, "JoinGroup %d: %s\n", f.Call, joinProse(&f.Response))
+		fmt.Fprintf(s.out, "JoinGroup %d: %s\n", f.Call, joinProse(&f.Response))
 	case ReplySync:
 		if f.Response.Err != nil {
-			fmt.Fprintf(&s.out, "SyncGroup %d: %v\n", f.Call, f.Response.Err)
+			fmt.Fprintf(s.out, "SyncGroup %d: %v\n", f.Call, f.Response.Err)
 		} else {
-			fmt.Fprintf(&s.out, "SyncGroup %d: your share under %s is %s\n", f.Call, f.Response.Protocol, s.shareProse(f.Response.Assignment))
+			fmt.Fprintf(s.out, "SyncGroup %d: your share under %s is %s\n", f.Call, f.Response.Protocol, s.shareProse(f.Response.Assignment))
 		}
 	case Reply:
-		fmt.Fprintf(&s.out, "%s %d: %s\n", s.kinds[f.Call], f.Call, replyProse(f))
+		fmt.Fprintf(s.out, "%s %d: %s\n", s.kinds[f.Call], f.Call, replyProse(f))
 	case Write:
 		s.writes = append(s.writes, f)
 		if f.Producer != nil {
-			fmt.Fprintf(&s.out, "  in the transaction of producer %d of epoch %d:\n", f.Producer.ID, f.Producer.Epoch)
+			fmt.Fprintf(s.out, "  in the transaction of producer %d of epoch %d:\n", f.Producer.ID, f.Producer.Epoch)
 		}
 		for i := range f.Records {
-			fmt.Fprintf(&s.out, "  writes %s\n", s.recordProse(&f.Records[i]))
+			fmt.Fprintf(s.out, "  writes %s\n", s.recordProse(&f.Records[i]))
 		}
 	case ReplyMember:
-		fmt.Fprintf(&s.out, "%s: %s\n", s.kinds[f.Call], memberProse(&f.Response))
+		fmt.Fprintf(s.out, "%s: %s\n", s.kinds[f.Call], memberProse(&f.Response))
 	case Reload:
 		s.out.WriteString("  the group is to be read again\n")
 	case Forget:
@@ -543,13 +489,13 @@ func (s *script) recordProse(r *Record) string {
 
 func (s *script) show() {
 	d := s.machine.Describe()
-	fmt.Fprintf(&s.out, "%v in generation %d", d.State, s.machine.generation)
+	fmt.Fprintf(s.out, "%v in generation %d", d.State, s.machine.generation)
 	for _, m := range d.Members {
-		fmt.Fprintf(&s.out, "; %s %s", m.Member, s.shareProse(m.Assignment))
+		fmt.Fprintf(s.out, "; %s %s", m.Member, s.shareProse(m.Assignment))
 	}
 	for _, k := range s.machine.offsets.keys("") {
 		c, _ := s.machine.offsets.get(k)
-		fmt.Fprintf(&s.out, "; %s/%d at %d", k.Topic, k.Partition, c.Offset)
+		fmt.Fprintf(s.out, "; %s/%d at %d", k.Topic, k.Partition, c.Offset)
 	}
 	s.out.WriteString("\n")
 }

@@ -2,62 +2,29 @@ package share
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 )
 
-var update = flag.Bool("update", false, "rewrite the expected output of the scripts")
-
-// TestScripts plays testdata/*.txt. A block is commands, "----", and what became of them, up to an empty line. The commands
-// are told in script.run.
+// TestScripts plays testdata/*.txt. The commands are told in script.run.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { playFile(t, file) })
-	}
-}
-
-func playFile(t *testing.T, file string) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &script{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), settings: DefaultSettings(), given: map[string][]Run{}}
-	s.load(&Durable{})
-	var out strings.Builder
-	for i, block := range strings.Split(strings.TrimSpace(string(raw)), "\n\n") {
-		commands, want, _ := strings.Cut(block, "\n----")
-		want = strings.TrimSpace(want)
-		got := s.block(commands)
-		if i > 0 {
-			out.WriteString("\n")
+	scripts.Blocks(t, "testdata/*.txt", func(t *testing.T, out *strings.Builder) func([]string) {
+		s := &script{t: t, now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), settings: DefaultSettings(), given: map[string][]Run{}, out: out}
+		s.load(&Durable{})
+		return func(words []string) {
+			s.run(words)
+			s.limit = max(s.limit, s.settings.DeliveryLimit)
+			checkInvariants(s.t, s.p, s.limit)
 		}
-		out.WriteString(commands + "\n")
-		if got != "" {
-			out.WriteString("----\n" + got)
-		}
-		if !*update && strings.TrimSpace(got) != want {
-			t.Errorf("%s: block %d\n%s\n---- got\n%s\n---- want\n%s", file, i+1, commands, got, want)
-		}
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 }
 
 // script is a share-partition with the log and the clock beside it.
@@ -69,24 +36,12 @@ type script struct {
 	log      []Offered
 	p        *Partition
 	given    map[string][]Run // what each member acquired last
-	out      strings.Builder
-}
-
-func (s *script) block(commands string) string {
-	s.out.Reset()
-	for line := range strings.SplitSeq(commands, "\n") {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			s.run(strings.Fields(line))
-			s.limit = max(s.limit, s.settings.DeliveryLimit)
-			checkInvariants(s.t, s.p, s.limit)
-		}
-	}
-	return s.out.String()
+	out      *strings.Builder
 }
 
 func (s *script) load(d *Durable) { s.p = NewPartition(d, s.settings) }
 
-func (s *script) sayf(format string, args ...any) { fmt.Fprintf(&s.out, format+"\n", args...) }
+func (s *script) sayf(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
 
 // run understands:
 //

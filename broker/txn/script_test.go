@@ -1,10 +1,7 @@
 package txn
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,53 +9,12 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/scripts"
 )
 
-var update = flag.Bool("update", false, "rewrite the expected output of the scripts")
-
-// TestScripts plays testdata/*.txt. A block is commands, "----", and what the machine does, up to an empty line. The
-// commands are told in script.run.
+// TestScripts plays testdata/*.txt. The commands are told in script.run.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) { playFile(t, file) })
-	}
-}
-
-func playFile(t *testing.T, file string) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := newScript(t)
-	var out strings.Builder
-	for i, block := range strings.Split(strings.TrimSpace(string(raw)), "\n\n") {
-		commands, want, _ := strings.Cut(block, "\n----")
-		want = strings.TrimSpace(want)
-		got := s.block(commands)
-		if i > 0 {
-			out.WriteString("\n")
-		}
-		out.WriteString(commands + "\n")
-		if hasCommand(commands) {
-			out.WriteString("----\n" + got)
-		}
-		if !*update && strings.TrimSpace(got) != want {
-			t.Errorf("%s: block %d\n%s\n---- got\n%s\n---- want\n%s", file, i+1, commands, got, want)
-		}
-	}
-	if *update {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-func hasCommand(block string) bool {
-	return slices.ContainsFunc(strings.Split(block, "\n"), func(l string) bool { return l != "" && l[0] != '#' })
+	scripts.Blocks(t, "testdata/*.txt", func(t *testing.T, out *strings.Builder) func([]string) { return newScript(t, out).run })
 }
 
 // script is a machine with the world around it.
@@ -73,25 +29,15 @@ type script struct {
 	held    bool // writes wait for "written" or "refused"
 	writes  []Write
 	marks   []Mark // markers wait for "marked"
-	out     strings.Builder
+	out     *strings.Builder
 }
 
 var scriptStart = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func newScript(t *testing.T) *script {
-	s := &script{t: t, limits: DefaultLimits(), now: scriptStart, again: map[CallID]func(ProducerID) Event{}, fresh: 100}
+func newScript(t *testing.T, out *strings.Builder) *script {
+	s := &script{t: t, out: out, limits: DefaultLimits(), now: scriptStart, again: map[CallID]func(ProducerID) Event{}, fresh: 100}
 	s.machine = NewMachine("id", &s.limits)
 	return s
-}
-
-func (s *script) block(commands string) string {
-	s.out.Reset()
-	for line := range strings.SplitSeq(commands, "\n") {
-		if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
-			s.run(strings.Fields(line))
-		}
-	}
-	return s.out.String()
 }
 
 // run plays one command. A producer is named ID:EPOCH; "v1" makes a request one of a client of before KIP-890.
@@ -271,9 +217,9 @@ func (s *script) jump(e Epoch) {
 
 func (s *script) verify(id Identity, partitions []Partition) {
 	each, err := s.machine.Verify(id.ProducerID, id.Epoch, partitions)
-	fmt.Fprintf(&s.out, "verify: %s\n", prose(err))
+	fmt.Fprintf(s.out, "verify: %s\n", prose(err))
 	for i, err := range each {
-		fmt.Fprintf(&s.out, "  %s/%d: %s\n", partitions[i].Topic, partitions[i].Index, prose(err))
+		fmt.Fprintf(s.out, "  %s/%d: %s\n", partitions[i].Topic, partitions[i].Index, prose(err))
 	}
 }
 
@@ -287,12 +233,12 @@ func prose(err error) string {
 func (s *script) tell(f Effect) {
 	switch f := f.(type) {
 	case Reply:
-		fmt.Fprintf(&s.out, "%d: %s\n", f.Call, prose(f.Err))
+		fmt.Fprintf(s.out, "%d: %s\n", f.Call, prose(f.Err))
 	case ReplyIdentity:
 		if f.Err != nil {
-			fmt.Fprintf(&s.out, "%d: %v\n", f.Call, f.Err)
+			fmt.Fprintf(s.out, "%d: %v\n", f.Call, f.Err)
 		} else {
-			fmt.Fprintf(&s.out, "%d: go on as %d:%d\n", f.Call, f.ProducerID, f.Epoch)
+			fmt.Fprintf(s.out, "%d: go on as %d:%d\n", f.Call, f.ProducerID, f.Epoch)
 			if f.Epoch > lastEpoch {
 				s.t.Errorf("a producer is to go on as %d:%d", f.ProducerID, f.Epoch)
 			}
@@ -302,14 +248,14 @@ func (s *script) tell(f Effect) {
 		s.step(s.again[f.Call](s.fresh))
 	case Write:
 		s.writes = append(s.writes, f)
-		fmt.Fprintf(&s.out, "  writes %s\n", metadataProse(f.Record.Metadata))
+		fmt.Fprintf(s.out, "  writes %s\n", metadataProse(f.Record.Metadata))
 	case Mark:
 		s.marks = append(s.marks, f)
 		what := "abort"
 		if f.Commit {
 			what = "commit"
 		}
-		fmt.Fprintf(&s.out, "  wants markers: %s of %d:%d to %s\n", what, f.ProducerID, f.Epoch, list(f.Partitions))
+		fmt.Fprintf(s.out, "  wants markers: %s of %d:%d to %s\n", what, f.ProducerID, f.Epoch, list(f.Partitions))
 	case Forget:
 		s.out.WriteString("  the id is forgotten\n")
 		s.machine = NewMachine("id", &s.limits)

@@ -1,29 +1,18 @@
 package config
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/replication"
 )
 
-var update = flag.Bool("update", false, "write docs/CONFIG.md")
-
 func TestReferenceIsCurrent(t *testing.T) {
-	path := filepath.Join("..", "..", "docs", "CONFIG.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(Reference()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil || string(got) != Reference() {
-		t.Errorf("docs/CONFIG.md is not what the registry says (%v): go test ./internal/config -update", err)
-	}
+	scripts.Golden(t, filepath.Join("..", "..", "docs", "CONFIG.md"), Reference(), "it is not what the table says: go test ./internal/config -update")
 }
 
 // TestEveryRow: a row has a meaning, and its default is a value that it would take.

@@ -3,12 +3,10 @@ package metrics
 import (
 	"bytes"
 	"context"
-	"flag"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -19,11 +17,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/quorlog/quorlog/internal/latency"
+	"github.com/quorlog/quorlog/internal/scripts"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-var update = flag.Bool("update", false, "write docs/METRICS.md")
 
 func get(t *testing.T, room int, gather func(*Out)) (int, string) {
 	t.Helper()
@@ -185,13 +182,5 @@ func TestTable(t *testing.T) {
 }
 
 func TestReference(t *testing.T) {
-	path := filepath.Join("..", "..", "docs", "METRICS.md")
-	if *update {
-		if err := os.WriteFile(path, []byte(Reference()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != Reference() {
-		t.Errorf("docs/METRICS.md is not what the table says (%v): go test ./internal/metrics -update", err)
-	}
+	scripts.Golden(t, filepath.Join("..", "..", "docs", "METRICS.md"), Reference(), "it is not what the table says: go test ./internal/metrics -update")
 }

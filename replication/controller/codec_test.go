@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller/metapb"
 )
@@ -123,15 +124,7 @@ func TestGoldenBytes(t *testing.T) {
 			record("snapshot", snapshot)
 		}
 	}
-	if *update {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil || string(want) != out.String() {
-		t.Errorf("the durable form has changed (%v):\n%s", err, firstDifference(string(want), out.String()))
-	}
+	scripts.Golden(t, file, out.String(), "the durable form has changed")
 }
 
 // TestGoldenIsReadable reads what is on file, not what this version writes: of this level, by these rules and by those before, and of the levels

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,8 +12,6 @@ import (
 
 	"github.com/quorlog/quorlog/replication"
 )
-
-var update = flag.Bool("update", false, "write the expected output in testdata")
 
 // group applies proposals to one machine at once, like a metadata group of one node.
 type group struct {

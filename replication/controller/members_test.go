@@ -2,14 +2,13 @@ package controller
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/replication"
 )
 
@@ -17,64 +16,35 @@ import (
 // long, ~ leaving, ? behind; an id may have an incarnation. "> group" says who is in the metadata group, the leader first: voters,
 // then after a bar the learners. What follows are the steps that are taken until there is nothing to do.
 func TestMemberScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/members/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := runMembers(t, string(text))
-		if *update {
-			if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		} else if got != string(text) {
-			t.Errorf("%s says something else now:\n%s", file, firstDifference(string(text), got))
-		}
-	}
-}
-
-func runMembers(t *testing.T, text string) string {
-	var out strings.Builder
-	v := membersView{leadershipMayMove: true}
-	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		words, isCommand := strings.CutPrefix(line, "> ")
-		if !isCommand {
-			if strings.HasPrefix(line, "#") || line == "" {
-				fmt.Fprintln(&out, line)
-			}
-			continue
-		}
-		fmt.Fprintln(&out, line)
-		fields := strings.Fields(words)
-		switch fields[0] {
-		case "nodes":
-			v.nodes = map[replication.NodeID]memberState{}
-			for _, w := range fields[1:] {
-				s := parseMember(w)
-				v.nodes[s.replica.Node] = s
-			}
-		case "group":
-			v.voters, v.learners = nil, nil
-			into := &v.voters
-			for _, w := range fields[1:] {
-				if w == "|" {
-					into = &v.learners
-				} else {
-					*into = append(*into, parseReplica(w))
+	scripts.Lines(t, "testdata/members/*.txt", func(t *testing.T) func([]string) []string {
+		v := membersView{leadershipMayMove: true}
+		return func(fields []string) (said []string) {
+			switch fields[0] {
+			case "nodes":
+				v.nodes = map[replication.NodeID]memberState{}
+				for _, w := range fields[1:] {
+					s := parseMember(w)
+					v.nodes[s.replica.Node] = s
 				}
+			case "group":
+				v.voters, v.learners = nil, nil
+				into := &v.voters
+				for _, w := range fields[1:] {
+					if w == "|" {
+						into = &v.learners
+					} else {
+						*into = append(*into, parseReplica(w))
+					}
+				}
+				v.self = v.voters[0]
+				for _, step := range settleMembers(t, &v, nil) {
+					said = append(said, fmt.Sprint(step))
+				}
+				said = append(said, fmt.Sprintf("voters %v, learners %v", v.voters, v.learners))
 			}
-			v.self = v.voters[0]
-			for _, step := range settleMembers(t, &v, nil) {
-				fmt.Fprintf(&out, "  %s\n", step)
-			}
-			fmt.Fprintf(&out, "  voters %v, learners %v\n", v.voters, v.learners)
+			return said
 		}
-	}
-	return out.String()
+	})
 }
 
 func parseReplica(w string) replication.ReplicaID {

@@ -3,52 +3,27 @@ package controller
 import (
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/replication"
 )
 
-// TestScripts runs testdata/*.txt: each line that begins with "> " is done, and what follows up to the next one is what it
-// must say. `go test -update` writes what it says now, to be read in review.
+// TestScripts plays testdata/*.txt. The commands are told in script.do.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := runScript(t, string(text))
-			if *update {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("%s says something else now:\n%s", file, firstDifference(string(text), got))
+	scripts.Lines(t, "testdata/*.txt", func(t *testing.T) func([]string) []string {
+		s := newScript(t)
+		t.Cleanup(func() {
+			if err := checkImage(s.c.Image()); err != nil {
+				t.Error(err)
 			}
 		})
-	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range min(len(w), len(g)) {
-		if w[i] != g[i] {
-			return fmt.Sprintf("line %d\n  want %s\n  got  %s", i+1, w[i], g[i])
-		}
-	}
-	return fmt.Sprintf("%d lines instead of %d", len(g), len(w))
+		return s.do
+	})
 }
 
 // script is a cluster under a script.
@@ -59,28 +34,13 @@ type script struct {
 	alive []replication.NodeID // nil: nobody knows
 }
 
-func runScript(t *testing.T, text string) string {
+func newScript(t *testing.T) *script {
 	s := &script{t: t}
 	s.c, s.g = newTestController(t, map[string]string{})
 	s.c.router.around.aliveAs = func(id replication.NodeID, dir DirectoryID) bool {
 		return slices.Contains(s.alive, id) && s.c.Image().Registrations[id].Directory == dir
 	}
-	var out strings.Builder
-	for _, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		switch {
-		case strings.HasPrefix(line, "> "):
-			fmt.Fprintf(&out, "%s\n", line)
-			for _, said := range s.do(strings.Fields(line[2:])) {
-				fmt.Fprintf(&out, "  %s\n", said)
-			}
-		case strings.HasPrefix(line, "#"), line == "":
-			fmt.Fprintf(&out, "%s\n", line)
-		}
-	}
-	if err := checkImage(s.c.Image()); err != nil {
-		t.Error(err)
-	}
-	return out.String()
+	return s
 }
 
 // arguments sorts words into plain ones and name=value pairs; the options that this runner knows are taken out of these.

@@ -3,16 +3,14 @@ package leaders
 import (
 	"encoding/hex"
 	"errors"
-	"flag"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"github.com/quorlog/quorlog/replication"
 )
-
-var update = flag.Bool("update", false, "write the golden file anew")
 
 func sample() frame {
 	return frame{
@@ -39,17 +37,10 @@ const goldenFrame = "testdata/frame.txt"
 func TestFrameFormat(t *testing.T) {
 	f := sample()
 	got := hex.EncodeToString(f.encode()) + "\n"
-	if *update {
-		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(goldenFrame, []byte(got), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	scripts.Golden(t, goldenFrame, got, "nodes of other releases would not understand this; if they must not, raise frameVersion")
 	want, err := os.ReadFile(goldenFrame)
 	if err != nil {
 		t.Fatal(err)
-	}
-	if got != string(want) {
-		t.Errorf("nodes of other releases would not understand this; if they must not, raise frameVersion and run with -update\n%swant\n%s", got, want)
 	}
 	b, err := hex.DecodeString(strings.TrimSpace(string(want)))
 	if err != nil {

@@ -6,20 +6,17 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
+	"github.com/quorlog/quorlog/internal/scripts"
 )
-
-var update = flag.Bool("update", false, "write the golden file anew")
 
 // goldenWire is what other releases must understand, a line for each: name, and bytes in hexadecimal.
 const goldenWire = "testdata/wire.txt"
@@ -30,18 +27,7 @@ func compareGolden(t *testing.T, got map[string][]byte) {
 	for _, name := range slices.Sorted(maps.Keys(got)) {
 		fmt.Fprintf(&text, "%s %x\n", name, got[name])
 	}
-	if *update {
-		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(goldenWire, []byte(text.String()), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(goldenWire)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if text.String() != string(want) {
-		t.Errorf("nodes of other releases would not understand this; if they must not, raise protocolVersion and run with -update\n%s--- want\n%s", text.String(), want)
-	}
+	scripts.Golden(t, goldenWire, text.String(), "nodes of other releases would not understand this; if they must not, raise protocolVersion")
 }
 
 // recorder is a connection of the side that dialled, and what went through it.

@@ -2,10 +2,7 @@ package keeper
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,49 +14,17 @@ import (
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 
+	"github.com/quorlog/quorlog/internal/scripts"
 	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var update = flag.Bool("update", false, "rewrite the expected output of the scripts")
-
-// TestScripts plays testdata/*.txt. A block is commands, "----", and what the machine does, up to an empty line. The commands
-// are told in script.run.
+// TestScripts plays testdata/*.txt. The commands are told in script.run.
 func TestScripts(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no scripts: %v", err)
-	}
-	for _, file := range files {
-		raw, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &script{t: t, m: NewMachine(testKey, nil)}
-		var out strings.Builder
-		for i, block := range strings.Split(strings.TrimSpace(string(raw)), "\n\n") {
-			commands, want, _ := strings.Cut(block, "\n----")
-			s.out.Reset()
-			for line := range strings.SplitSeq(commands, "\n") {
-				if line != "" && line[0] != '#' {
-					s.run(strings.Fields(line))
-				}
-			}
-			if i > 0 {
-				out.WriteString("\n")
-			}
-			out.WriteString(commands + "\n----\n" + s.out.String())
-			if got := strings.TrimSpace(s.out.String()); !*update && got != strings.TrimSpace(want) {
-				t.Errorf("%s: block %d\n%s\n---- got\n%s\n---- want\n%s", file, i+1, commands, got, want)
-			}
-		}
-		if *update {
-			if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
+	scripts.Blocks(t, "testdata/*.txt", func(t *testing.T, out *strings.Builder) func([]string) {
+		return (&script{t: t, m: NewMachine(testKey, nil), out: out}).run
+	})
 }
 
 var testKey = share.Key{Group: "g", Topic: replication.TopicID{7}, Partition: 1}
@@ -73,7 +38,7 @@ type script struct {
 	calls coordinator.CallID
 	held  bool
 	flown []Store
-	out   strings.Builder
+	out   *strings.Builder
 }
 
 // run understands, with LE a leader epoch, SE a state epoch counted from the first, and V a version:
@@ -141,9 +106,9 @@ func (s *script) step(ev Event) {
 	for _, f := range append([]Effect(nil), s.m.Step(time.Unix(stateEpoch0, 0), ev)...) {
 		switch f := f.(type) {
 		case Reply:
-			fmt.Fprintf(&s.out, "%d: %s\n", f.Call, answerText(f))
+			fmt.Fprintf(s.out, "%d: %s\n", f.Call, answerText(f))
 		case Store:
-			fmt.Fprintf(&s.out, "  writes %s\n", storedText(f.Record.State))
+			fmt.Fprintf(s.out, "  writes %s\n", storedText(f.Record.State))
 			if s.held {
 				s.flown = append(s.flown, f)
 			} else {

@@ -138,7 +138,7 @@ func (s *Service) Fetch(ctx context.Context, r FetchRequest) FetchResponse {
 	return out
 }
 
-// doubts are topics for which something was committed that have another id here.
+// doubts are topics for which something was committed that have another id here, or none.
 type doubts map[coordinator.Topic]struct{}
 
 // offsetsNow answers a Fetch from what is known here.
@@ -216,6 +216,9 @@ func (f *fetching) all(m *Machine) []FetchedTopic {
 		c, _ := m.offsets.get(k)
 		if !f.shows(&c, topic, known) {
 			continue
+		}
+		if !known && c.TopicID != (replication.TopicID{}) {
+			f.doubtful[coordinator.Topic{Name: k.Topic, ID: c.TopicID}] = struct{}{} // whoever names topics by their ids would leave it out
 		}
 		if n := len(out); n == 0 || out[n-1].Name != k.Topic {
 			out = append(out, FetchedTopic{Name: k.Topic, ID: topic.ID})

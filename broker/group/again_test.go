@@ -104,6 +104,34 @@ func TestATopicThatIsNewerThanTheCoordinatorKnows(t *testing.T) {
 	})
 }
 
+// TestATopicOfWhichTheCoordinatorHasNotHeard: all of a group's offsets are told with their topics' ids, or not yet. Those of a topic that is
+// certainly gone are dropped.
+func TestATopicOfWhichTheCoordinatorHasNotHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNode(t, newFakeLogs(), DefaultLimits())
+		wantErr(t, "commit", firstError(n.Commit(t.Context(), commitOf("g", "", NoGeneration, "t", 7))), nil)
+		n.lead(2)
+		topic := n.cluster.remove("t")
+		n.cluster.sync = func(context.Context) error { return context.DeadlineExceeded }
+		all := FetchRequest{Group: "g", All: true}
+		wantErr(t, "cut off", n.Fetch(t.Context(), all).Err, broker.ErrCoordinatorLoading)
+		n.cluster.sync = func(context.Context) error {
+			n.cluster.add("t", topic.Partitions)
+			return nil
+		}
+		if got := n.Fetch(t.Context(), all); got.Err != nil || len(got.Topics) != 1 || got.Topics[0].ID != topic.ID || got.Topics[0].Partitions[0].Offset != 7 {
+			t.Errorf("got %+v", got)
+		}
+		n.cluster.remove("t")
+		n.cluster.sync = nil
+		n.Fetch(t.Context(), all)
+		synctest.Wait()
+		if got := n.Fetch(t.Context(), all); got.Err != nil || len(got.Topics) > 0 {
+			t.Errorf("of a topic that is gone: %+v", got)
+		}
+	})
+}
+
 // TestOffsetsOfWhichTheTopicIsNotKnown: what was stored without the topic's id is shown for whichever topic has the name, and goes with it.
 func TestOffsetsOfWhichTheTopicIsNotKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

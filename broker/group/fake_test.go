@@ -224,6 +224,14 @@ func (c *fakeCluster) Sync(ctx context.Context) error {
 	return sync(ctx)
 }
 
+func (c *fakeCluster) remove(name string) coordinator.Topic {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := c.topics[name]
+	delete(c.topics, name)
+	return t
+}
+
 // replace makes a topic again under its name.
 func (c *fakeCluster) replace(name string, id byte) coordinator.Topic {
 	c.mu.Lock()

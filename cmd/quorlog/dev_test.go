@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/quorlog/quorlog/agent"
 )
 
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asQuorlog) != "" {
 		main()
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // devCluster is `quorlog dev` running in the background.

@@ -344,14 +344,14 @@ func watch(ctx context.Context, c *testcluster.Cluster, crews []*crew) {
 	again(ctx, c, func(adm *kadm.Client) {
 		for _, g := range crews {
 			offsets, err := adm.FetchOffsets(ctx, "group-"+g.topic)
-			if err != nil {
+			if err != nil || !offsets.Ok() {
 				continue
 			}
-			offsets.Each(func(o kadm.OffsetResponse) {
-				if o.Err == nil && o.At >= 0 {
-					g.commit(o.Partition, o.At)
-				}
-			})
+			all := map[int32]int64{}
+			for p, o := range offsets[g.topic] {
+				all[p] = o.At
+			}
+			g.answered(all)
 		}
 	})
 }

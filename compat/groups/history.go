@@ -215,14 +215,25 @@ func (h *history) recordLocked(text string) error {
 	return nil
 }
 
-// commit takes a committed offset as the coordinator tells it.
-func (h *history) commit(partition int32, at int64) {
+// answered takes all committed offsets that the coordinator tells in one answer without an error; -1 is none. One that was there before
+// must still be.
+func (h *history) answered(all map[int32]int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if before := h.committed[partition]; at < before {
-		h.wrong = append(h.wrong, fmt.Sprintf("the committed offset of partition %d went back from %d to %d", partition, before, at))
+	for _, p := range slices.Sorted(maps.Keys(h.committed)) {
+		at, listed := all[p]
+		switch before := h.committed[p]; {
+		case !listed || at < 0:
+			h.wrong = append(h.wrong, fmt.Sprintf("partition %d has no committed offset any more, it was %d", p, before))
+		case at < before:
+			h.wrong = append(h.wrong, fmt.Sprintf("the committed offset of partition %d went back from %d to %d", p, before, at))
+		}
 	}
-	h.committed[partition] = max(h.committed[partition], at)
+	for p, at := range all {
+		if before, seen := h.committed[p]; at >= 0 && (!seen || at > before) {
+			h.committed[p] = at
+		}
+	}
 }
 
 // count is how many different values were processed.

@@ -6,15 +6,18 @@ import (
 	"time"
 )
 
+// answer is what the coordinator has told of the committed offsets.
+type answer = map[int32]int64
+
 // TestPlanted shows the checks histories that are wrong in one way each, and one that is right.
 func TestPlanted(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		lines  []string // "MEMBER LINE"
-		commit []int64
+		commit []answer
 		want   string
 	}{
-		{"right", []string{"1 assigned 1 0,1", "1 record 0 0 a", "2 assigned 2 1", "1 assigned 2 0", "2 record 1 0 b", "2 record 0 0 a"}, []int64{1, 1, 2}, ""},
+		{"right", []string{"1 assigned 1 0,1", "1 record 0 0 a", "2 assigned 2 1", "1 assigned 2 0", "2 record 1 0 b", "2 record 0 0 a"}, []answer{{0: 1}, {0: 1, 1: -1}, {0: 2, 1: 0}}, ""},
 		{"unknown generation", []string{"1 assigned -1 0", "2 assigned -1 0", "1 record 0 0 a", "1 record 1 0 b", "2 assigned 3 "}, nil, ""},
 		{"two owners", []string{"1 assigned 5 0,1", "2 assigned 5 1", "1 record 0 0 a", "1 record 0 1 b"}, nil, "two owners"},
 		{"handed over", []string{"1 gained 10 0,1", "1 ceded 20 1", "2 gained 20 1", "2 ceded 25 1", "1 gained 30 1", "1 record 0 0 a", "1 record 0 1 b"}, nil, ""},
@@ -26,7 +29,11 @@ func TestPlanted(t *testing.T) {
 		{"behind a short one", []string{"1 gained 10 0", "2 gained 11 1", "1 ceded 50 0", "2 gained 20 0", "2 ceded 21 0", "3 gained 30 0", "1 record 0 0 a", "1 record 0 1 b"},
 			nil, "two owners, members 1 and 3"},
 		{"missed", []string{"1 record 0 0 a"}, nil, `"b" was never processed`},
-		{"back", []string{"1 record 0 0 a", "1 record 0 1 b"}, []int64{5, 4}, "went back from 5 to 4"},
+		{"back", []string{"1 record 0 0 a", "1 record 0 1 b"}, []answer{{0: 5}, {0: 4}}, "went back from 5 to 4"},
+		{"forgotten", []string{"1 record 0 0 a", "1 record 0 1 b"}, []answer{{0: 5}, {}}, "partition 0 has no committed offset any more, it was 5"},
+		{"forgotten and found again", []string{"1 record 0 0 a", "1 record 0 1 b"}, []answer{{0: 5}, {}, {0: 5}}, "partition 0 has no committed offset any more, it was 5"},
+		{"one of two forgotten", []string{"1 record 0 0 a", "1 record 0 1 b"}, []answer{{0: 5, 1: 0}, {0: 6}}, "partition 1 has no committed offset any more, it was 0"},
+		{"none", []string{"1 record 0 0 a", "1 record 0 1 b"}, []answer{{0: 0}, {0: -1}}, "partition 0 has no committed offset any more, it was 0"},
 		{"other content", []string{"1 record 0 0 a", "2 record 0 0 b"}, nil, `held "a" before`},
 		{"nonsense", []string{"1 record 0 0 a", "1 record 0 1 b", "1 record x"}, nil, "a record has"},
 	} {
@@ -34,8 +41,8 @@ func TestPlanted(t *testing.T) {
 		for _, l := range c.lines {
 			h.line(int(l[0]-'0'), l[2:])
 		}
-		for _, at := range c.commit {
-			h.commit(0, at)
+		for _, all := range c.commit {
+			h.answered(all)
 		}
 		wrong, _ := h.verdict([]string{"a", "b"})
 		if got := strings.Join(wrong, "; "); c.want == "" && got != "" || !strings.Contains(got, c.want) {

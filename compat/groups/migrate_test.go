@@ -133,7 +133,8 @@ func TestMigration(t *testing.T) {
 		g := &roller{ledger: &ledger{times: map[int32]map[int64]int{}, committed: map[int32]int64{}}, c: c, topic: name, options: []kgo.Opt{kgo.Balancers(balancer)}}
 		t.Run(name, func(t *testing.T) {
 			c.CreateTopic(name, partitions, 3)
-			w := startWriter(t, c, []*crew{{topic: name, c: c, history: newHistory()}})
+			told := newHistory()
+			w := startWriter(t, c, []*crew{{topic: name, c: c, history: told}})
 			for range 3 {
 				g.exchange(t, g.options...)
 			}
@@ -144,6 +145,10 @@ func TestMigration(t *testing.T) {
 			}
 			w.stop(t)
 			g.verdict(t)
+			wrong, _ := told.verdict(nil)
+			for _, text := range wrong[:min(len(wrong), 20)] {
+				t.Error(text)
+			}
 		})
 	}
 }

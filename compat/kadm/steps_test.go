@@ -2,6 +2,7 @@ package kadm
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -171,12 +172,14 @@ var topicSteps = []step{
 		return a.ListPartitionReassignments(ctx, set("t", 0, 1))
 	}},
 	{"DescribeAllLogDirs", func(ctx context.Context, a *target) (any, error) {
-		dirs, err := a.DescribeAllLogDirs(ctx, set("t", 0))
-		return len(dirs), err
+		return contents(ctx, func() (kadm.DescribedAllLogDirs, error) { return a.DescribeAllLogDirs(ctx, set("t", 0)) })
 	}},
 	{"DescribeBrokerLogDirs", func(ctx context.Context, a *target) (any, error) {
-		dirs, err := a.DescribeBrokerLogDirs(ctx, a.aBroker(ctx), set("t", 0))
-		return len(dirs), err
+		id := a.aBroker(ctx)
+		return contents(ctx, func() (kadm.DescribedAllLogDirs, error) {
+			dirs, err := a.DescribeBrokerLogDirs(ctx, id, set("t", 0))
+			return kadm.DescribedAllLogDirs{id: dirs}, err
+		})
 	}},
 	{"AlterAllReplicaLogDirs", func(ctx context.Context, a *target) (any, error) {
 		return a.AlterAllReplicaLogDirs(ctx, kadm.AlterReplicaLogDirsReq{"/nowhere": set("t", 0)})
@@ -184,6 +187,28 @@ var topicSteps = []step{
 	{"AlterBrokerReplicaLogDirs", func(ctx context.Context, a *target) (any, error) {
 		return a.AlterBrokerReplicaLogDirs(ctx, a.aBroker(ctx), kadm.AlterReplicaLogDirsReq{"/nowhere": set("t", 0)})
 	}},
+}
+
+// contents are the brokers' directories without their names, and whether they have bytes and room. It asks until each broker has bytes
+// of t's first partition: the last replica may be there a moment later than the leader.
+func contents(ctx context.Context, ask func() (kadm.DescribedAllLogDirs, error)) (any, error) {
+	for {
+		brokers, err := ask()
+		var all []any
+		missing := false
+		for _, dirs := range brokers {
+			p, found := dirs.LookupPartition("t", 0)
+			missing = missing || !found || p.Size == 0
+			broker := []any{}
+			for _, d := range dirs.Sorted() {
+				broker = append(broker, []any{d, fmt.Sprint("bytes: ", d.Size() > 0, ", room: ", d.UsableBytes > 0)})
+			}
+			all = append(all, broker)
+		}
+		if !missing || err != nil || rig.Idle(20*time.Millisecond, ctx.Done()) {
+			return all, err
+		}
+	}
 }
 
 func epochs(ctx context.Context, ask func(context.Context, kadm.OffsetForLeaderEpochRequest) (kadm.OffsetsForLeaderEpochs, error)) (any, error) {

@@ -63,16 +63,15 @@ func TestMoveToTLS(t *testing.T) {
 	}
 	seen := map[string]int{}
 	reader := client(t, secure[1], kgo.DialTLSConfig(certs.config("")), kgo.ConsumeTopics("load"))
-	for limit := limited(t); len(seen) < sent; {
-		fetches := reader.PollFetches(limit)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("after %d of %d: %v", len(seen), sent, err)
+	rig.ReadTo(limited(t), t, reader, rig.SettledEnds(t, kadm.NewClient(reader), "load"), func(r *kgo.Record) {
+		if seen[string(r.Value)]++; seen[string(r.Value)] > 1 {
+			t.Errorf("%s is there twice", r.Value)
 		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if seen[string(r.Value)]++; seen[string(r.Value)] > 1 {
-				t.Errorf("%s is there twice", r.Value)
-			}
-		})
+	})
+	for i := range sent {
+		if seen[fmt.Sprint(i)] == 0 {
+			t.Errorf("%d of %d is not there", i, sent)
+		}
 	}
 	t.Logf("%d records", sent)
 	// Whoever has the cluster's key, but no certificate, is no peer any more.

@@ -18,7 +18,12 @@ var compactSeeds = flag.Int("compact.seeds", 6, "number of runs of the simulated
 // keyed builds a batch of one record; a nil value is a tombstone.
 func keyed(t testing.TB, key string, value []byte) Batch {
 	t.Helper()
-	f, err := batch.Build(batch.BuildOptions{}, batch.Record{Timestamp: 1, Key: []byte(key), Value: value})
+	return keyedAt(t, time.UnixMilli(1), key, value)
+}
+
+func keyedAt(t testing.TB, at time.Time, key string, value []byte) Batch {
+	t.Helper()
+	f, err := batch.Build(batch.BuildOptions{}, batch.Record{Timestamp: at.UnixMilli(), Key: []byte(key), Value: value})
 	if err != nil {
 		t.Fatal(err)
 	}

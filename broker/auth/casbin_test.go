@@ -96,7 +96,7 @@ func TestCasbinFilesThatStopTheStart(t *testing.T) {
 		"comments only":           {goodModel, "# p, a, b, read, allow\n", "policy.csv:1: there is no rule"},
 		"roles only":              {goodModel, "g, User:alice, writers\n", "policy.csv:1: there is no rule"},
 		"garbage model":           {"hello\n", goodPolicy, `model.conf:1: "hello" ` + noSection},
-		"garbage in a model":      {strings.Replace(goodModel, "m = ", "let in\nm = ", 1), goodPolicy, `model.conf:14: "let in" ` + noSection},
+		"garbage in a model":      {strings.Replace(goodModel, "m = ", "# all\n; in\nr2 = \\\n a\nlet in\nm = ", 1), goodPolicy, `model.conf:18: "let in" ` + noSection},
 		"model without a matcher": {goodModel[:strings.Index(goodModel, "[matchers]")], goodPolicy, "model.conf: missing required sections: matchers"},
 		"matcher cut off":         {strings.TrimSuffix(goodModel, "implies(p.act, r.act)\n"), goodPolicy, "model.conf:14: Unexpected end of expression"},
 		"matcher of no truth":     {strings.Replace(goodModel, "m = g", "m = p.sub # g", 1), goodPolicy, "model.conf:14: matcher result should be bool, int or float"},

@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -96,13 +95,17 @@ func (f *casbinFiles) fail(path string, line int, format string, args ...any) er
 	return fmt.Errorf("%w: %s:%d: %s", ErrCasbin, path, line, fmt.Sprintf(format, args...))
 }
 
-// casbinUnparsed is what Casbin says of a line of a model that is neither a section's name nor a definition.
-var casbinUnparsed = regexp.MustCompile(`^parse the content error : line (\d+) , (.*) = \? $`)
-
-// unparsed is Casbin's error about a model's text, with the line where the others have it.
+// unparsed is Casbin's error about a model's text, with the line in the place where all errors have it.
 func (f *casbinFiles) unparsed(err error) error {
-	if said := casbinUnparsed.FindStringSubmatch(err.Error()); said != nil {
-		return fmt.Errorf("%w: %s:%s: %q is neither a [section] nor a definition, name = value", ErrCasbin, f.modelPath, said[1], said[2])
+	continued := false
+	for i, l := range strings.Split(f.modelText, "\n") {
+		l = strings.TrimSpace(l)
+		section := strings.HasPrefix(l, "[") && strings.HasSuffix(l, "]")
+		definition, _, _ := strings.Cut(strings.ReplaceAll(l, ";", "#"), "#")
+		if definition != "" && !section && !continued && !strings.Contains(definition, "=") {
+			return f.fail(f.modelPath, i+1, "%q is neither a [section] nor a definition, name = value", definition)
+		}
+		continued = strings.HasSuffix(l, `\`)
 	}
 	return fmt.Errorf("%w: %s: %w", ErrCasbin, f.modelPath, err) // of the whole file: a section is missing
 }

@@ -162,12 +162,47 @@ func TestMetricsOfACluster(t *testing.T) {
 			t.Errorf("%s: %v", key, got)
 		}
 	}
+	for _, n := range c.Nodes() {
+		checkSizes(ctx, t, n, adm, 4, 100*records/4)
+	}
 	checkNames(t, nodes)
 	for _, n := range nodes {
 		for key := range n {
 			if len(key) > 1000 {
 				t.Errorf("a client has made a series of %d bytes: %.200s...", len(key), key)
 			}
+		}
+	}
+}
+
+// checkSizes: a node tells of its replica of each of a topic's partitions what DescribeLogDirs does, and that is what was written and
+// what goes with it.
+func checkSizes(ctx context.Context, t *testing.T, n *Agent, adm *kadm.Client, partitions int, written float64) {
+	t.Helper()
+	described := func() map[string]float64 {
+		dirs, err := adm.DescribeBrokerLogDirs(ctx, int32(n.node.NodeID), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes := map[string]float64{}
+		dirs.EachPartition(func(p kadm.DescribedLogDirPartition) {
+			if p.Topic == "orders" {
+				sizes[fmt.Sprintf(`kafka_log_log_size{partition="%d",topic="orders"}`, p.Partition)] = float64(p.Size)
+			}
+		})
+		return sizes
+	}
+	want := described()
+	told := scrapeNode(t, n)
+	for again := described(); !maps.Equal(want, again); again = described() { // a new leader has written something of its own
+		want, told = again, scrapeNode(t, n)
+	}
+	if len(want) != partitions {
+		t.Errorf("node %d has %d replicas", n.node.NodeID, len(want))
+	}
+	for key, size := range want {
+		if told[key] != size || size < written || size > 3*written {
+			t.Errorf("node %d: %s is %v, and %v by DescribeLogDirs; there were %v bytes of values", n.node.NodeID, key, told[key], size, written)
 		}
 	}
 }

@@ -69,12 +69,12 @@ func OpenCasbin(o CasbinOptions) (*Casbin, error) {
 	if c.logger == nil {
 		c.logger = slog.Default()
 	}
-	// A matcher that can't be evaluated at all is found now, not at the first request.
-	if _, err := c.enforce(trial); err != nil {
-		return nil, fmt.Errorf("%s:%d: %w", o.Model, files.line("m"), err)
-	}
 	if err := files.tryRules(); err != nil {
 		return nil, err
+	}
+	// A matcher that can't be evaluated at all is found now, not at the first request.
+	if _, err := c.enforce(trial); err != nil {
+		return nil, files.fail(o.Model, files.line("m"), "%s", strings.TrimPrefix(err.Error(), ErrCasbin.Error()+": "))
 	}
 	return c, nil
 }
@@ -129,7 +129,7 @@ func (c *Casbin) enforce(q question) (bool, error) {
 
 // reason is what an evaluation failed of, without the stack that Casbin puts behind a panic of its functions.
 func reason(err error) string {
-	return strings.SplitN(err.Error(), "\n", 2)[0]
+	return strings.TrimPrefix(strings.SplitN(err.Error(), "\n", 2)[0], "panic: ")
 }
 
 var casbinFields = map[string]func(question) string{

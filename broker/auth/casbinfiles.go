@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/casbin/casbin/v2"
+	"github.com/casbin/casbin/v2/constant"
 	"github.com/casbin/casbin/v2/model"
 
 	"github.com/quorlog/quorlog/broker"
@@ -49,7 +50,7 @@ func readCasbin(modelPath, policyPath string) (*casbinFiles, error) {
 	}
 	f := &casbinFiles{modelPath: modelPath, policyPath: policyPath, modelText: text}
 	if f.model, err = model.NewModelFromString(text); err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrCasbin, modelPath, err)
+		return nil, f.unparsed(err)
 	}
 	if err := f.checkModel(); err != nil {
 		return nil, err
@@ -94,6 +95,26 @@ func (f *casbinFiles) fail(path string, line int, format string, args ...any) er
 	return fmt.Errorf("%w: %s:%d: %s", ErrCasbin, path, line, fmt.Sprintf(format, args...))
 }
 
+// unparsed is Casbin's error about a model's text, with the line in the place where all errors have it.
+func (f *casbinFiles) unparsed(err error) error {
+	continued := false
+	for i, l := range strings.Split(f.modelText, "\n") {
+		l = strings.TrimSpace(l)
+		section := strings.HasPrefix(l, "[") && strings.HasSuffix(l, "]")
+		definition, _, _ := strings.Cut(strings.ReplaceAll(l, ";", "#"), "#")
+		if definition != "" && !section && !continued && !strings.Contains(definition, "=") {
+			return f.fail(f.modelPath, i+1, "%q is neither a [section] nor a definition, name = value", definition)
+		}
+		continued = strings.HasSuffix(l, `\`)
+	}
+	return fmt.Errorf("%w: %s: %w", ErrCasbin, f.modelPath, err) // of the whole file: a section is missing
+}
+
+// casbinEffects are those that Casbin can decide by; it knows no others, and finds that out when it is asked.
+var casbinEffects = []string{
+	constant.AllowOverrideEffect, constant.DenyOverrideEffect, constant.AllowAndDenyEffect, constant.PriorityEffect, constant.SubjectPriorityEffect,
+}
+
 // checkModel refuses what Casbin would notice only when it is asked, or never.
 func (f *casbinFiles) checkModel() error {
 	for _, section := range []string{"r", "p", "e", "m"} {
@@ -108,6 +129,14 @@ func (f *casbinFiles) checkModel() error {
 		}
 		f.fields = append(f.fields, field)
 	}
+	if effect := f.model["e"]["e"].Value; !slices.Contains(casbinEffects, effect) {
+		return f.fail(f.modelPath, f.line("e"), "Casbin has no such effect: %s", strings.ReplaceAll(effect, "p_eft", "p.eft"))
+	}
+	for kind, roles := range f.model["g"] {
+		if marks := strings.Count(roles.Value, "_"); len(roles.ParamsTokens) == 0 && (marks < 2 || marks > len(roles.Tokens)) {
+			return f.fail(f.modelPath, f.line(kind), "roles are defined by _, _ or, in domains, by _, _, _ and not by %s", roles.Value)
+		}
+	}
 	return nil
 }
 
@@ -120,8 +149,8 @@ func (f *casbinFiles) readPolicy(text string) error {
 		if errors.Is(err, io.EOF) {
 			break
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrCasbin, f.policyPath, err) // it names the line
+		if bad := (*csv.ParseError)(nil); errors.As(err, &bad) {
+			return f.fail(f.policyPath, bad.StartLine, "%v", bad.Err)
 		}
 		line, _ := r.FieldPos(0)
 		if err := f.addRule(line, rule); err != nil {
@@ -160,7 +189,7 @@ func (f *casbinFiles) addRule(line int, rule []string) error {
 }
 
 // tryRules has each rule decide alone about just what it names, so that one which can't be evaluated is found now, and not by
-// the first request that it concerns.
+// the first request that it concerns. What fails for a rule that has nothing special in just the same way is the matcher's fault.
 func (f *casbinFiles) tryRules() error {
 	alone := *f
 	alone.model = f.model.Copy()
@@ -169,13 +198,37 @@ func (f *casbinFiles) tryRules() error {
 		return err
 	}
 	definition := alone.model["p"]["p"]
+	try := func(rule []string) (failed string) {
+		definition.Policy = [][]string{rule}
+		if _, err := e.Enforce(f.about(definition.Tokens, rule)...); err != nil {
+			return reason(err)
+		}
+		return ""
+	}
 	for _, r := range f.rules {
-		definition.Policy = [][]string{r.values}
-		if _, err := e.Enforce(f.about(definition.Tokens, r.values)...); err != nil {
-			return f.fail(f.policyPath, r.line, "%s", reason(err))
+		switch failed := try(r.values); failed {
+		case "":
+		case try(f.ordinary(definition.Tokens)):
+			return f.fail(f.modelPath, f.line("m"), "%s", failed)
+		default:
+			return f.fail(f.policyPath, r.line, "%s", failed)
 		}
 	}
 	return nil
+}
+
+// ordinary is a rule that names what the trial asks for.
+func (f *casbinFiles) ordinary(tokens []string) []string {
+	rule := make([]string, len(tokens))
+	for i, token := range tokens {
+		name := strings.TrimPrefix(token, "p_")
+		if field := casbinFields[name]; field != nil {
+			rule[i] = field(trial)
+		} else if name == "eft" {
+			rule[i] = "allow"
+		}
+	}
+	return rule
 }
 
 // about are the values of a request that a rule names.

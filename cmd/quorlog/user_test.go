@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -152,13 +153,22 @@ func TestPlainShowsNoPasswordToTheNetwork(t *testing.T) {
 	}
 }
 
+// TestBadUsersFilesStopTheStart: the error says in which file, on which line if it is one line's fault, and why.
 func TestBadUsersFilesStopTheStart(t *testing.T) {
-	for name, path := range map[string]string{
-		"missing": filepath.Join(t.TempDir(), "missing"), "empty": file(t, ""), "no password": file(t, "admin\n"), "a directory": t.TempDir(),
-		"large": file(t, "admin:x\n"+strings.Repeat("#", 100<<10)),
+	missing, directory := filepath.Join(t.TempDir(), "missing"), t.TempDir()
+	for name, tc := range map[string]struct{ path, says string }{
+		"missing":     {missing, "open " + missing + ": no such file or directory"},
+		"empty":       {file(t, ""), "there is no user in it"},
+		"comments":    {file(t, "# admin:x\n"), "there is no user in it"},
+		"no password": {file(t, "# the first\nadmin\n"), "line 2: expected name:password"},
+		"no name":     {file(t, "admin:x\n:y\n"), "line 2: invalid request: the name of a user has 1 to 256 bytes"},
+		"twice":       {file(t, "admin:x\nbob:y\nadmin:z\n"), `line 3: user "admin" stands there twice`},
+		"no text":     {file(t, "admin:\xff\n"), "line 1: a password is UTF-8 without NUL"},
+		"a directory": {directory, "read " + directory + ": is a directory"},
+		"large":       {file(t, "admin:x\n"+strings.Repeat("#", 100<<10)), "more than 65536 bytes"},
 	} {
 		node, err := config.Load(config.Sources{Flags: map[string]string{
-			"data-dir": t.TempDir(), "listen": "127.0.0.1:0", "sasl": "true", "bootstrap-users-file": path,
+			"data-dir": t.TempDir(), "listen": "127.0.0.1:0", "sasl": "true", "bootstrap-users-file": tc.path,
 		}})
 		if err != nil {
 			t.Fatal(err)
@@ -167,8 +177,10 @@ func TestBadUsersFilesStopTheStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := a.Start(t.Context()); !errors.Is(err, agent.ErrUsersFile) {
-			t.Errorf("%s: %v", name, err)
+		err = a.Start(t.Context())
+		// It is for whoever must mend the file.
+		if text := fmt.Sprint(err); !errors.Is(err, agent.ErrUsersFile) || text != fmt.Sprintf("%v: %s: %s", agent.ErrUsersFile, tc.path, tc.says) {
+			t.Errorf("%s: %s", name, text)
 		}
 		if err := a.Close(context.Background()); err != nil {
 			t.Error(err)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -644,9 +645,8 @@ func web(w *world) {
 			w.Errorf("%s: %d %s", path, status, text)
 		}
 	}
-	if status, text := w.http(http.MethodGet, "http://"+w.addrs[w.leader("web", 0)]+"/v1/topics/web/partitions/0/records?offset=99", nil); status != http.StatusBadRequest {
-		w.Error(status, text)
-	}
+	status, text = w.http(http.MethodGet, "http://"+w.addrs[w.leader("web", 0)]+"/v1/topics/web/partitions/0/records?offset=99", nil)
+	w.outOfRange(status, text, "0", "2")
 	for _, body := range []string{"", "{", `{"records":1}`, `{"unknown":true}`, `[]`} {
 		if status, text := w.http(http.MethodPost, base+"/topics/web/records", strings.NewReader(body)); status != http.StatusBadRequest {
 			w.Errorf("%q: %d %s", body, status, text)
@@ -654,6 +654,28 @@ func web(w *world) {
 	}
 	if status, text := w.http(http.MethodDelete, base+"/topics/web", nil); status != http.StatusOK {
 		w.Error(status, text)
+	}
+}
+
+// outOfRange checks the answer to a read behind the end: what failed, and in its details why and which offsets there are.
+func (w *world) outOfRange(status int, text, first, end string) {
+	w.Helper()
+	type detail struct {
+		Type           string `json:"@type"`
+		Reason, Domain string
+		LogStartOffset string
+		EndOffset      string
+	}
+	var got struct {
+		Code    codes.Code
+		Message string
+		Details []detail
+	}
+	err := json.Unmarshal([]byte(text), &got)
+	const google, own = "type.googleapis.com/google.rpc.ErrorInfo", "type.googleapis.com/quorlog.v1.OffsetRange"
+	want := []detail{{Type: google, Reason: "OFFSET_OUT_OF_RANGE", Domain: "quorlog"}, {Type: own, LogStartOffset: first, EndOffset: end}}
+	if err != nil || status != http.StatusBadRequest || got.Code != codes.OutOfRange || got.Message == "" || !slices.Equal(got.Details, want) {
+		w.Error(status, text, err)
 	}
 }
 

@@ -71,10 +71,10 @@ func (v *visitor) visit(ctx context.Context, round int) error {
 	}
 }
 
-// TestOnePort: one port of one node serves kcat, clients of gRPC and HTTP, and the other nodes, all at the same time; in plain text and by
+// TestOnePort: one port of one node serves kcat, curl, clients of gRPC and HTTP, and the other nodes, all at the same time; in plain text and by
 // TLS. Of two listeners the nodes use the first with each other.
 func TestOnePort(t *testing.T) {
-	kcat := rig.Tool(t, "kcat")
+	kcat, curl := rig.Tool(t, "kcat"), rig.Tool(t, "curl")
 	certs := issue(t)
 	for _, first := range []string{"plain", "TLS"} {
 		t.Run("nodes by "+first, func(t *testing.T) {
@@ -95,7 +95,7 @@ func TestOnePort(t *testing.T) {
 			closed := door{secure[1], certs.config(""), librdkafka(certs, false), partition}
 			var visitors []*visitor
 			for name, d := range map[string]door{"plain": open, "TLS": closed} {
-				visitors = append(visitors, d.byKcat(kcat, name), d.byGRPC(t, name), d.byHTTP(t, name))
+				visitors = append(visitors, d.byKcat(kcat, name), d.byCurl(curl, certs, name), d.byGRPC(t, name), d.byHTTP(t, name))
 			}
 			// What comes in at the second node goes on to the first, and what the third has, it has from there.
 			second, third := door{plain[2], nil, nil, partition}, door{plain[3], nil, nil, partition}
@@ -203,47 +203,84 @@ func (d door) byGRPC(t *testing.T, name string) *visitor {
 	}
 }
 
+func (d door) byCurl(curl string, certs certificates, name string) *visitor {
+	argv := []string{"--silent", "--show-error", "--fail-with-body"}
+	if d.tls != nil {
+		argv = append(argv, "--cacert", certs.file("ca.crt"))
+	}
+	return d.byREST("curl, "+name, func(ctx context.Context, method, url string, sent []byte) ([]byte, error) {
+		own := append(slices.Clone(argv), "--request", method, url)
+		if sent != nil {
+			own = append(own, "--data-binary", "@-")
+		}
+		cmd := exec.CommandContext(ctx, curl, own...)
+		var errs bytes.Buffer
+		cmd.Stdin, cmd.Stderr = bytes.NewReader(sent), &errs
+		text, err := cmd.Output()
+		if err != nil {
+			return nil, fmt.Errorf("curl: %w: %s%s", err, errs.String(), text)
+		}
+		return text, nil
+	})
+}
+
 func (d door) byHTTP(t *testing.T, name string) *visitor {
 	t.Helper()
-	scheme, transport := "http", &http.Transport{}
+	transport := &http.Transport{}
 	if d.tls != nil {
-		scheme, transport.TLSClientConfig = "https", d.tls.Clone()
+		transport.TLSClientConfig = d.tls.Clone()
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	topic := scheme + "://" + d.addr + "/v1/topics/" + portTopic
-	ask := func(ctx context.Context, method, url string, body, answer any) error {
-		sent, err := json.Marshal(body)
-		if err != nil {
-			return err
-		}
+	return d.byREST("HTTP, "+name, func(ctx context.Context, method, url string, sent []byte) ([]byte, error) {
 		req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(sent))
 		if err != nil {
-			return err
+			return nil, err
 		}
 		resp, err := (&http.Client{Transport: transport}).Do(req)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		text, err := io.ReadAll(resp.Body)
 		if err := errors.Join(err, resp.Body.Close()); err != nil {
-			return err
+			return nil, err
 		}
 		if resp.StatusCode != http.StatusOK {
-			return fmt.Errorf("%s: %s", resp.Status, text)
+			return nil, fmt.Errorf("%s: %s", resp.Status, text)
 		}
-		return json.Unmarshal(text, answer)
+		return text, nil
+	})
+}
+
+// byREST is a visitor that sends requests by HTTP in some way, and has their answers from it, or an error if they are not 200.
+func (d door) byREST(name string, send func(ctx context.Context, method, url string, sent []byte) ([]byte, error)) *visitor {
+	scheme := "http"
+	if d.tls != nil {
+		scheme = "https"
 	}
+	topic := scheme + "://" + d.addr + "/v1/topics/" + portTopic
 	type record struct {
 		Value []byte `json:"value"`
 	}
 	return &visitor{
-		name: "HTTP, " + name,
+		name: name,
 		write: func(ctx context.Context, value string) error {
-			return ask(ctx, http.MethodPost, topic+"/records", map[string]any{"partition": d.partition, "records": []record{{[]byte(value)}}}, &struct{}{})
+			sent, err := json.Marshal(map[string]any{"partition": d.partition, "records": []record{{[]byte(value)}}})
+			if err != nil {
+				return err
+			}
+			text, err := send(ctx, http.MethodPost, topic+"/records", sent)
+			if err != nil {
+				return err
+			}
+			return json.Unmarshal(text, &struct{}{})
 		},
 		read: func(ctx context.Context) (values []string, err error) {
+			text, err := send(ctx, http.MethodGet, fmt.Sprintf("%s/partitions/%d/records", topic, d.partition), nil)
+			if err != nil {
+				return nil, err
+			}
 			var got struct{ Records []record }
-			err = ask(ctx, http.MethodGet, fmt.Sprintf("%s/partitions/%d/records", topic, d.partition), nil, &got)
+			err = json.Unmarshal(text, &got)
 			for _, r := range got.Records {
 				values = append(values, string(r.Value))
 			}

@@ -5,9 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
-	"strconv"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -93,9 +94,14 @@ func (l *load) end() {
 	l.t.Logf("%d records", l.sent.Load())
 }
 
-// inEffect bounds the time from the last file that was written to its effect on all nodes. Nodes promise a second; what is over that is
-// for a machine that is busy with the load and with other tests.
-const inEffect = 10 * time.Second
+// inEffect bounds the time from the last file that was written to its effect on all nodes, in new handshakes. Nodes promise a second;
+// what is over that in a default run is for a machine that is busy with other tests.
+func inEffect() time.Duration {
+	if rig.Full() {
+		return time.Second
+	}
+	return 10 * time.Second
+}
 
 // Certificates and authorities are replaced under load, as those of an authority whose key has to go: first both are believed, then
 // nodes and clients get new certificates, then the old one is believed no more. No client meets an error, what is written is in
@@ -157,13 +163,21 @@ func TestRotation(t *testing.T) {
 	}
 	everywhere := func(what string, since time.Time, happened func(id int) bool) {
 		t.Helper()
-		for id := 1; id <= 3; id++ {
-			await(t, what+" on node "+strconv.Itoa(id), func() bool { return happened(id) })
-		}
-		took := time.Since(since).Round(time.Millisecond)
+		took := map[int]time.Duration{}
+		rig.Await(t, func() string {
+			for id := 1; id <= 3; id++ {
+				if _, known := took[id]; !known && happened(id) {
+					took[id] = time.Since(since).Round(time.Millisecond)
+				}
+			}
+			if len(took) == 3 {
+				return ""
+			}
+			return fmt.Sprintf("%s on some nodes only, after %v", what, took)
+		})
 		t.Logf("%s: after %v", what, took)
-		if took > inEffect {
-			t.Errorf("%s: after %v, more than %v", what, took, inEffect)
+		if longest := slices.Max(slices.Collect(maps.Values(took))); longest > inEffect() {
+			t.Errorf("%s: after %v, more than %v", what, longest, inEffect())
 		}
 	}
 
@@ -180,13 +194,13 @@ func TestRotation(t *testing.T) {
 	for id := 1; id <= 3; id++ {
 		was[id] = shown(id)
 	}
-	began := time.Now()
+	var replaced time.Time
 	for id := 1; id <= 3; id++ {
 		name := fmt.Sprint("node-", id)
 		write(old.file(name+".crt"), read(t, fresh.file(name+".crt")))
-		write(old.file(name+".key"), read(t, fresh.file(name+".key")))
+		replaced = write(old.file(name+".key"), read(t, fresh.file(name+".key")))
 	}
-	everywhere("the new certificates are shown", began, func(id int) bool { return shown(id) != was[id] })
+	everywhere("the new certificates are shown", replaced, func(id int) bool { return shown(id) != was[id] })
 	everywhere("the old authority is believed no more", write(trust, second), func(id int) bool { return !enters(id, oldAlice) && enters(id, newAlice) })
 	c.Node(3).Kill() // the others dial it again, with the new ones
 	c.Node(3).Restart()

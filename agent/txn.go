@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
@@ -19,9 +20,31 @@ import (
 // The calls between nodes that transactions need. Bodies are JSON. Each may be made twice: a partition that is part of the
 // transaction already, or a marker that is written already, is no error.
 const (
-	txnAddCall  = "txn.add"  // txn.AddRequest, to the coordinator
+	txnAddCall  = "txn.add"  // txnAdd, to the coordinator
 	txnMarkCall = "txn.mark" // []txn.Marker, to the leader of their partitions
 )
+
+// txnAdd is how a txn.AddRequest travels. JSON would make another id of one that is not UTF-8, which clients may use.
+type txnAdd struct {
+	txn.AddRequest
+	Bytes []byte `json:",omitempty"` // of such an id
+}
+
+func newTxnAdd(r txn.AddRequest) txnAdd {
+	a := txnAdd{AddRequest: r}
+	if !utf8.ValidString(r.ID) {
+		a.Bytes = []byte(r.ID)
+	}
+	return a
+}
+
+// request is what was asked for.
+func (a *txnAdd) request() txn.AddRequest {
+	if len(a.Bytes) > 0 {
+		a.ID = string(a.Bytes)
+	}
+	return a.AddRequest
+}
 
 // txnErrors are the errors that keep their kind on the way to another node. The first that matches is told.
 var txnErrors = []struct {
@@ -158,11 +181,11 @@ func (t *transactions) call(ctx context.Context, to replication.NodeID, name str
 // handle answers one of the calls.
 func (t *transactions) handle(ctx context.Context, name string, body []byte) ([]byte, error) {
 	if name == txnAddCall {
-		var r txn.AddRequest
-		if err := json.Unmarshal(body, &r); err != nil {
+		var a txnAdd
+		if err := json.Unmarshal(body, &a); err != nil {
 			return nil, fmt.Errorf("%w: %w", replication.ErrInvalidRequest, err)
 		}
-		return answerTxn(t.service.AddPartitions(ctx, r))
+		return answerTxn(t.service.AddPartitions(ctx, a.request()))
 	}
 	var markers []txn.Marker
 	if err := json.Unmarshal(body, &markers); err != nil {
@@ -186,7 +209,7 @@ func (c *contacts) handleTxn() {
 
 // AddPartitions asks the coordinator on a node.
 func (t *transactions) AddPartitions(ctx context.Context, to replication.NodeID, r txn.AddRequest) ([]error, error) {
-	each, all, err := t.askTxn(ctx, to, txnAddCall, r)
+	each, all, err := t.askTxn(ctx, to, txnAddCall, newTxnAdd(r))
 	if err != nil {
 		return nil, fmt.Errorf("%w: node %d: %w", broker.ErrCoordinatorNotAvailable, to, err)
 	}

@@ -108,15 +108,15 @@ func (p *ProducerState) check(known bool, h *batch.Header) SequenceVerdict {
 
 // CheckMarker decides whether a marker may follow what is known of its producer (KIP-98, KIP-890). strict is set for a
 // transaction whose end bumped the epoch: then a marker of the current epoch is a late one, unless nothing is open, and it only
-// says again what was said.
+// says again what was said. Of two reasons the producer's epoch is told, as in Kafka.
 func CheckMarker(st ProducerState, known bool, c batch.Control, strict bool) Verdict {
 	switch {
 	case !known:
 		return SequenceOK
-	case c.CoordinatorEpoch < st.CoordinatorEpoch:
-		return SequenceOldCoordinator
 	case c.ProducerEpoch < st.Epoch, strict && c.ProducerEpoch == st.Epoch && st.CurrentTxnStart >= 0:
 		return SequenceStaleEpoch
+	case c.CoordinatorEpoch < st.CoordinatorEpoch:
+		return SequenceOldCoordinator
 	}
 	return SequenceOK
 }

@@ -14,16 +14,26 @@ import (
 //	v2         one error for all instead of one for each feature
 //
 // Features come with the program and are always on at their level, so a request for this level succeeds, and any other fails:
-// FEATURE_UPDATE_FAILED for a lower one, INVALID_UPDATE_VERSION for one that does not exist.
+// INVALID_UPDATE_VERSION for one that does not exist, and for a lower one unless the client says that it means a downgrade, which
+// is FEATURE_UPDATE_FAILED.
 var updateFeaturesRow = Row{Key: kafkaproto.KeyUpdateFeatures, Min: 0, Max: 2, AdvertisedMin: 0, Handler: handler(handleUpdateFeatures)}
 
-const updateFeaturesOneError = 2
+const (
+	updateFeaturesKinds    = 1
+	updateFeaturesOneError = 2
+)
 
 func handleUpdateFeatures(_ context.Context, a *API, r *Request, q *kmsg.UpdateFeaturesRequest) (kmsg.Response, error) {
 	resp := kmsg.NewPtrUpdateFeaturesResponse()
 	for i := range q.FeatureUpdates {
 		u := &q.FeatureUpdates[i]
-		err := a.setFeature(u.Feature, u.MaxVersionLevel)
+		kind := u.UpgradeType
+		if r.Header.Version < updateFeaturesKinds {
+			if kind = featureUpgrade; u.AllowDowngrade {
+				kind = featureSafeDowngrade
+			}
+		}
+		err := a.setFeature(u.Feature, u.MaxVersionLevel, kind)
 		if r.Header.Version >= updateFeaturesOneError {
 			if err != nil && resp.ErrorCode == 0 {
 				resp.ErrorCode, resp.ErrorMessage = code(err), message(err)

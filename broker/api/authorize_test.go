@@ -147,10 +147,12 @@ func guardRows(id replication.TopicID) []guardRow {
 
 // Keys without a row of guardRows, with the test that has them.
 var guardedElsewhere = map[kafkaproto.Key]string{
-	kafkaproto.KeyProduce: "TestProduceAsks", kafkaproto.KeyFetch: "TestFetchAsks", kafkaproto.KeyShareFetch: "TestShareFetchAsks",
-	kafkaproto.KeyListGroups: "TestListsLeaveOut", kafkaproto.KeyListTransactions: "TestListsLeaveOut",
-	kafkaproto.KeyDescribeCluster: "TestAuthorizedOperations",
-	kafkaproto.KeyApiVersions:     "for anybody", kafkaproto.KeySASLHandshake: "for anybody", kafkaproto.KeySASLAuthenticate: "for anybody",
+	// TestProduceAsks, TestFetchAsks, TestShareFetchAsks and TestListsLeaveOut have more of these.
+	kafkaproto.KeyProduce: "TestAskingKeysInEveryScenario", kafkaproto.KeyFetch: "TestAskingKeysInEveryScenario",
+	kafkaproto.KeyShareFetch: "TestAskingKeysInEveryScenario", kafkaproto.KeyListGroups: "TestAskingKeysInEveryScenario",
+	kafkaproto.KeyListTransactions: "TestAskingKeysInEveryScenario",
+	kafkaproto.KeyDescribeCluster:  "TestAuthorizedOperations",
+	kafkaproto.KeyApiVersions:      "for anybody", kafkaproto.KeySASLHandshake: "for anybody", kafkaproto.KeySASLAuthenticate: "for anybody",
 }
 
 // rules is an authorizer by rules of alice.

@@ -40,15 +40,27 @@ var (
 	errFeatureFixed  = errors.New("the feature can't be changed")
 )
 
-// setFeature answers the wish for a level of a feature: only the one that is there can be had.
-func (a *API) setFeature(name string, level int16) error {
+// What a client says of the level that it asks for (KIP-778).
+const (
+	featureUpgrade         = 1
+	featureSafeDowngrade   = 2
+	featureUnsafeDowngrade = 3
+)
+
+// setFeature answers the wish for a level of a feature: only the one that is there can be had. What Kafka would refuse gets
+// Kafka's reason; a downgrade that is meant is what we do not have.
+func (a *API) setFeature(name string, level int16, kind int8) error {
 	for _, f := range a.features() {
 		switch {
 		case f.name != name:
+		case kind < featureUpgrade || kind > featureUnsafeDowngrade:
+			return fmt.Errorf("%w: %s: there is no kind %d of updates", errUpdateVersion, name, kind)
 		case level == f.level:
 			return nil
 		case level < 0 || level > f.level:
 			return fmt.Errorf("%w: %s has level %d", errUpdateVersion, name, f.level)
+		case kind == featureUpgrade:
+			return fmt.Errorf("%w: %s: level %d is a downgrade from %d, which the update does not say", errUpdateVersion, name, level, f.level)
 		default:
 			return fmt.Errorf("%w: %s stays at level %d", errFeatureFixed, name, f.level)
 		}

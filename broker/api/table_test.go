@@ -76,36 +76,3 @@ func TestFilesMatchTheTable(t *testing.T) {
 		t.Errorf("key %d (%s) has a file but no row", key, text)
 	}
 }
-
-// A feature has the one level that the program has: UpdateFeatures grants that, and nothing else.
-func TestUpdateFeatures(t *testing.T) {
-	c := newClient(t, newNode(t).api)
-	for _, level := range []struct {
-		name string
-		max  int16
-		want kafkaproto.Code
-	}{
-		{"transaction.version", 2, kafkaproto.None},
-		{"transaction.version", 1, kafkaproto.FeatureUpdateFailed},
-		{"transaction.version", 3, kafkaproto.InvalidUpdateVersion},
-		{"no.such.feature", 1, kafkaproto.InvalidUpdateVersion},
-	} {
-		for version := int16(0); version <= 2; version++ {
-			q := kmsg.NewPtrUpdateFeaturesRequest()
-			u := kmsg.NewUpdateFeaturesRequestFeatureUpdate()
-			u.Feature, u.MaxVersionLevel = level.name, level.max
-			q.FeatureUpdates = append(q.FeatureUpdates, u)
-			resp := ask[*kmsg.UpdateFeaturesResponse](c, q, version)
-			got := resp.ErrorCode
-			if version < updateFeaturesOneError {
-				if got != 0 || len(resp.Results) != 1 || resp.Results[0].Feature != level.name {
-					t.Fatalf("version %d: %+v", version, resp)
-				}
-				got = resp.Results[0].ErrorCode
-			}
-			if got != int16(level.want) {
-				t.Errorf("%s at %d, version %d: %v, want %v", level.name, level.max, version, kafkaproto.Code(got), level.want)
-			}
-		}
-	}
-}

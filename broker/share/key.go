@@ -2,9 +2,11 @@ package share
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/quorlog/quorlog/replication"
 )
@@ -19,6 +21,37 @@ type Key struct {
 // String is the key's form in Kafka, by which its state hashes to a partition of __share_group_state.
 func (k Key) String() string {
 	return k.Group + ":" + k.Topic.String() + ":" + strconv.Itoa(int(k.Partition))
+}
+
+// plainKey is a Key as JSON has it by itself.
+type plainKey Key
+
+// travellingKey is how a Key goes from node to node. JSON would make another group of one whose id is not UTF-8, which clients may use.
+type travellingKey struct {
+	plainKey
+	Bytes []byte `json:",omitempty"` // of such an id
+}
+
+// MarshalJSON keeps every byte of the group's id.
+func (k Key) MarshalJSON() ([]byte, error) {
+	out := travellingKey{plainKey: plainKey(k)}
+	if !utf8.ValidString(k.Group) {
+		out.Bytes = []byte(k.Group)
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads what MarshalJSON has written, and what nodes of before write.
+func (k *Key) UnmarshalJSON(b []byte) error {
+	var in travellingKey
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	if len(in.Bytes) > 0 {
+		in.Group = string(in.Bytes)
+	}
+	*k = Key(in.plainKey)
+	return nil
 }
 
 var errBadKey = errors.New("no key of a share-partition")

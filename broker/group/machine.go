@@ -111,6 +111,7 @@ func (m *Machine) Step(now time.Time, ev Event) []Effect {
 	case Written:
 		m.settled(now, e)
 	}
+	m.storeGone()
 	return m.out
 }
 

@@ -110,6 +110,7 @@ func (m *membership) becomeEmpty(now time.Time) {
 	m.leader = ""
 	m.subscribed = subscription{known: true}
 	m.setState(now, Empty)
+	m.gone.some = false
 	m.write([]Record{m.metadataRecord(nil)}, func(time.Time, error) {})
 }
 

@@ -93,6 +93,10 @@ type roster struct {
 	owing        int
 	heldBytes    int
 	lastOrder    uint64
+	gone         struct {
+		some    bool // members that are in the log have gone since it was last told who is there
+		storing bool // it is being told
+	}
 }
 
 func newRoster(limits *Limits) roster {
@@ -246,6 +250,7 @@ func (m *roster) removeMember(s *member, err error) {
 	m.dropSupport(s)
 	m.heldBytes -= s.bytes()
 	delete(m.members, s.id)
+	m.gone.some = m.gone.some || !s.isNew
 	m.synced(s)
 	if s.instance != "" && m.static[s.instance] == s.id {
 		delete(m.static, s.instance)

@@ -2,6 +2,7 @@ package group
 
 import (
 	"bytes"
+	"slices"
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
@@ -74,6 +75,7 @@ func (m *membership) storeAssignments(now time.Time, given []Assignment) {
 	}
 	generation := m.generation
 	m.turn.storing = true
+	m.gone.some = false // the record has those who are left
 	m.write([]Record{m.metadataRecord(shares)}, func(now time.Time, err error) {
 		if m.state != CompletingRebalance || m.generation != generation {
 			return // the members were told to join again
@@ -89,6 +91,22 @@ func (m *membership) storeAssignments(now time.Time, given []Assignment) {
 			m.answerSync(now, s, m.syncResponse(s))
 		}
 	})
+}
+
+// storeGone writes who is left, without a leader: a new coordinator calls them to join again. Without that it would wait for the session of
+// somebody who has left, or whose session has ended already, as Kafka's does; franz-go gives a JoinGroup up after as long as a session. One such
+// write at a time: of a thousand members that go at once each would name all others.
+func (m *membership) storeGone() {
+	rebalancing := m.state == PreparingRebalance || m.state == CompletingRebalance
+	if !m.gone.some || m.gone.storing || !rebalancing || m.generation == 0 {
+		return
+	}
+	m.gone.some, m.gone.storing = false, true
+	r := m.metadataRecord(nil)
+	r.Metadata.Leader = ""
+	r.Metadata.Members = slices.DeleteFunc(r.Metadata.Members, func(s StoredMember) bool { return m.members[s.Member].isNew })
+	// If it is refused, the generation before comes back with the next coordinator.
+	m.write([]Record{r}, func(time.Time, error) { m.gone.storing = false })
 }
 
 func (m *membership) assignmentsFailed(now time.Time, err error) {

@@ -61,6 +61,25 @@ func (w *wire) producer(id string, version int16) producer {
 	}
 }
 
+// coordinated waits until each coordinator of transactions, and that of the groups, has been read. So many ids are of all of them.
+func (w *wire) coordinated() {
+	w.t.Helper()
+	txns, groups := kmsg.NewPtrDescribeTransactionsRequest(), kmsg.NewPtrDescribeGroupsRequest()
+	groups.Version, groups.Groups = 5, []string{"any"}
+	for i := range 300 {
+		txns.TransactionalIDs = append(txns.TransactionalIDs, fmt.Sprint("id-", i))
+	}
+	for deadline := time.Now().Add(closePatience); ; {
+		codes := append(errorCodes(w.ask(txns)), errorCodes(w.ask(groups))...)
+		if !slices.ContainsFunc(codes, func(c int16) bool { return c == codeLoading || c == 15 || c == codeNotCoordinator }) {
+			return
+		}
+		if time.Now().After(deadline) {
+			w.t.Fatalf("there is no coordinator: error codes %v", codes)
+		}
+	}
+}
+
 // transactional are the steps of a transaction in the versions that clients send.
 func transactional(p producer, version int16) []kmsg.Request {
 	add := kmsg.NewPtrAddPartitionsToTxnRequest()
@@ -109,6 +128,7 @@ func TestOddTransactionalIDs(t *testing.T) {
 	newSample(t, node)
 	w := dialWire(t, node)
 	w.producer("first", newest) // so that there are coordinators
+	w.coordinated()
 	for version := range int16(newest + 1) {
 		for name, id := range oddIDs {
 			nobody := producer{fmt.Sprint(version, id)[:min(len(id)+1, longestID)], 12345, 0}
@@ -138,7 +158,7 @@ func TestOddTransactionalIDs(t *testing.T) {
 	node.Kill()
 	node.Restart()
 	w = dialWire(t, node)
-	w.producer("first", newest)
+	w.coordinated()
 	for name, id := range oddIDs {
 		req := kmsg.NewPtrDescribeTransactionsRequest()
 		req.TransactionalIDs = []string{id}

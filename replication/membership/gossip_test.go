@@ -19,7 +19,10 @@ import (
 	"github.com/quorlog/quorlog/replication"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// A probe of memberlist that is under way when its node stops ends within a second, and nobody can wait for it.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+}
 
 // patience is for conditions that always come true; it only ends a test that hangs.
 const patience = time.Minute

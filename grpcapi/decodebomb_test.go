@@ -2,22 +2,13 @@ package grpcapi
 
 import (
 	"errors"
-	"runtime"
 	"testing"
 
 	"github.com/quorlog/quorlog/broker"
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
+	"github.com/quorlog/quorlog/internal/allocs"
 	"github.com/quorlog/quorlog/log/batch"
 )
-
-// allocated is how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
 
 // A record of more headers than can be produced any more is refused before it is made, with what is needed to read on behind it. What
 // stands before it is not lost on it.
@@ -41,7 +32,7 @@ func TestManyHeaders(t *testing.T) {
 			d.begin()
 			err = d.decode(raw)
 		}
-		if used := allocated(run); used > most {
+		if used := allocs.Bytes(run); used > most {
 			t.Errorf("%v: %d KiB of a batch made it allocate %d KiB", codec, len(raw)>>10, used>>10)
 		}
 		if !errors.Is(err, errEnough) || len(got.GetRecords()) != 1 || got.GetNextOffset() != 1 {

@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"testing/iotest"
+
+	"github.com/quorlog/quorlog/internal/allocs"
 )
 
 func framed(body []byte) []byte {
@@ -80,7 +82,7 @@ func TestReadFrameErrors(t *testing.T) {
 func TestReadFrameAllocatesAsBytesArrive(t *testing.T) {
 	const declared = 100 << 20
 	data := append(binary.BigEndian.AppendUint32(nil, declared), make([]byte, frameStep-1)...)
-	used := allocated(func() {
+	used := allocs.Bytes(func() {
 		if _, err := readFrame(bytes.NewReader(data), declared); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Error(err)
 		}

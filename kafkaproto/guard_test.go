@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
-	"runtime"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/quorlog/quorlog/internal/allocs"
 )
 
 func TestSchemasParse(t *testing.T) {
@@ -312,20 +313,11 @@ func TestDecodeAllocation(t *testing.T) {
 		for range 20 {
 			_, body := random(rng, key, version)
 			allowed := uint64(budgetBase + budgetFactor*len(body))
-			if got := allocated(func() { _, _ = Decode(RequestHeader{Key: key, Version: version}, body) }); got > allowed {
+			if got := allocs.Bytes(func() { _, _ = Decode(RequestHeader{Key: key, Version: version}, body) }); got > allowed {
 				t.Fatalf("%d bytes allocated for a body of %d", got, len(body))
 			}
 		}
 	})
-}
-
-// allocated returns the bytes that fn allocates.
-func allocated(fn func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	fn()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
 }
 
 func TestGuardAllocatesNothing(t *testing.T) {
@@ -409,7 +401,7 @@ func FuzzGuardDecode(f *testing.F) {
 		}
 		var req kmsg.Request
 		var err error
-		used := allocated(func() { req, err = Decode(h, body) })
+		used := allocs.Bytes(func() { req, err = Decode(h, body) })
 		if err != nil {
 			t.Fatalf("the guard let through what kmsg does not take: %v", err)
 		}

@@ -4,24 +4,15 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
-	"runtime"
 	"strconv"
 	"testing"
 	"time"
 
 	"github.com/pierrec/lz4/v4"
 
+	"github.com/quorlog/quorlog/internal/allocs"
 	"github.com/quorlog/quorlog/log/batch"
 )
-
-// allocated is how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
 
 // packed is a batch of records that shrink to next to nothing.
 func packed(t *testing.T, term Epoch, codec batch.Codec, records ...batch.Record) []byte {
@@ -56,7 +47,7 @@ func TestCleanBatchesThatUnpackToMuch(t *testing.T) {
 			f.seal()
 			size := f.log.Stats().AppendedBytes
 			var r CleanResult
-			if got := allocated(func() { r = f.clean(CleanOptions{MapBytes: 1 << 20}) }); got > most+4*uint64(size) {
+			if got := allocs.Bytes(func() { r = f.clean(CleanOptions{MapBytes: 1 << 20}) }); got > most+4*uint64(size) {
 				t.Errorf("%d KiB of a log made it allocate %d KiB", size>>10, got>>10)
 			}
 			equal(t, r.Kept, 6, "records kept")
@@ -88,7 +79,7 @@ func TestTimestampsInBatchesThatUnpackToMuch(t *testing.T) {
 		batch.Record{Timestamp: 5000, Value: []byte("v")}), logStart(1))
 	f.apply()
 	var found, largest, end Offset
-	used := allocated(func() {
+	used := allocs.Bytes(func() {
 		var err error
 		end = f.log.Offsets().LogEnd
 		found, _, _, err = f.log.OffsetForTimestamp(2000, end)

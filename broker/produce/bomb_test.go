@@ -10,21 +10,13 @@ import (
 	"time"
 
 	"github.com/quorlog/quorlog/broker"
+	"github.com/quorlog/quorlog/internal/allocs"
 	"github.com/quorlog/quorlog/internal/turns"
 	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/klauspost/compress/zstd"
 )
-
-// allocated is how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
 
 // bomb is a batch of one record that goes on with so many zeros behind its value, or, without headers, as its value.
 func bomb(t *testing.T, headers, zeros int, ts int64, window int) []byte {
@@ -84,7 +76,7 @@ func TestBombsCostLittle(t *testing.T) {
 		if raceEnabled {
 			continue // the race detector makes pools drop what they hold
 		}
-		if got := allocated(run); got > most {
+		if got := allocs.Bytes(run); got > most {
 			t.Errorf("%s: %d KiB of a batch make it allocate %d KiB", name, len(tc.frame)>>10, got>>10)
 		}
 	}

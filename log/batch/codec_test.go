@@ -10,6 +10,8 @@ import (
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
+
+	"github.com/quorlog/quorlog/internal/allocs"
 )
 
 func TestCodecNames(t *testing.T) {
@@ -341,12 +343,12 @@ func TestWideZstd(t *testing.T) {
 	large := binary.LittleEndian.AppendUint32([]byte{0x28, 0xb5, 0x2f, 0xfd, singleSegment | size4}, 128<<20+1)
 	large = append(large, 1, 0, 0) // the last block, with nothing in it
 	var err error
-	if got := allocated(func() { _, err = Validate(frameOf(Zstd, 1, large), Limits{MaxDecompressed: MaxDecompressed}, nil) }); !errors.Is(err, ErrTooLarge) || got > 1<<20 {
+	if got := allocs.Bytes(func() { _, err = Validate(frameOf(Zstd, 1, large), Limits{MaxDecompressed: MaxDecompressed}, nil) }); !errors.Is(err, ErrTooLarge) || got > 1<<20 {
 		t.Errorf("a single segment of more than 128 MiB: %v; %d bytes were allocated", err, got)
 	}
 	small := frameOf(Zstd, 1, zstdFrame(t, appendRecord(nil, Record{Value: text(rng, 1000)}, 0, 0), true, zstd.WithWindowSize(128<<20)))
 	mustValidate(t, small)
-	if got := allocated(func() { mustValidate(t, small) }); got > 4<<20 {
+	if got := allocs.Bytes(func() { mustValidate(t, small) }); got > 4<<20 {
 		t.Errorf("a batch of %d bytes made it allocate %d", len(small), got)
 	}
 }

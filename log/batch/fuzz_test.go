@@ -5,6 +5,8 @@ import (
 	"errors"
 	"reflect"
 	"testing"
+
+	"github.com/quorlog/quorlog/internal/allocs"
 )
 
 // fuzzLimit is what a batch may decompress to under fuzzing, and fuzzBudget what reading it may allocate: the limit, twice for
@@ -45,7 +47,7 @@ func resealed(b []byte) []byte {
 
 func checkBudget(t *testing.T, f func()) {
 	t.Helper()
-	if got := allocated(f); got > fuzzBudget {
+	if got := allocs.Bytes(f); got > fuzzBudget {
 		t.Errorf("%d bytes allocated", got)
 	}
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/quorlog/quorlog/internal/allocs"
 )
 
 // large is a batch whose records are partly larger than the window, and together than what a packer holds.
@@ -113,7 +115,7 @@ func TestMuchInAStream(t *testing.T) {
 				}
 			}
 			run() // fills the pools
-			if got := allocated(run); got > most+4*uint64(len(frame)) {
+			if got := allocs.Bytes(run); got > most+4*uint64(len(frame)) {
 				t.Errorf("%v, %s: %d KiB of a batch made it allocate %d KiB", c, name, len(frame)>>10, got>>10)
 			}
 		}

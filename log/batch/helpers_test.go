@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
 	"testing"
 )
 
@@ -130,15 +129,6 @@ func text(rng *rand.Rand, n int) []byte {
 }
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
-
-// allocated is how many bytes f allocates.
-func allocated(f func()) uint64 {
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	f()
-	runtime.ReadMemStats(&after)
-	return after.TotalAlloc - before.TotalAlloc
-}
 
 // equalRecords compares contents and times, with nil and empty told apart; offsets are those that Build gives.
 func equalRecords(t testing.TB, got, want []Record) {

@@ -7,6 +7,8 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/quorlog/quorlog/internal/allocs"
 )
 
 func TestValidateInfo(t *testing.T) {
@@ -286,7 +288,7 @@ func TestBombs(t *testing.T) {
 			if _, err := Validate(frame, Limits{MaxDecompressed: int64(len(content)) - 1}, nil); !errors.Is(err, ErrTooLarge) {
 				t.Errorf("one byte below: %v", err)
 			}
-			if got := allocated(func() { _, _ = Validate(frame, lim, nil) }); got > 8<<20 {
+			if got := allocs.Bytes(func() { _, _ = Validate(frame, lim, nil) }); got > 8<<20 {
 				t.Errorf("%d bytes allocated for a limit of %d", got, lim.MaxDecompressed)
 			}
 		})

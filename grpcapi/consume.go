@@ -22,7 +22,10 @@ import (
 const (
 	defaultAnswer = 1 << 20 // bytes of one answer
 	maxAnswer     = 3 << 20 // leaves room in the 4 MiB that gRPC's clients take by default
-	maxWait       = time.Minute
+	// firstAnswer is the most that a stream begins with, as much as a client's window is at first (RFC 9113, 6.9.2): who opens many
+	// streams and takes nothing has little read for it. Each answer may be twice as large as the one before.
+	firstAnswer = 64 << 10
+	maxWait     = time.Minute
 	// tailWait is how long a stream waits at the end of a partition before it looks whether it is still to be there.
 	tailWait = 30 * time.Second
 	// awayBytes bounds an answer that another node gives, in bytes, and awayPause is how long after an empty one it is asked again:
@@ -162,7 +165,8 @@ func (s *records) ConsumeStream(req *quorlogv1.ConsumeRequest, stream grpc.Serve
 	if err != nil {
 		return s.failure(err)
 	}
-	for {
+	most := at.maxBytes
+	for at.maxBytes = min(firstAnswer, most); ; at.maxBytes = min(2*at.maxBytes, most) {
 		out, give, err := s.read(ctx, at, tailWait)
 		if errors.Is(err, replication.ErrNotLeader) {
 			err = s.notHere(ctx, at.key)

@@ -65,17 +65,18 @@ func (d *decoder) begin() {
 
 // decode sends all that is in raw, and one answer even if that is nothing.
 func (d *decoder) decode(raw []byte) error {
-	frames, err := batch.Split(raw)
-	if err != nil {
-		return err
-	}
-	for _, frame := range frames {
-		if err := d.batch(frame); err != nil {
+	for len(raw) > 0 {
+		frame, rest, err := batch.Cut(raw)
+		if err == nil {
+			err = d.batch(frame)
+		}
+		if err != nil {
 			if len(d.out.GetRecords()) > 0 && !errors.Is(err, errEnough) {
 				err = cmp.Or(d.send(d.out), err) // what is before it is not lost on it
 			}
 			return err
 		}
+		raw = rest
 	}
 	return d.send(d.out)
 }

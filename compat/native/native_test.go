@@ -32,6 +32,7 @@ func TestNative(t *testing.T) {
 		"keys go where Kafka's go":  keys,
 		"streams":                   streams,
 		"a stream follows":          follow,
+		"a stream begins small":     beginsSmall,
 		"a client spreads":          clientSpreads,
 		"readers are shared":        readersShared,
 		"where to begin":            starts,
@@ -257,6 +258,28 @@ func streams(w *world) {
 	}
 	if _, err := stream.Recv(); err == nil {
 		w.Error("one answer too many")
+	}
+}
+
+// beginsSmall: who opens many streams and takes nothing costs little. The more a client takes the more comes at once, up to what it wants.
+func beginsSmall(w *world) {
+	w.topic("small", 1)
+	const records, wanted = 4096, 512 << 10
+	for range records {
+		w.kafka.Produce(w.ctx, &kgo.Record{Topic: "small", Value: make([]byte, 1024)}, nil)
+	}
+	w.must(w.kafka.Flush(w.ctx))
+	stream, err := w.records(w.leader("small", 0)).ConsumeStream(w.ctx, &quorlogv1.ConsumeRequest{Topic: "small", MaxBytes: wanted})
+	w.must(err)
+	var sizes []int
+	for seen := 0; seen < records; {
+		got, err := stream.Recv()
+		w.must(err)
+		seen += len(got.GetRecords())
+		sizes = append(sizes, proto.Size(got))
+	}
+	if sizes[0] > 64<<10 || slices.Max(sizes) < wanted/2 || slices.Max(sizes) > wanted {
+		w.Errorf("answers of %d bytes", sizes)
 	}
 }
 

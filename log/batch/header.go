@@ -257,19 +257,27 @@ func Seal(frame []byte) {
 	Reseal(frame)
 }
 
+// Cut takes the first of some batches, which stand one after the other; frame and rest alias them. Beyond the header nothing is checked.
+func Cut(records []byte) (frame, rest []byte, err error) {
+	h, err := ParseHeader(records)
+	if err != nil {
+		return nil, nil, err
+	}
+	if h.Size() > len(records) {
+		return nil, nil, fmt.Errorf("%w: %d bytes of %d", ErrTruncated, len(records), h.Size())
+	}
+	return records[:h.Size():h.Size()], records[h.Size():], nil
+}
+
 // Split cuts the records field of a Produce request into its batches, which must fill it exactly; the frames alias it.
 // Beyond the headers nothing is checked. An empty field has no batches, and no error.
 func Split(records []byte) (frames [][]byte, err error) {
 	for rest := records; len(rest) > 0; {
-		h, err := ParseHeader(rest)
+		frame, after, err := Cut(rest)
 		if err != nil {
 			return nil, fmt.Errorf("batch at byte %d: %w", len(records)-len(rest), err)
 		}
-		if h.Size() > len(rest) {
-			return nil, fmt.Errorf("batch at byte %d: %w: %d bytes of %d", len(records)-len(rest), ErrTruncated, len(rest), h.Size())
-		}
-		frames = append(frames, rest[:h.Size():h.Size()])
-		rest = rest[h.Size():]
+		frames, rest = append(frames, frame), after
 	}
 	return frames, nil
 }

@@ -269,6 +269,10 @@ func (t *transactions) mark(ctx context.Context, markers []txn.Marker) []error {
 	each := make([]error, len(markers))
 	pending := make([]*partition.Pending, len(markers))
 	for i, m := range markers {
+		if m.ProducerID < 0 || m.Epoch < 0 {
+			each[i] = fmt.Errorf("%w: a marker of producer %d, epoch %d", replication.ErrInvalidRequest, m.ProducerID, m.Epoch)
+			continue
+		}
 		id, err := t.find(m.Partition)
 		if err != nil {
 			each[i] = err

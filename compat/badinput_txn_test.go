@@ -247,6 +247,8 @@ func TestMarkersOfStrangers(t *testing.T) {
 		{"of the next epoch", marker(next, 4, 2, s.topic, 0), []int16{good}, 1},
 		{"of the epoch before", marker(p, 4, 0, s.topic, 0), []int16{codeInvalidProducerEpoch}, 0},
 		{"of a producer that nobody knows", marker(stranger, 0, 0, s.topic, 0), []int16{good}, 1},
+		{"of no producer", marker(producer{"", -1, 0}, 0, 0, s.topic, 0), []int16{codeInvalidRequest}, 0},
+		{"of a producer without an epoch", marker(producer{"", stranger.pid + 1, -1}, 0, 0, s.topic, 0), []int16{codeInvalidRequest}, 0},
 		{"of it, with the epoch before", marker(producer{"", stranger.pid, 6}, 0, 0, s.topic, 0), []int16{codeInvalidProducerEpoch}, 0},
 	} {
 		if got := w.write(2, step.marker); !slices.Equal(got, step.want) {

@@ -255,7 +255,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	}
 	a.shares.served = shared
 	services := api.Services{
-		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Transactions: a.transactions, Now: a.config.Now, Turns: a.turns}),
+		Produce: produce.New(produce.Options{Partitions: lookup, Leaders: lookup, Transactions: a.transactions, Now: a.config.Now, Turns: a.turns.Line()}),
 		Fetch: fetch.New(fetch.Options{
 			Partitions: fetch.Local(lookup), Routes: lookup, Now: a.config.Now, MaxBytes: int(a.layers.Int("fetch.max.bytes")),
 			Sessions: int(a.layers.Int("max.incremental.fetch.session.cache.slots")),
@@ -409,7 +409,10 @@ func (a *Agent) handOver(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, handOverPatience)
 	defer cancel()
 	a.tellStatus()
-	handed := a.partitions.HandOver(ctx, a.mayLead)
+	handed, kept := a.partitions.HandOver(ctx, a.mayLead)
+	if handed+kept > 0 {
+		a.logger.Info("leaderships handed over", "partitions", handed, "kept", kept)
+	}
 	if err := a.controller.HandOver(ctx); err != nil {
 		a.logger.Warn("the metadata group's leadership was not handed over", "error", err)
 	}

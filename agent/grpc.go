@@ -56,7 +56,7 @@ func openNative(a *Agent, lookup *admin.Partitions, services *api.Services, trac
 			return int32(len(t.Partitions)), true
 		},
 		Authorizer: services.Authorizer, Reason: api.Reason, Forward: a.forwardNative, Authenticate: a.logins.authenticate,
-		Logger: a.levels.Logger("grpc"), Now: a.config.Now, Turns: a.turns, Tracer: tracer,
+		Logger: a.levels.Logger("grpc"), Now: a.config.Now, Turns: a.turns.Line(), Tracer: tracer,
 		MaxConnectionsPerIP: int(a.layers.Int("max.connections.per.ip")),
 	})
 	if err != nil {

@@ -32,7 +32,7 @@ type logins struct {
 // openSASL makes what authenticates the clients of each listener that wants it, by the listeners' names.
 func openSASL(a *Agent) (map[string]*auth.SASL, error) {
 	out := map[string]*auth.SASL{}
-	users := auth.NewDirectory(a.controller, a.turns)
+	users := auth.NewDirectory(a.controller, a.turns.Line())
 	for _, p := range a.ports.all {
 		if !p.SASL {
 			continue

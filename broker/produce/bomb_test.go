@@ -119,6 +119,11 @@ func TestBatchesThatUnpackToMuchTakeTurns(t *testing.T) {
 			t.Errorf("its turn did not come: %v", err)
 		}
 	}
+	s.turnWait = time.Millisecond
+	if err := prepare(t.Context(), time.Hour, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("its turn did not come, and its request would wait: %v", err)
+	}
+	s.turnWait = turnWait
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := prepare(ctx, patience, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.Canceled) {

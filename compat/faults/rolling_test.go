@@ -1,12 +1,17 @@
 package faults
 
 import (
+	"regexp"
+	"strconv"
 	"testing"
 	"time"
 
 	"github.com/quorlog/quorlog/compat/rig"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
+
+// handedOver is how a node that stops says how many leaderships others took over, and how many it kept.
+var handedOver = regexp.MustCompile(`"leaderships handed over","partitions":(\d+),"kept":(\d+)`)
 
 // TestRollingRestart stops and starts one node after the other under load, as an upgrade does. A node that is told to stop
 // hands its leaderships over first: clients that retry see no error, and hardly a delay.
@@ -15,6 +20,7 @@ func TestRollingRestart(t *testing.T) {
 	l.WaitAcked(500)
 	l.ResetLatency()
 	var stops, gaps []time.Duration
+	handed := 0
 	for range scaled(2, 20) {
 		for _, id := range c.IDs() {
 			l.Probers[0].ResetGap()
@@ -24,6 +30,13 @@ func TestRollingRestart(t *testing.T) {
 			if err := c.Node(id).ExitError(); err != nil {
 				t.Errorf("node %d ended with %v", id, err)
 			}
+			if told := handedOver.FindStringSubmatch(c.Node(id).Log()); told != nil {
+				n, _ := strconv.Atoi(told[1]) // it is a number
+				handed += n
+				if told[2] != "0" {
+					t.Errorf("node %d stopped with leaderships that others could have had: %s", id, told[0])
+				}
+			}
 			l.WaitAcked(300)
 			c.StartAll(id)
 			awaitWhole(t, c, l.Topic, l.o.Partitions)
@@ -31,6 +44,9 @@ func TestRollingRestart(t *testing.T) {
 			gap, _ := l.Probers[0].Gap()
 			gaps = append(gaps, gap)
 		}
+	}
+	if handed == 0 {
+		t.Error("no leadership was handed over")
 	}
 	p50, p99, highest := l.Latency(50), l.Latency(99), l.Latency(100)
 	l.Check()

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // Some processors are always left to others; whoever gives up waiting is let go, with the reason, and takes nothing.
@@ -55,4 +57,31 @@ func TestTurns(t *testing.T) {
 	if err := turns.Do(t.Context(), func() error { return why }); !errors.Is(err, why) {
 		t.Error(err)
 	}
+}
+
+// However many wait in one line, who comes into another has few before him.
+func TestLines(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		turns := New()
+		long, short := turns.Line(), turns.Line()
+		most := max(1, runtime.GOMAXPROCS(0)/2)
+		var all sync.WaitGroup
+		for range 50 * most {
+			all.Go(func() {
+				_ = long.Do(t.Context(), func() error {
+					time.Sleep(time.Second)
+					return nil
+				})
+			})
+		}
+		synctest.Wait()
+		began := time.Now()
+		if err := short.Do(t.Context(), func() error { return nil }); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 2*time.Second {
+			t.Errorf("waited for %v", waited)
+		}
+		all.Wait()
+	})
 }

@@ -78,10 +78,10 @@ func (p mover) handOver(ctx context.Context, may func(replication.NodeID) bool) 
 }
 
 // HandOver gives away every leadership of this node that another one may have, and returns when none is left, or when ctx
-// ends, how many went. A partition without another replica in sync keeps its leader.
-func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) bool) (handed int) {
+// ends, how many went and how many stayed. A partition without another replica in sync keeps its leader.
+func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) bool) (handed, kept int) {
 	var g errgroup.Group
-	var count atomic.Int64
+	var went, stayed atomic.Int64
 	g.SetLimit(handOverParallel)
 	for _, part := range m.All() {
 		p := mover{part}
@@ -89,6 +89,13 @@ func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) boo
 			continue
 		}
 		g.Go(func() error {
+			defer func() {
+				if p.Leading() {
+					stayed.Add(1)
+				} else {
+					went.Add(1)
+				}
+			}()
 			for p.Leading() && ctx.Err() == nil {
 				err := p.handOver(ctx, may)
 				if err == nil {
@@ -103,14 +110,11 @@ func (m *Manager) HandOver(ctx context.Context, may func(replication.NodeID) boo
 				case <-time.After(handOverPause):
 				}
 			}
-			if !p.Leading() {
-				count.Add(1)
-			}
 			return nil
 		})
 	}
 	_ = g.Wait() // no error is returned
-	return int(count.Load())
+	return int(went.Load()), int(stayed.Load())
 }
 
 // Balance hands leaderships to the preferred replicas of their partitions, where these are in sync and may lead, at most limit

@@ -31,7 +31,7 @@ type Client struct {
 	Cluster coordinator.Cluster
 	Peers   Peers
 
-	absent atomic.Int64 // when it was last found that there is no topic, Unix nanoseconds
+	absent atomic.Pointer[time.Time] // when it was last found that there is no topic
 }
 
 // absentFor is how long it holds that there is no topic: a request may name thousands of groups, and each question is an entry of the metadata.
@@ -116,16 +116,23 @@ func (c *Client) once(ctx context.Context, q *Request) (*share.Durable, error) {
 // topic is the one with the states. That there is none, so that nobody ever had a state, only a node can say that has heard of all that was
 // so when it was asked: one that was cut off from the metadata may not know of it.
 func (c *Client) topic(ctx context.Context) (t coordinator.Topic, there bool, err error) {
-	if t, there = c.Cluster.Topic(broker.ShareStateTopic); there || time.Since(time.Unix(0, c.absent.Load())) < absentFor {
+	if t, there = c.Cluster.Topic(broker.ShareStateTopic); there || c.isAbsent() {
 		return t, there, nil
 	}
 	if err := c.Cluster.Sync(ctx); err != nil {
 		return t, false, err
 	}
 	if t, there = c.Cluster.Topic(broker.ShareStateTopic); !there {
-		c.absent.Store(time.Now().UnixNano())
+		now := time.Now()
+		c.absent.Store(&now)
 	}
 	return t, there, nil
+}
+
+// isAbsent tells that there was no topic a moment ago.
+func (c *Client) isAbsent() bool {
+	since := c.absent.Load()
+	return since != nil && time.Since(*since) < absentFor
 }
 
 // partitionOf is the partition of the topic that has the state of a request's key; 0 if the topic is not known.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -41,9 +42,10 @@ func TestDamagedPolicyStopsTheStart(t *testing.T) {
 	for name, tc := range map[string]struct {
 		settings []string
 		want     error
+		where    string
 	}{
-		"damaged":  {[]string{"authorizer=casbin", "authorizer.casbin.model=" + model, "authorizer.casbin.policy=" + policy}, auth.ErrCasbin},
-		"no files": {[]string{"authorizer=casbin"}, ErrAuthorizer},
+		"damaged":  {[]string{"authorizer=casbin", "authorizer.casbin.model=" + model, "authorizer.casbin.policy=" + policy}, auth.ErrCasbin, policy + ":1: "},
+		"no files": {[]string{"authorizer=casbin"}, ErrAuthorizer, "authorizer.casbin"},
 	} {
 		node, err := config.Load(config.Sources{Set: tc.settings, Flags: map[string]string{"data-dir": t.TempDir(), "listen": "127.0.0.1:0"}})
 		if err != nil {
@@ -53,7 +55,7 @@ func TestDamagedPolicyStopsTheStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := a.Start(t.Context()); !errors.Is(err, tc.want) {
+		if err := a.Start(t.Context()); !errors.Is(err, tc.want) || !strings.Contains(fmt.Sprint(err), tc.where) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := a.Close(context.Background()); err != nil {

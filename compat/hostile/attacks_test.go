@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -13,6 +15,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -38,9 +41,11 @@ type attacker struct {
 	target
 	rnd  *rand.Rand
 	from net.IP
+	did  *atomic.Int64 // connections and calls that came about, of all attackers of its kind
 }
 
-func attacks() []attack {
+// attacks are all of them, with so many times fewer people than there might be.
+func attacks(divisor int) []attack {
 	n := func(most int) int { return max(1, most/divisor) }
 	return []attack{
 		{"silent", n(10_000), time.Second, (*attacker).silent},
@@ -65,13 +70,14 @@ const (
 	politely  = "19"
 )
 
-// unleash starts the attackers; retreat ends them.
+// unleash starts the attackers; retreat ends them, and checks that none of the attacks has come to nothing.
 func unleash(t *testing.T, at target, seed uint64) (retreat func()) {
 	t.Helper()
 	cmd := exec.Command(rig.Tool(t, "nice"), "-n", politely, os.Args[0])
 	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s,%s,%s,%d", attackEnv, at.open, at.sasl, at.own, seed), fmt.Sprintf("%s=%d", sizeEnv, rig.Count(10, 4, 1)))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.Stderr = os.Stderr
+	var report bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &report, os.Stderr
 	keep, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -81,8 +87,16 @@ func unleash(t *testing.T, at target, seed uint64) (retreat func()) {
 	}
 	retreat = sync.OnceFunc(func() {
 		_ = keep.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("the attackers: %v", err)
+		did := map[string]int64{}
+		if err := errors.Join(cmd.Wait(), json.Unmarshal(report.Bytes(), &did)); err != nil {
+			t.Errorf("the attackers: %v: %s", err, &report)
+			return
+		}
+		t.Logf("connections, of gRPC calls: %v", did)
+		for _, what := range attacks(1) {
+			if os.Getenv(onlyEnv) == "" && did[what.name] == 0 {
+				t.Errorf("%s: no attack came about", what.name)
+			}
 		}
 	})
 	t.Cleanup(retreat)
@@ -93,32 +107,38 @@ func unleash(t *testing.T, at target, seed uint64) (retreat func()) {
 func attackers(where string) {
 	var at target
 	var seed uint64
+	var divisor int
 	part := strings.Split(where, ",")
 	at.open, at.sasl, at.own = part[0], part[1], part[2]
 	if _, err := fmt.Sscan(part[3]+" "+os.Getenv(sizeEnv), &seed, &divisor); err != nil {
 		log.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	gone := launch(ctx, at, seed)
+	gone, did := launch(ctx, at, seed, divisor)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 	cancel()
 	gone.Wait()
+	counts := map[string]int64{}
+	for name, n := range did {
+		counts[name] = n.Load()
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(counts); err != nil {
+		log.Fatal(err)
+	}
 }
 
-// divisor is by how much there are fewer attackers than there might be.
-var divisor int
-
-// launch starts all attackers; they are gone soon after ctx ends.
-func launch(ctx context.Context, at target, seed uint64) *sync.WaitGroup {
-	var gone sync.WaitGroup
+// launch starts all attackers; they are gone soon after ctx ends. did is what each attack has done by then.
+func launch(ctx context.Context, at target, seed uint64, divisor int) (gone *sync.WaitGroup, did map[string]*atomic.Int64) {
+	gone, did = new(sync.WaitGroup), map[string]*atomic.Int64{}
 	next := 0
-	for _, what := range attacks() {
+	for _, what := range attacks(divisor) {
 		if only := os.Getenv(onlyEnv); only != "" && only != what.name {
 			continue
 		}
+		did[what.name] = new(atomic.Int64)
 		for range what.people {
 			next++
-			a := &attacker{at, rand.New(rand.NewPCG(seed, uint64(next))), net.IPv4(127, 0, byte(1+next/200%200), byte(1+next%200))}
+			a := &attacker{at, rand.New(rand.NewPCG(seed, uint64(next))), net.IPv4(127, 0, byte(1+next/200%200), byte(1+next%200)), did[what.name]}
 			gone.Go(func() {
 				pause(ctx, a.rnd, time.Second)
 				for ctx.Err() == nil {
@@ -128,7 +148,7 @@ func launch(ctx context.Context, at target, seed uint64) *sync.WaitGroup {
 			})
 		}
 	}
-	return &gone
+	return gone, did
 }
 
 // dial connects; the connection ends with ctx at the latest. What is sent and does not arrive is the attacker's bad luck.
@@ -138,6 +158,7 @@ func (a *attacker) dial(ctx context.Context, addr string, use func(nc net.Conn))
 	if err != nil {
 		return
 	}
+	a.did.Add(1)
 	defer context.AfterFunc(ctx, func() { _ = nc.Close() })()
 	defer func() { _ = nc.Close() }()
 	use(nc)
@@ -271,7 +292,9 @@ func (a *attacker) streams(ctx context.Context) {
 	for i := range 90 {
 		switch i % 3 {
 		case 0:
-			_, _ = records.ConsumeStream(ctx, &quorlogv1.ConsumeRequest{Topic: topic, Start: &quorlogv1.ConsumeRequest_Edge{Edge: quorlogv1.Edge_EDGE_EARLIEST}})
+			if _, err := records.ConsumeStream(ctx, &quorlogv1.ConsumeRequest{Topic: topic, Start: &quorlogv1.ConsumeRequest_Edge{Edge: quorlogv1.Edge_EDGE_EARLIEST}}); err == nil {
+				a.did.Add(1)
+			}
 		case 1:
 			if stream, err := records.ProduceStream(ctx); err == nil {
 				_ = stream.Send(&quorlogv1.ProduceStreamRequest{Batch: &quorlogv1.ProduceRequest{

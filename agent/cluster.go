@@ -48,7 +48,7 @@ func NewCluster(c ClusterConfig) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	ports, err := clusterPorts(c)
+	ports, err := ChoosePorts(c.Nodes, c.BasePort)
 	if err != nil {
 		return nil, err
 	}
@@ -117,12 +117,13 @@ func clusterKey(dir string) (file string, err error) {
 	return file, errors.Join(err, f.Close())
 }
 
-// clusterPorts chooses the ports; free ones are found by listening on them for a moment.
-func clusterPorts(c ClusterConfig) ([]LocalPorts, error) {
-	ports := make([]LocalPorts, c.Nodes)
+// ChoosePorts chooses the ports of the nodes of a cluster on this machine, as ClusterConfig describes: from base on, or free ones, which
+// are found by listening on them for a moment.
+func ChoosePorts(nodes, base int) ([]LocalPorts, error) {
+	ports := make([]LocalPorts, nodes)
 	for i := range ports {
-		if c.BasePort > 0 {
-			ports[i] = LocalPorts{c.BasePort + i*PortStep, c.BasePort + i*PortStep + 1}
+		if base > 0 {
+			ports[i] = LocalPorts{base + i*PortStep, base + i*PortStep + 1}
 			continue
 		}
 		for _, p := range []*int{&ports[i].Port, &ports[i].Gossip} {

@@ -228,7 +228,8 @@ func scrapeUntilSettled(ctx context.Context, t *testing.T, c *Cluster, groups in
 		for _, n := range c.Nodes() {
 			nodes = append(nodes, scrapeNode(t, n))
 		}
-		if sumOf(nodes, "kafka_server_replicamanager_leadercount") == 20 && sumOf(nodes, "quorlog_metadata_voters") == 9 &&
+		if sumOf(nodes, "kafka_brokers") == 3 && sumOf(nodes, "kafka_controller_kafkacontroller_activecontrollercount") == 1 &&
+			sumOf(nodes, "quorlog_peers_connected") == 6 && sumOf(nodes, "kafka_server_replicamanager_leadercount") == 20 && sumOf(nodes, "quorlog_metadata_voters") == 9 &&
 			sumOf(nodes, "quorlog_ready") == 3 && sumOf(nodes, "quorlog_raft_learners") == 0 &&
 			sumOf(nodes, "kafka_controller_kafkacontroller_offlinepartitionscount") == 0 && countOf(nodes, "kafka_consumergroup_lag{") == 4*groups {
 			return nodes

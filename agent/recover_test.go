@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,12 @@ func TestRecoverLoneSurvivor(t *testing.T) {
 	}
 	// Node 3 must have all: a majority may be the two that are lost.
 	last := c.Nodes()[2]
+	for len(last.partitions.All()) < 6 { // one may be opened yet
+		if err := ctx.Err(); err != nil {
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
 	for _, p := range last.partitions.All() {
 		moved := make(chan struct{}, 1)
 		stop := p.Watch(moved)

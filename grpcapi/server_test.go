@@ -494,7 +494,7 @@ func TestWebPatience(t *testing.T) {
 		t.Fatal(err)
 	}
 	web := httptest.NewUnstartedServer(s.HTTP(Web{}))
-	web.Config.ReadTimeout, web.Config.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
+	web.Config.WriteTimeout = 50 * time.Millisecond
 	web.Start()
 	defer web.Close()
 	resp, err := web.Client().Get(web.URL + "/v1/late")

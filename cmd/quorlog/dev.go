@@ -78,7 +78,7 @@ func (d *dev) portsAreFree() error {
 	if d.port == 0 {
 		return nil
 	}
-	ports, err := localPorts(d.nodes, d.port)
+	ports, err := agent.ChoosePorts(d.nodes, d.port)
 	for i, p := range ports {
 		node := "node " + strconv.Itoa(i+1)
 		err = errors.Join(err, portIsFree(p.Port, node))

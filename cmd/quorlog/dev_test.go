@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/quorlog/quorlog/agent"
+	"github.com/quorlog/quorlog/internal/leaks"
 )
 
 // asQuorlog makes the test's binary be quorlog: nodes in processes of their own are this binary.
@@ -26,8 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asQuorlog) != "" {
 		main()
 	}
-	// A probe of memberlist that is under way when its node stops ends within a second, and nobody can wait for it.
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+	goleak.VerifyTestMain(m, leaks.Gossip()...)
 }
 
 // devCluster is `quorlog dev` running in the background.
@@ -95,7 +95,7 @@ func TestDevCommand(t *testing.T) {
 	dir := t.TempDir()
 	d := startDev(t, "--dir", dir)
 	d.quorlog(0, "a\nb\n", "produce", "words")
-	d.has(d.quorlog(0, "", "cluster", "status"), "is healthy")
+	d.has(d.quorlog(0, "", "cluster", "status", "--check", "--wait", "30s"), "is healthy")
 	d.quorlog(exitFailed, "", "dev", "kill", "1", "--dir", dir) // it is not a process of its own
 	d.quorlog(exitUsage, "", "dev", "--dir", dir, "--nodes", "1", "--port", "0")
 	d.quorlog(exitUsage, "", "dev", "--nodes", "2")

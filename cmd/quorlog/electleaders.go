@@ -71,6 +71,9 @@ func (s *session) electUntilLed(ctx context.Context, topics []string, partition 
 	}
 }
 
+// passing are the errors of a partition whose leader is changing.
+var passing = []error{kerr.PreferredLeaderNotAvailable, kerr.LeaderNotAvailable, kerr.NotLeaderForPartition, kerr.RequestTimedOut}
+
 // electLeaders asks for the elections that are needed and tells what came of them, and whether a partition had no leader that
 // could have handed over.
 func (s *session) electLeaders(ctx context.Context, topics []string, partition int32) (items []item, leaderless bool, err error) {
@@ -100,7 +103,7 @@ func (s *session) electLeaders(ctx context.Context, topics []string, partition i
 	for topic, partitions := range results {
 		for p, r := range partitions {
 			name := partitionName(topic, p)
-			leaderless = leaderless || errors.Is(r.Err, kerr.PreferredLeaderNotAvailable) || errors.Is(r.Err, kerr.LeaderNotAvailable)
+			leaderless = leaderless || slices.ContainsFunc(passing, func(e error) bool { return errors.Is(r.Err, e) })
 			items = append(items, item{name + ": node " + strconv.Itoa(int(preferred[name])), electionText(r)})
 		}
 	}

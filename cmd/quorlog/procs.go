@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -62,7 +61,7 @@ func newProcs(dir string, nodes, port int) (*procs, error) {
 			return nil, err
 		}
 	}
-	ports, err := localPorts(nodes, port)
+	ports, err := agent.ChoosePorts(nodes, port)
 	if err != nil {
 		return nil, err
 	}
@@ -77,26 +76,6 @@ func newProcs(dir string, nodes, port int) (*procs, error) {
 		p.nodes = append(p.nodes, &proc{id: i + 1, addr: flags["listen"], args: args, log: base + ".log", pid: base + ".pid"})
 	}
 	return p, nil
-}
-
-// localPorts are the ports that agent.ClusterConfig describes.
-func localPorts(nodes, base int) ([]agent.LocalPorts, error) {
-	ports := make([]agent.LocalPorts, nodes)
-	for i := range ports {
-		if base > 0 {
-			ports[i] = agent.LocalPorts{Port: base + i*agent.PortStep, Gossip: base + i*agent.PortStep + 1}
-			continue
-		}
-		for _, p := range []*int{&ports[i].Port, &ports[i].Gossip} {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				return nil, err
-			}
-			defer l.Close() // all are held until all are chosen, so that none is chosen twice
-			*p = l.Addr().(*net.TCPAddr).Port
-		}
-	}
-	return ports, nil
 }
 
 func (p *procs) addrs() []string {

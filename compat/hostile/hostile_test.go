@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -57,14 +56,7 @@ func newWorld(t *testing.T) *world {
 	if err := os.WriteFile(users, []byte("admin:admin-secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	own, err := net.Listen("tcp", "127.0.0.1:0") // for its number
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, target: target{own: own.Addr().String()}}
-	if err := own.Close(); err != nil {
-		t.Fatal(err)
-	}
+	w := &world{t: t, target: target{own: testcluster.FreeAddr(t)}}
 	w.node = testcluster.Start(t, testcluster.Options{Args: []string{
 		"--listeners", "OPEN://127.0.0.1:0,LOGIN://127.0.0.1:0?sasl=true", "--bootstrap-users-file", users, "--metrics-listen", w.own,
 		"--set", "sasl.enabled.mechanisms=SCRAM-SHA-512,PLAIN", "--set", "quorlog.sasl.plain.on.loopback=true",
@@ -155,7 +147,11 @@ type prober struct {
 }
 
 func (p *prober) run(ctx context.Context) {
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 5 * time.Second}
+	patience := 30 * time.Second // beside the tests of other packages
+	if rig.Full() {
+		patience = 5 * time.Second
+	}
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	for ctx.Err() == nil {
 		p.asked.Add(1)
 		resp, err := client.Get(p.url)

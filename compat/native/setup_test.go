@@ -20,11 +20,11 @@ import (
 
 	"github.com/quorlog/quorlog/agent"
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
+	"github.com/quorlog/quorlog/internal/leaks"
 )
 
-// A probe of memberlist that is under way when its node stops ends within a second, and nobody can wait for it.
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).probeNode"))
+	goleak.VerifyTestMain(m, leaks.Gossip()...)
 }
 
 // world is a cluster and clients of all kinds.

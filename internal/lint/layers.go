@@ -5,7 +5,7 @@ import (
 )
 
 // layer says what a package of the module may import of the module, and why it may not import the rest. A package's own
-// subpackages are in its list only where it may import them. internal/allocs, internal/invariant, internal/latency,
+// subpackages are in its list only where it may import them. internal/allocs, internal/invariant, internal/latency, internal/leaks,
 // internal/mutation, internal/scripts, internal/trace and internal/turns are free for all.
 type layer struct {
 	pkg string
@@ -78,7 +78,7 @@ const serviceWhy = "a service reaches data through replication's doors, in offse
 	"a noun of package broker or an interface that the caller declares"
 
 // freeForAll may be imported by every package.
-var freeForAll = []string{"internal/allocs", "internal/invariant", "internal/latency", "internal/mutation", "internal/scripts", "internal/trace", "internal/turns"}
+var freeForAll = []string{"internal/allocs", "internal/invariant", "internal/latency", "internal/leaks", "internal/mutation", "internal/scripts", "internal/trace", "internal/turns"}
 
 // testMay is what test files may import beside what their package may: a test of an upper layer runs on the real lower
 // ones, and stands in for an upper one. Not the commands, the agent or compat, unless the package itself may: their tests
@@ -166,7 +166,7 @@ var fences = []fence{
 	{"golang.org/x/sys", []string{"log/vfs", "broker/conn", "cmd/...", "internal/testcluster"}, true, "system calls are made where files and sockets are, nowhere else"},
 	{"golang.org/x/sync", []string{everywhere}, true, "as harmless as the standard library"},
 	{"pgregory.net/rapid", nil, true, "for tests"},
-	{"go.uber.org/goleak", nil, true, "for tests"},
+	{"go.uber.org/goleak", []string{"internal/leaks"}, true, "for tests"},
 	{"github.com/anishathalye/porcupine", []string{"compat/..."}, true, "for tests"},
 	{"github.com/rogpeppe/go-internal", nil, true, "for tests"},
 }

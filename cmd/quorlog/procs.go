@@ -16,8 +16,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/quorlog/quorlog/agent"
 	"github.com/quorlog/quorlog/internal/config"
@@ -133,11 +133,16 @@ func (p *procs) startAll(ctx context.Context) error {
 		return err
 	}
 	defer cl.Close()
-	adm := kadm.NewClient(cl)
-	return p.await(ctx, func(ctx context.Context) bool {
-		meta, err := adm.BrokerMetadata(ctx)
-		return err == nil && len(meta.Brokers) == len(p.nodes) && meta.Controller >= 0
-	})
+	return p.await(ctx, func(ctx context.Context) bool { return complete(ctx, cl, len(p.nodes)) })
+}
+
+// complete tells whether a cluster has so many nodes, and a controller. It asks at each call: kadm remembers brokers for as long as
+// the client lives, and the node that founds a cluster knows of itself alone for a moment.
+func complete(ctx context.Context, cl *kgo.Client, nodes int) bool {
+	q := kmsg.NewPtrMetadataRequest()
+	q.Topics = []kmsg.MetadataRequestTopic{}
+	meta, err := q.RequestWith(ctx, cl)
+	return err == nil && len(meta.Brokers) == nodes && meta.ControllerID >= 0
 }
 
 // await looks until something has come to be. It gives up when a node ends that nobody killed.

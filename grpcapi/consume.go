@@ -23,7 +23,7 @@ const (
 	defaultAnswer = 1 << 20 // bytes of one answer
 	maxAnswer     = 3 << 20 // leaves room in the 4 MiB that gRPC's clients take by default
 	// firstAnswer is the most that a stream begins with, as much as a client's window is at first (RFC 9113, 6.9.2): who opens many
-	// streams and takes nothing has little read for it. Each answer may be twice as large as the one before.
+	// streams and takes nothing has little read for it, three answers until gRPC holds no more. Each may be twice as large as the one before.
 	firstAnswer = 64 << 10
 	maxWait     = time.Minute
 	// tailWait is how long a stream waits at the end of a partition before it looks whether it is still to be there.
@@ -166,7 +166,8 @@ func (s *records) ConsumeStream(req *quorlogv1.ConsumeRequest, stream grpc.Serve
 		return s.failure(err)
 	}
 	most := at.maxBytes
-	for at.maxBytes = min(firstAnswer, most); ; at.maxBytes = min(2*at.maxBytes, most) {
+	at.maxBytes = min(firstAnswer, most)
+	for {
 		out, give, err := s.read(ctx, at, tailWait)
 		if errors.Is(err, replication.ErrNotLeader) {
 			err = s.notHere(ctx, at.key)
@@ -175,6 +176,9 @@ func (s *records) ConsumeStream(req *quorlogv1.ConsumeRequest, stream grpc.Serve
 			at.next = batch.Offset(out.GetNextOffset())
 			if err = s.send(ctx, stream, out, give); err == nil {
 				err = s.proven(ctx)
+			}
+			if len(out.GetRecords()) > 0 {
+				at.maxBytes = min(2*at.maxBytes, most)
 			}
 		}
 		if err != nil {

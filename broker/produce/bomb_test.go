@@ -13,6 +13,7 @@ import (
 	"github.com/quorlog/quorlog/internal/allocs"
 	"github.com/quorlog/quorlog/internal/turns"
 	"github.com/quorlog/quorlog/log/batch"
+	"github.com/quorlog/quorlog/log/vfs"
 	"github.com/quorlog/quorlog/replication"
 
 	"github.com/klauspost/compress/zstd"
@@ -98,19 +99,7 @@ func TestBatchesThatUnpackToMuchTakeTurns(t *testing.T) {
 	if err := prepare(t.Context(), patience, bomb(t, 0, 129<<20, testNow.UnixMilli(), 1<<20)); !errors.Is(err, broker.ErrMessageTooLarge) {
 		t.Errorf("more than the topic takes: %v", err)
 	}
-	release := make(chan struct{})
-	var all sync.WaitGroup
-	for range max(1, runtime.GOMAXPROCS(0)/2) {
-		begun := make(chan struct{})
-		all.Go(func() {
-			_ = taken.Do(t.Context(), func() error {
-				close(begun)
-				<-release
-				return nil
-			})
-		})
-		<-begun
-	}
+	release := hold(taken)
 	if err := prepare(t.Context(), 0, small); err != nil {
 		t.Errorf("a small one: %v", err)
 	}
@@ -119,20 +108,55 @@ func TestBatchesThatUnpackToMuchTakeTurns(t *testing.T) {
 			t.Errorf("its turn did not come: %v", err)
 		}
 	}
-	s.turnWait = time.Millisecond
-	if err := prepare(t.Context(), time.Hour, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("its turn did not come, and its request would wait: %v", err)
-	}
-	s.turnWait = turnWait
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := prepare(ctx, patience, large); !errors.Is(err, replication.ErrOverloaded) || !errors.Is(err, context.Canceled) {
 		t.Errorf("the client has gone: %v", err)
 	}
-	close(release)
-	all.Wait()
+	release()
 	if err := prepare(t.Context(), patience, large); err != nil {
 		t.Errorf("its turn came again: %v", err)
+	}
+}
+
+// hold takes all turns, until release.
+func hold(of *turns.Turns) (release func()) {
+	end := make(chan struct{})
+	var all sync.WaitGroup
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		begun := make(chan struct{})
+		all.Go(func() {
+			_ = of.Do(context.Background(), func() error {
+				close(begun)
+				<-end
+				return nil
+			})
+		})
+		<-begun
+	}
+	return func() {
+		close(end)
+		all.Wait()
+	}
+}
+
+// The batches of a request that wait for turns wait together no longer than turnWait, whatever the request may.
+func TestTurnsOfARequest(t *testing.T) {
+	p, stop := onePartition(t, vfs.NewMem())
+	defer stop()
+	taken := turns.New()
+	defer hold(taken)()
+	now := testNow
+	s := New(Options{Partitions: &arriving{part: p}, Now: func() time.Time { return now }, Turns: taken})
+	var c Call
+	s.Begin(&c, Request{Acks: AcksAll, Timeout: time.Hour, Batches: 2, ZstdAllowed: true})
+	now = now.Add(turnWait) // which the first of them took
+	impatient := errors.New("it waits on")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Second, impatient)
+	defer cancel()
+	c.Add(ctx, Batch{Topic: "t", Records: bomb(t, 0, 8<<20, testNow.UnixMilli(), 1<<20)})
+	if err := c.Wait(ctx, nil)[0].Err; !errors.Is(err, replication.ErrOverloaded) || errors.Is(err, impatient) {
+		t.Error(err)
 	}
 }
 

@@ -18,7 +18,8 @@ type Call struct {
 	began    time.Time
 	deadline time.Time
 	hintBy   time.Time
-	refused  error // why no batch of the request is accepted; nil if batches are looked at one by one
+	turnBy   time.Time // of all batches that wait for a turn
+	refused  error     // why no batch of the request is accepted; nil if batches are looked at one by one
 	slots    []slot
 	few      [1]slot // the slots of a request to one partition, as most are
 	// verified are the results of Verify, for the batches in their order; nil unless the request is transactional.
@@ -39,7 +40,7 @@ type slot struct {
 // Begin begins a request in c. Batches follow with Add, in the request's order, from the same goroutine.
 func (s *Service) Begin(c *Call, r Request) {
 	began, limit := s.now(), clampWait(r.Timeout)
-	*c = Call{service: s, request: r, began: began, deadline: began.Add(limit), hintBy: began.Add(min(limit, hintPatience))}
+	*c = Call{service: s, request: r, began: began, deadline: began.Add(limit), hintBy: began.Add(min(limit, hintPatience)), turnBy: began.Add(min(limit, turnWait))}
 	if c.slots = c.few[:0]; r.Batches > len(c.few) {
 		c.slots = make([]slot, 0, r.Batches)
 	}
@@ -84,7 +85,7 @@ func (c *Call) enqueue(ctx context.Context, b Batch, v verified) slot {
 	if err != nil {
 		return slot{part: p, err: err}
 	}
-	validated, err := c.service.prepare(ctx, c.deadline, &c.request, p.Config(), b.Records)
+	validated, err := c.service.prepare(ctx, c.turnBy, &c.request, p.Config(), b.Records)
 	if err == nil {
 		err = v.err
 	}

@@ -67,7 +67,7 @@ func (s *Service) acceptInTurn(
 	if s.turns == nil {
 		return s.accept(r, cfg, records, limit)
 	}
-	ctx, cancel := context.WithTimeout(ctx, min(by.Sub(s.now()), s.turnWait))
+	ctx, cancel := context.WithTimeout(ctx, by.Sub(s.now()))
 	defer cancel()
 	had := false
 	err = s.turns.Do(ctx, func() error {

@@ -57,8 +57,8 @@ const (
 	leastWait = time.Second
 	// mostWait is a day: more than any client waits, and far from overflowing a timer.
 	mostWait = 24 * time.Hour
-	// turnWait is how long a batch that unpacks to much waits for its turn, if its request may wait longer: who sends many and hangs up
-	// must not keep a connection, memory and a right that has been withdrawn since.
+	// turnWait is how long the batches of a request that unpack to much wait for their turns, if the request may wait longer: who sends
+	// many and hangs up must not keep a connection, memory and a right that has been withdrawn since.
 	turnWait = 10 * time.Second
 )
 
@@ -70,13 +70,12 @@ type Service struct {
 	now             func() time.Time
 	maxDecompressed int64
 	turns           *turns.Turns
-	turnWait        time.Duration
 	timers          sync.Pool // kept because each request needs one and hardly any ever fires
 }
 
 // New returns a Service.
 func New(o Options) *Service {
-	s := &Service{partitions: o.Partitions, leaders: o.Leaders, transactions: o.Transactions, now: o.Now, maxDecompressed: o.MaxDecompressed, turns: o.Turns, turnWait: turnWait}
+	s := &Service{partitions: o.Partitions, leaders: o.Leaders, transactions: o.Transactions, now: o.Now, maxDecompressed: o.MaxDecompressed, turns: o.Turns}
 	s.timers.New = func() any { return time.NewTimer(time.Hour) }
 	if s.now == nil {
 		s.now = time.Now

@@ -1,10 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -56,34 +56,54 @@ const (
 	electPause    = 250 * time.Millisecond
 )
 
-// electUntilLed is electLeaders, again while there is nobody to ask.
+// electUntilLed is electLeaders, again while there is nobody to ask. Of each partition it has the last that was heard.
 func (s *session) electUntilLed(ctx context.Context, topics []string, partition int32) ([]item, error) {
+	return untilLed(ctx, electPause, func() ([]item, []string, error) { return s.electLeaders(ctx, topics, partition) })
+}
+
+func untilLed(ctx context.Context, pause time.Duration, elect func() (items []item, leaderless []string, err error)) ([]item, error) {
+	last := map[string]string{}
 	for began := time.Now(); ; {
-		items, leaderless, err := s.electLeaders(ctx, topics, partition)
-		if err != nil || !leaderless || time.Since(began) > electPatience {
-			return items, err
+		items, leaderless, err := elect()
+		for _, i := range items {
+			last[i.Name] = i.Error
+		}
+		if err != nil || len(leaderless) == 0 || time.Since(began) > electPatience {
+			return itemsOf(last), err
 		}
 		select {
 		case <-ctx.Done():
-			return items, ctx.Err()
-		case <-time.After(electPause):
+			return itemsOf(last), ctx.Err()
+		case <-time.After(pause):
+		}
+		for _, name := range leaderless {
+			last[name] = "" // what is not asked for again is led as it should be
 		}
 	}
+}
+
+// itemsOf are outcomes by name, in its order.
+func itemsOf(outcomes map[string]string) []item {
+	items := []item{}
+	for _, name := range slices.Sorted(maps.Keys(outcomes)) {
+		items = append(items, item{name, outcomes[name]})
+	}
+	return items
 }
 
 // passing are the errors of a partition whose leader is changing.
 var passing = []error{kerr.PreferredLeaderNotAvailable, kerr.LeaderNotAvailable, kerr.NotLeaderForPartition, kerr.RequestTimedOut}
 
-// electLeaders asks for the elections that are needed and tells what came of them, and whether a partition had no leader that
-// could have handed over.
-func (s *session) electLeaders(ctx context.Context, topics []string, partition int32) (items []item, leaderless bool, err error) {
+// electLeaders asks for the elections that are needed and tells what came of them, and which partitions had no leader that could have
+// handed over.
+func (s *session) electLeaders(ctx context.Context, topics []string, partition int32) (items []item, leaderless []string, err error) {
 	v, err := s.view(ctx)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	chosen, err := v.choose(topics, partition)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	wanted, preferred := make(kadm.TopicsSet), map[string]int32{}
 	for _, p := range chosen {
@@ -94,20 +114,22 @@ func (s *session) electLeaders(ctx context.Context, topics []string, partition i
 	}
 	items = []item{}
 	if len(wanted) == 0 {
-		return items, false, nil // an empty list would ask for all
+		return items, nil, nil // an empty list would ask for all
 	}
 	results, err := s.ElectLeaders(ctx, kadm.ElectPreferredReplica, wanted)
 	if err != nil {
-		return nil, false, err
+		return nil, nil, err
 	}
 	for topic, partitions := range results {
 		for p, r := range partitions {
 			name := partitionName(topic, p)
-			leaderless = leaderless || slices.ContainsFunc(passing, func(e error) bool { return errors.Is(r.Err, e) })
-			items = append(items, item{name + ": node " + strconv.Itoa(int(preferred[name])), electionText(r)})
+			name += ": node " + strconv.Itoa(int(preferred[name]))
+			if slices.ContainsFunc(passing, func(e error) bool { return errors.Is(r.Err, e) }) {
+				leaderless = append(leaderless, name)
+			}
+			items = append(items, item{name, electionText(r)})
 		}
 	}
-	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.Name, b.Name) })
 	return items, leaderless, nil
 }
 

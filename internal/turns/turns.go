@@ -19,8 +19,8 @@ type Turns struct {
 // New returns turns for half of the processors, for one at least.
 func New() *Turns { return &Turns{free: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)/2)))} }
 
-// Line returns a line for work of one kind: who waits in it has before him those of his line, and of each other line no more than have a
-// turn at once. So work of seconds holds up its own kind, however much of it there is.
+// Line returns a line for work of one kind. Lines are served in turn: who waits in one has before him those of his own line, and for each
+// of them one of each other line, however many wait there.
 func (t *Turns) Line() *Turns {
 	line := New()
 	line.of = t

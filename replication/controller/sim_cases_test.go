@@ -357,7 +357,7 @@ func TestSimUnregisteredWithSnapshot(t *testing.T) {
 		if _, known := gone.ctl.Image().Registrations[3]; !known {
 			t.Fatal("it has forgotten that it was registered")
 		}
-		request := RegisterRequest{Node: gone.describe(), Directory: gone.directory, Running: &old.Incarnation}
+		request := RegisterRequest{Node: gone.describe(), Directory: gone.directory, Running: &old.Incarnation, Start: 7}
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		// One of the leader's last messages to it may still have told it who leads, and then its request went there.

@@ -64,30 +64,13 @@ func TestDamagedPolicyStopsTheStart(t *testing.T) {
 	}
 }
 
-const (
-	casbinModel = `[request_definition]
-r = sub, obj, act
-
-[policy_definition]
-p = sub, obj, act, eft
-
-[role_definition]
-g = _, _
-
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-
-[matchers]
-m = g(r.sub, p.sub) && keyMatch(r.obj, p.obj) && implies(p.act, r.act)
-`
-	casbinPolicy = `p, writers, topic:orders*, write, allow
+const casbinPolicy = `p, writers, topic:orders*, write, allow
 p, readers, topic:orders*, read, allow
 p, User:eve, topic:*, all, deny
 g, User:alice, writers
 g, User:eve, writers
 g, User:bob, readers
 `
-)
 
 // TestCasbinDecides: a node with a Casbin policy lets in whom it allows, and nobody else, by each protocol.
 func TestCasbinDecides(t *testing.T) {
@@ -142,7 +125,7 @@ func casbinNode(t *testing.T) *Agent {
 	}
 	users := file("users", "admin:admin\nalice:alice\neve:eve\nbob:bob\nnobody's friend:nobody's friend\n")
 	a := testNode(t, map[string]string{"sasl": "true", "bootstrap-users-file": users}, nil,
-		"authorizer=casbin", "authorizer.casbin.model="+file("model.conf", casbinModel), "authorizer.casbin.policy="+file("policy.csv", casbinPolicy),
+		"authorizer=casbin", "authorizer.casbin.model="+filepath.Join("..", "broker", "auth", "testdata", "model.conf"), "authorizer.casbin.policy="+file("policy.csv", casbinPolicy),
 		"super.users=User:admin", "sasl.enabled.mechanisms=PLAIN", "quorlog.sasl.plain.on.loopback=true")
 	if err := a.Start(t.Context()); err != nil {
 		t.Fatal(err)

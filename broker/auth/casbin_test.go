@@ -1,6 +1,7 @@
 package auth
 
 import (
+	_ "embed"
 	"errors"
 	"fmt"
 	"os"
@@ -13,30 +14,16 @@ import (
 	"github.com/quorlog/quorlog/broker"
 )
 
-const (
-	goodModel = `[request_definition]
-r = sub, obj, act
+//go:embed testdata/model.conf
+var goodModel string
 
-[policy_definition]
-p = sub, obj, act, eft
-
-[role_definition]
-g = _, _
-
-[policy_effect]
-e = some(where (p.eft == allow)) && !some(where (p.eft == deny))
-
-[matchers]
-m = g(r.sub, p.sub) && keyMatch(r.obj, p.obj) && implies(p.act, r.act)
-`
-	goodPolicy = `# who may do what
+const goodPolicy = `# who may do what
 p, writers, topic:orders*, write, allow
 p, User:alice, group:*, read, allow
 p, User:eve, topic:*, all, deny
 g, User:alice, writers
 g, User:eve, writers
 `
-)
 
 func openCasbin(t *testing.T, model, policy string) (*Casbin, error) {
 	dir := t.TempDir()

@@ -32,7 +32,7 @@ func TestAChangeReachesAllWithinTenMilliseconds(t *testing.T) {
 		synctest.Wait()
 		n.expect(0, 1, 5, 1, 2)
 		// A crowd of changes, as after a node's death, goes in few pushes.
-		before := n.calls
+		before := n.called()
 		for i := range int32(1000) {
 			n.tables[2].Set(led(i, 2, 6, 2, 3))
 		}
@@ -41,7 +41,7 @@ func TestAChangeReachesAllWithinTenMilliseconds(t *testing.T) {
 		for i := range int32(1000) {
 			n.expect(i, 2, 6, 2, 3)
 		}
-		if calls := n.calls - before; calls > 4 {
+		if calls := n.called() - before; calls > 4 {
 			t.Errorf("%d calls for a crowd of changes", calls)
 		}
 	})
@@ -331,12 +331,12 @@ func TestStatus(t *testing.T) {
 		if s, ok := n.tables[1].Status(1); !ok || !s.Draining {
 			t.Errorf("of itself: %+v, %v", s, ok)
 		}
-		calls := n.calls
+		before := n.called()
 		n.tables[1].UpdateStatus(func(s *NodeStatus) { s.Draining = true })
 		time.Sleep(10 * statusEvery)
 		synctest.Wait()
-		if each := 3 * 2 * 10; n.calls-calls > each+3*2 {
-			t.Errorf("%d calls while nothing happens; %d tell that nothing has", n.calls-calls, each)
+		if calls, each := n.called()-before, 3*2*10; calls > each+3*2 {
+			t.Errorf("%d calls while nothing happens; %d tell that nothing has", calls, each)
 		}
 		n.stop(1)
 		settle()

@@ -129,6 +129,13 @@ func (n *network) call(ctx context.Context, from, to replication.NodeID, name st
 	return answer, err
 }
 
+// called is how many calls have arrived, or were to.
+func (n *network) called() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.calls
+}
+
 // settle waits until all that was told has arrived.
 func settle() {
 	time.Sleep(time.Second) // in a bubble

@@ -140,7 +140,7 @@ func ChoosePorts(nodes, base int) ([]LocalPorts, error) {
 
 // The kernel takes the ports of outgoing connections from 32768 on: one of those could sit on a node's port before the node does,
 // or while it is down.
-const lowestFree, highestFree = 10_000, 30_000
+const lowestFree, highestFree = 10_000, 20_000
 
 // listenBelowEphemeral listens on a free port that no outgoing connection takes.
 func listenBelowEphemeral() (l net.Listener, err error) {

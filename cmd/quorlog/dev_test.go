@@ -162,7 +162,7 @@ func TestDevNeedsItsPorts(t *testing.T) {
 func freePorts(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		d := &dev{nodes: 3, port: 10_000 + rand.IntN(20_000)}
+		d := &dev{nodes: 3, port: 10_000 + rand.IntN(9_000)}
 		if d.portsAreFree() == nil {
 			return d.port
 		}

@@ -79,17 +79,15 @@ func NewKeyFile(t testing.TB) string {
 func (c *Cluster) prepare(id int) {
 	c.t.Helper()
 	n := &Node{t: c.t, DataDir: c.dir(id)}
-	host := "127.0.0.1"
+	var gossip string
 	if c.Network != nil {
-		host, n.netns = c.Network.Host(id), c.Network.Space(id)
+		host := c.Network.Host(id)
+		n.netns, n.Addr, gossip = c.Network.Space(id), net.JoinHostPort(host, "9400"), net.JoinHostPort(host, "9500")
+	} else {
+		n.Addr, gossip = FreeAddr(c.t), FreeAddr(c.t)
 	}
-	port, gossip := 9400, 9500 // alone in its namespace
-	if c.Network == nil {
-		port, gossip = freePort(c.t), freePort(c.t)
-	}
-	n.Addr = net.JoinHostPort(host, strconv.Itoa(port))
 	c.nodes = append(c.nodes, n)
-	c.gossip = append(c.gossip, net.JoinHostPort(host, strconv.Itoa(gossip)))
+	c.gossip = append(c.gossip, gossip)
 }
 
 func (c *Cluster) dir(id int) string {
@@ -338,49 +336,10 @@ func (c *Cluster) end() {
 	}
 }
 
-var taken struct {
-	sync.Mutex
-	ports map[int]bool
-}
-
 // FreeAddr is an address of this machine that nobody listens on, such as for a node's further listeners.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
-}
-
-// freePort finds a port below the range from which the kernel takes ports for outgoing connections: one of those could sit
-// on a node's port while the node is down.
-func freePort(t testing.TB) int {
-	t.Helper()
-	const lowest, highest, tries = 15000, 30000, 100
-	for range tries {
-		var b [2]byte
-		_, _ = rand.Read(b[:])
-		port := lowest + (int(b[0])<<8|int(b[1]))%(highest-lowest)
-		taken.Lock()
-		mine := !taken.ports[port]
-		if taken.ports == nil {
-			taken.ports = map[int]bool{}
-		}
-		taken.ports[port] = true
-		taken.Unlock()
-		if !mine {
-			continue
-		}
-		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
-		if err != nil {
-			continue
-		}
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err := errors.Join(err, l.Close()); err != nil {
-			continue
-		}
-		_ = u.Close() // nothing was sent
-		return port
-	}
-	t.Fatal("no free port")
-	return 0
+	return loopback(freePort(t))
 }
 
 // StrangerOptions describe a node that is not one of the cluster's.
@@ -397,9 +356,8 @@ func (c *Cluster) Stranger(t testing.TB, o StrangerOptions) *Node {
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir()
 	}
-	local := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))) }
-	n := &Node{t: t, DataDir: o.DataDir, Addr: local()}
-	n.args = []string{"--node-id", strconv.Itoa(o.ID), "--gossip", local(), "--cluster-key-file", o.KeyFile}
+	n := &Node{t: t, DataDir: o.DataDir, Addr: FreeAddr(t)}
+	n.args = []string{"--node-id", strconv.Itoa(o.ID), "--gossip", FreeAddr(t), "--cluster-key-file", o.KeyFile}
 	if !o.Alone {
 		n.args = append(n.args, "--join", strings.Join(c.gossip, ","))
 	}

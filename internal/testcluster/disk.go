@@ -83,7 +83,7 @@ func (d *Disk) Unmount() error { return unix.Unmount(d.Dir, 0) }
 // Cut takes the power away: from now on nothing reaches the disk, and what was not fsynced is gone.
 func (d *Disk) Cut(t testing.TB) {
 	t.Helper()
-	fd, err := unix.Open(d.Dir, unix.O_RDONLY, 0)
+	fd, err := unix.Open(d.Dir, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

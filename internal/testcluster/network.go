@@ -3,13 +3,16 @@ package testcluster
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Network gives each node a network namespace with an address of its own behind one bridge, on which the test and its
@@ -24,8 +27,6 @@ type Network struct {
 // ClientHost is the number of the test's own end of the bridge, for Cut and its like; nodes have their ids.
 const ClientHost = 0
 
-var networks atomic.Int32
-
 // NewNetwork makes namespaces for nodes 1..nodes that live as long as the test. It needs root, ip, nft and nsenter, and skips the
 // test where they are missing.
 func NewNetwork(t testing.TB, nodes int) *Network {
@@ -38,20 +39,57 @@ func NewNetwork(t testing.TB, nodes int) *Network {
 			Missing(t, tool, err)
 		}
 	}
-	// Names and addresses carry the process and a count: several tests may run at once.
-	id := (os.Getpid()*7 + int(networks.Add(1))) % 250
-	n := &Network{prefix: fmt.Sprintf("198.18.%d", id), bridge: fmt.Sprintf("qlb%d", id)}
+	n, err := newBridge()
+	if err != nil {
+		Missing(t, "network namespaces", err)
+	}
 	t.Cleanup(n.remove)
-	n.remove() // what a test process that was killed left behind
 	if err := n.build(nodes); err != nil {
 		Missing(t, "network namespaces", err)
 	}
 	return n
 }
 
+// newBridge makes the bridge of a network: who has that has the number, and with it the names and addresses, as other processes run tests too.
+// It carries the process's id, by which what a killed one left behind is known.
+func newBridge() (*Network, error) {
+	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "quorlog-networks.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Close() // and with it the lock: nobody removes what another one has just made anew
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return nil, err
+	}
+	const most = 250
+	for i, first := 0, rand.IntN(most); i < most; i++ {
+		id := (first + i) % most
+		n := &Network{prefix: fmt.Sprintf("198.18.%d", id), bridge: fmt.Sprintf("qlb%d", id)}
+		if n.abandoned() {
+			n.remove()
+		}
+		err := script([][]string{
+			{"ip", "link", "add", n.bridge, "type", "bridge"},
+			{"ip", "link", "set", n.bridge, "alias", strconv.Itoa(os.Getpid())},
+		})
+		if err == nil {
+			return n, nil
+		}
+		if _, statErr := os.Stat("/sys/class/net/" + n.bridge); statErr != nil {
+			return nil, err
+		}
+	}
+	return nil, errors.New("all networks of tests are in use")
+}
+
+// abandoned tells whether the bridge is there and its process is not.
+func (n *Network) abandoned() bool {
+	alias, err := os.ReadFile("/sys/class/net/" + n.bridge + "/ifalias")
+	return err == nil && ended(strings.TrimSpace(string(alias)))
+}
+
 func (n *Network) build(nodes int) error {
 	err := script([][]string{
-		{"ip", "link", "add", n.bridge, "type", "bridge"},
 		{"ip", "addr", "add", n.prefix + ".1/24", "dev", n.bridge},
 		{"ip", "link", "set", n.bridge, "up"},
 	})

@@ -10,6 +10,7 @@ package testcluster
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -40,25 +42,42 @@ var build struct {
 func Binary(t testing.TB) string {
 	t.Helper()
 	build.Do(func() {
-		if build.path = os.Getenv(BinaryEnv); build.path != "" {
-			return
-		}
-		dir, err := os.MkdirTemp("", "quorlog-bin")
-		if err != nil {
-			build.err = err
-			return
-		}
-		build.path = filepath.Join(dir, "quorlog")
-		cmd := exec.Command("go", "build", "-o", build.path, "./cmd/quorlog")
-		cmd.Dir, cmd.Env = Root(), append(os.Environ(), "CGO_ENABLED=0") // static, as it is released
-		if out, err := cmd.CombinedOutput(); err != nil {
-			build.err = fmt.Errorf("go build: %w\n%s", err, out)
+		if build.path = os.Getenv(BinaryEnv); build.path == "" {
+			build.path, build.err = buildBinary()
 		}
 	})
 	if build.err != nil {
 		t.Fatal(build.err)
 	}
 	return build.path
+}
+
+// buildBinary builds the program into a directory of this process's, and removes those of processes that have ended.
+func buildBinary() (string, error) {
+	const prefix = "quorlog-bin-"
+	old, _ := filepath.Glob(filepath.Join(os.TempDir(), prefix+"*"))
+	for _, dir := range old {
+		if _, pid, _ := strings.Cut(filepath.Base(dir), prefix); ended(pid) {
+			_ = os.RemoveAll(dir) // another process may be at it too
+		}
+	}
+	dir := filepath.Join(os.TempDir(), prefix+strconv.Itoa(os.Getpid()))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "quorlog")
+	cmd := exec.Command("go", "build", "-o", path, "./cmd/quorlog")
+	cmd.Dir, cmd.Env = Root(), append(os.Environ(), "CGO_ENABLED=0") // static, as it is released
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	return path, nil
+}
+
+// ended tells whether the process whose id this is is no more.
+func ended(pid string) bool {
+	id, err := strconv.Atoi(pid)
+	return err == nil && errors.Is(syscall.Kill(id, 0), syscall.ESRCH)
 }
 
 // Root is the module's directory.
@@ -103,7 +122,7 @@ func Start(t testing.TB, o Options) *Node {
 	if o.DataDir == "" {
 		o.DataDir = t.TempDir()
 	}
-	n := &Node{t: t, DataDir: o.DataDir, Addr: "127.0.0.1:0", args: o.Args, env: o.Env}
+	n := &Node{t: t, DataDir: o.DataDir, Addr: loopback(freePort(t)), args: o.Args, env: o.Env}
 	n.Restart()
 	t.Cleanup(func() {
 		n.Kill()
@@ -177,13 +196,16 @@ func (n *Node) awaitReady(patience time.Duration) (time.Duration, error) {
 
 // watch reads the log until the process ends.
 func (n *Node) watch(cmd *exec.Cmd, pipe io.Reader, ready chan<- string, exit chan<- struct{}) {
-	lines := bufio.NewScanner(pipe)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
+	lines := bufio.NewReader(pipe)
+	for {
+		line, err := lines.ReadBytes('\n') // of any length: who stopped reading would have the node stand still
+		if len(line) == 0 && err != nil {
+			break
+		}
 		var entry map[string]any
-		_ = json.Unmarshal(lines.Bytes(), &entry) // a panic's text is no JSON; it is kept all the same
+		_ = json.Unmarshal(line, &entry) // a panic's text is no JSON; it is kept all the same
 		n.mu.Lock()
-		n.mu.log.WriteString(lines.Text() + "\n")
+		n.mu.log.Write(line)
 		if entry["msg"] == "ready" {
 			n.mu.ready = entry
 		}
@@ -212,7 +234,7 @@ func (n *Node) Ready(key string) any {
 // checkLog fails the test for what no log may hold: a crash of Go, or what the race detector found in a binary that was
 // built with it, which goes on all the same.
 func (n *Node) checkLog() {
-	log := n.Log()
+	log := "\n" + n.Log()
 	for _, bad := range []string{"\npanic: ", "\nfatal error: ", "WARNING: DATA RACE"} {
 		if at := strings.Index(log, bad); at >= 0 {
 			n.t.Errorf("%s logged: %s", n.Addr, log[at:min(len(log), at+8<<10)])

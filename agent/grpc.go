@@ -69,8 +69,9 @@ func openNative(a *Agent, lookup *admin.Partitions, services *api.Services, trac
 			c, _ := nc.(*portmux.Conn)
 			return a.nativeCaller(p, nc.RemoteAddr().String(), c)
 		}
+		calls := p.mux.GRPC() // from now on, not from when the loop runs: clients are let in as soon as this returns
 		a.loops.Go(func() {
-			if err := server.Serve(p.mux.GRPC(), identify); err != nil {
+			if err := server.Serve(calls, identify); err != nil {
 				a.logger.Error("the gRPC listener failed", "listener", p.Name, "error", err)
 			}
 		})

@@ -84,6 +84,7 @@ func (c *contacts) meet(ctx context.Context) error {
 			c.logger.Warn(warning)
 		}
 		c.makePeers(key)
+		nodes := c.mux.Peers() // before they hear of this one
 		if err := c.openGossip(ctx, key); err != nil {
 			return err
 		}
@@ -91,7 +92,7 @@ func (c *contacts) meet(ctx context.Context) error {
 		c.joiner.handle(c.peers)
 		c.loops.Go(c.keepLoop)
 		c.loops.Go(func() {
-			if err := c.peers.Serve(c.mux.Peers()); err != nil && c.ctx.Err() == nil {
+			if err := c.peers.Serve(nodes); err != nil && c.ctx.Err() == nil {
 				c.logger.Error("the peers' listener failed", "error", err)
 			}
 		})

@@ -54,6 +54,26 @@ func TestCaughtUpForGood(t *testing.T) {
 	if why := catchingUpAtStart(t.Context(), a); why != "" || !a.caughtUp.Load() {
 		t.Errorf("a new node: %q", why)
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := kadm.NewClient(newClient(t, kgo.SeedBrokers(a.Addr()))).CreateTopic(ctx, 1, 1, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	id := replication.PartitionID{Topic: a.controller.Image().Topics["t"].ID}
+	late := func() string {
+		a.table.SetISR(id, []replication.NodeID{9})
+		return catchingUpAtStart(ctx, a)
+	}
+	if why := late(); why != "" {
+		t.Errorf("a replica that lags later: %q", why)
+	}
+	a.caughtUp.Store(false)
+	for late() == "" { // its partition says each moment that it is in sync
+		if ctx.Err() != nil {
+			t.Fatal("the replica does not lag")
+		}
+		a.caughtUp.Store(false)
+	}
 }
 
 // Probes that come while a leader is silent wait for it together, and none longer than whoever asked.

@@ -14,8 +14,16 @@ import (
 // startCluster runs a cluster within the test.
 func startCluster(t *testing.T, nodes int) *Cluster {
 	t.Helper()
+	return startClusterWith(t, nodes, nil)
+}
+
+// calm are settings with which no leader changes by itself: a stall of the machine makes no elections.
+var calm = map[string]string{"quorlog.election.timeout.ms": "10000", "auto.leader.rebalance.enable": "false"}
+
+func startClusterWith(t *testing.T, nodes int, settings map[string]string) *Cluster {
+	t.Helper()
 	c, err := NewCluster(ClusterConfig{
-		Nodes: nodes, Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+		Nodes: nodes, Dir: t.TempDir(), Settings: settings, Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		OnFatal: func(err error) { t.Errorf("fatal: %v", err) },
 	})
 	if err != nil {

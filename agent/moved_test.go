@@ -24,6 +24,9 @@ func TestMovedWhileDown(t *testing.T) {
 		t.Fatal(err)
 	}
 	away := c.Nodes()[2]
+	for away.controller.Image().Topics["moved"] == nil {
+		pause(ctx, t)
+	}
 	if err := away.Close(ctx); err != nil {
 		t.Error(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,9 @@ import (
 	"github.com/quorlog/quorlog/agent"
 	"github.com/quorlog/quorlog/internal/config"
 )
+
+// unused is an address that refuses connections.
+const unused = "127.0.0.1:1"
 
 // broker is a node in this process with the commands pointed at it.
 type broker struct {
@@ -185,7 +187,7 @@ func TestLogCommands(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	b := &broker{t: t, addr: unusedAddress(t)}
+	b := &broker{t: t, addr: unused}
 	b.has(b.quorlog(0, "", "version"), "quorlog ")
 	b.has(b.quorlog(0, "", "--help"), "bench", "serve", "--data-dir", "QUORLOG_DATA_DIR")
 	b.quorlog(exitUsage, "", "--no-such-flag")
@@ -208,7 +210,7 @@ func TestUsage(t *testing.T) {
 
 // Every command says with the same code that it was called wrongly, and what removes something is called the same way everywhere.
 func TestEveryCommandRefuses(t *testing.T) {
-	b := &broker{t: t, addr: unusedAddress(t)}
+	b := &broker{t: t, addr: unused}
 	var walk func(cmd *cobra.Command, path []string)
 	walk = func(cmd *cobra.Command, path []string) {
 		if cmd.Name() == "remove" && !cmd.HasAlias("rm") {
@@ -227,15 +229,4 @@ func TestEveryCommandRefuses(t *testing.T) {
 		}
 	}
 	walk(newRoot(), nil)
-}
-
-// unusedAddress is one that refuses connections.
-func unusedAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

@@ -110,6 +110,7 @@ func readsAdded(ctx context.Context, c *fakeCluster, cl *Client, o ReadOptions) 
 			return
 		}
 	}
+	c.t.Fatalf("Read has ended at %v", next)
 }
 
 // A node may hear late of a partition that another one has named: its reader waits, and the others go on.
@@ -122,11 +123,12 @@ func TestReadsAddedPartitionLate(t *testing.T) {
 	grown := make(chan struct{})
 	var late sync.WaitGroup
 	defer late.Wait()
+	heard := false
 	for r, err := range cl.Read(ctx, ReadOptions{Topic: "t"}) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Partition == 1 {
+		if heard = r.Partition == 1; heard {
 			break
 		}
 		select {
@@ -152,6 +154,9 @@ func TestReadsAddedPartitionLate(t *testing.T) {
 			}
 		})
 	}
+	if !heard {
+		t.Error("Read has ended")
+	}
 }
 
 // More than there is room for end the Read.
@@ -162,17 +167,15 @@ func TestReadsTooManyAdded(t *testing.T) {
 	c.busily(ctx, "t")
 	cl := c.client(Options{})
 	grown := false
+	var end error
 	for _, err := range cl.Read(ctx, ReadOptions{Topic: "t"}) {
-		if err != nil {
-			if !errors.Is(err, ErrTooManyReads) {
-				t.Error(err)
-			}
-			break
-		}
-		if !grown {
+		if end = err; end == nil && !grown {
 			grown = true
 			c.grow("t", maxReads+1)
 			cl.dir.refresh()
 		}
+	}
+	if !errors.Is(end, ErrTooManyReads) {
+		t.Error(end)
 	}
 }

@@ -56,7 +56,9 @@ func (s *theatre) Fatalf(format string, args ...any) { s.Fatal(fmt.Sprintf(forma
 func (s *theatre) Errorf(format string, args ...any) { s.Fatal(fmt.Sprintf(format, args...)) }
 
 func (s *theatre) end() {
-	for _, f := range slices.Backward(s.ends) {
+	ends := s.ends
+	s.ends = nil // one that finds a fault ends the stage
+	for _, f := range slices.Backward(ends) {
 		f()
 	}
 }

@@ -206,16 +206,14 @@ func TestPlaintextOnTLS(t *testing.T) {
 
 // A client that begins a handshake and falls silent is closed in time, with TLS for all and for peers alone.
 func TestSilenceInHandshake(t *testing.T) {
-	for _, plain := range []bool{false, true} {
-		m := startTLS(t, plain, Options{FirstByte: 10 * time.Millisecond, Handshake: time.Millisecond})
-		nc := dial(t, m.Mux)
-		send(t, nc, "\x16\x03\x01\x02\x00\x01")
-		if n, err := nc.Read(make([]byte, 1)); n > 0 || err == nil {
-			t.Errorf("plain %t: %d, %v", plain, n, err)
-		}
-		if m.log.String() != "" {
-			t.Errorf("log: %s", m.log)
-		}
+	for name, plain := range map[string]bool{"for all": false, "for peers": true} {
+		t.Run(name, func(t *testing.T) {
+			m := startTLS(t, plain, Options{FirstByte: 10 * time.Millisecond, Handshake: time.Millisecond})
+			turnedAway(t, m.Mux, "\x16\x03\x01\x02\x00\x01")
+			if m.log.String() != "" {
+				t.Errorf("log: %s", m.log)
+			}
+		})
 	}
 }
 

@@ -29,6 +29,11 @@ const (
 	maxProduceTime = 10 * time.Minute
 	// maxForwards bounds the parts of one request that are on their way to other nodes at a time.
 	maxForwards = 8
+	// forwardPatience is how long after a request began the leader is looked for anew that is to store its records; an election takes a
+	// second. It is no longer, as the batches of a stream are answered in their order: those of other partitions wait behind it.
+	forwardPatience = 2 * time.Second
+	// forwardPause lies between two tries.
+	forwardPause = 50 * time.Millisecond
 )
 
 // forwardCall is the call by which a node hands records to the leader of their partition: the body is a ProduceRequest with a
@@ -73,6 +78,7 @@ func (s *records) holdRecords(ctx context.Context, size int) (give func(), err e
 type producing struct {
 	server *records
 	until  time.Time
+	again  time.Time // until then the leader of what was certainly not stored is looked for anew
 	parts  []*part
 	away   *away // nil but for a stream's
 }
@@ -137,9 +143,10 @@ func (s *records) begin(ctx context.Context, req *quorlogv1.ProduceRequest, a *a
 	if err := checkProduce(req); err != nil {
 		return nil, err
 	}
-	p := &producing{server: s, until: s.o.Now().Add(produceTime(req)), parts: split(req, count), away: a}
+	now := s.o.Now()
+	p := &producing{server: s, until: now.Add(produceTime(req)), again: now.Add(forwardPatience), parts: split(req, count), away: a}
 	for _, part := range p.parts {
-		if l := s.leaderOf(part.key()); a.sent(part, l.Node != s.o.Node && l.Node != replication.NoNode) {
+		if a.sent(part, s.isElsewhere(s.leaderOf(part.key()))) {
 			continue
 		}
 		if part.call, err = s.enqueue(ctx, callerOf(ctx), part.request); err != nil {
@@ -151,6 +158,11 @@ func (s *records) begin(ctx context.Context, req *quorlogv1.ProduceRequest, a *a
 
 func (s *records) leaderOf(k fetch.Key) replication.Leader {
 	return s.o.Routes.LeaderOf(k.Topic, replication.TopicID{}, k.Partition)
+}
+
+// isElsewhere tells whether a leader is another node.
+func (s *records) isElsewhere(l replication.Leader) bool {
+	return l.Node != s.o.Node && l.Node != replication.NoNode
 }
 
 func produceTime(req *quorlogv1.ProduceRequest) time.Duration {
@@ -279,7 +291,7 @@ func (p *producing) finish(ctx context.Context) (*quorlogv1.ProduceResponse, err
 	for _, part := range p.parts {
 		if part.result == nil && part.call == nil {
 			forwards.Go(func() error {
-				p.server.elsewhere(ctx, part)
+				p.follow(ctx, part, p.server.leaderOf(part.key()))
 				p.away.back(part)
 				return nil
 			})
@@ -287,7 +299,7 @@ func (p *producing) finish(ctx context.Context) (*quorlogv1.ProduceResponse, err
 	}
 	for _, part := range p.parts {
 		if part.call != nil {
-			p.server.await(ctx, part)
+			p.await(ctx, part)
 		}
 	}
 	_ = forwards.Wait() // nobody returns one
@@ -305,14 +317,31 @@ func (p *producing) finish(ctx context.Context) (*quorlogv1.ProduceResponse, err
 }
 
 // await waits for what this node stores. If it has ceased to lead, and so certainly not stored it, the new leader gets it.
-func (s *records) await(ctx context.Context, part *part) {
+func (p *producing) await(ctx context.Context, part *part) {
 	var room [1]produce.Outcome
 	o := part.call.Wait(ctx, room[:0])[0]
-	if errors.Is(o.Err, replication.ErrNotLeader) && o.Leader.Node != s.o.Node && o.Leader.Node != replication.NoNode {
-		s.forward(ctx, part, o.Leader)
+	if errors.Is(o.Err, replication.ErrNotLeader) && p.server.isElsewhere(o.Leader) {
+		p.away.sent(part, true)
+		p.follow(ctx, part, o.Leader)
+		p.away.back(part)
 		return
 	}
-	part.result = s.outcome(ctx, part.request.GetPartition(), o)
+	part.result = p.server.outcome(ctx, part.request.GetPartition(), o)
+}
+
+// follow has a part stored by who leads its partition. If the leadership has moved on, and so the part is certainly not stored, whoever
+// has it by then is asked.
+func (p *producing) follow(ctx context.Context, part *part, l replication.Leader) {
+	looking, cancel := context.WithDeadline(ctx, p.again)
+	defer cancel()
+	for !p.server.store(ctx, part, l) {
+		select {
+		case <-looking.Done():
+			return
+		case <-time.After(forwardPause):
+		}
+		l = p.server.leaderOf(part.key())
+	}
 }
 
 // outcome is what the produce service says, for the client.
@@ -330,48 +359,50 @@ func failed(partition int32, err *quorlogv1.Error) *quorlogv1.ProducedBatch {
 	return &quorlogv1.ProducedBatch{Partition: partition, BaseOffset: -1, AppendTimeMs: -1, Error: err}
 }
 
-// elsewhere has the leader of a part store it, which by now may be this node.
-func (s *records) elsewhere(ctx context.Context, part *part) {
-	l := s.leaderOf(part.key())
-	if l.Node != s.o.Node && l.Node != replication.NoNode {
-		s.forward(ctx, part, l)
-		return
+// store has the leader of a part store it, which by now may be this node. It tells whether that node has led, or may have.
+func (s *records) store(ctx context.Context, part *part, l replication.Leader) (led bool) {
+	if s.isElsewhere(l) {
+		return s.forward(ctx, part, l)
 	}
 	call, err := s.enqueue(ctx, callerOf(ctx), part.request)
 	if err != nil {
 		part.result = failed(part.request.GetPartition(), s.part(err, nil))
-		return
+		return true
 	}
 	var room [1]produce.Outcome
-	part.result = s.outcome(ctx, part.request.GetPartition(), call.Wait(ctx, room[:0])[0])
+	o := call.Wait(ctx, room[:0])[0]
+	part.result = s.outcome(ctx, part.request.GetPartition(), o)
+	return !errors.Is(o.Err, replication.ErrNotLeader)
 }
 
-// forward has another node store a part.
-func (s *records) forward(ctx context.Context, part *part, l replication.Leader) {
+// forward has another node store a part. It tells whether that node has led, or may have.
+func (s *records) forward(ctx context.Context, part *part, l replication.Leader) (led bool) {
 	fail := func(err error) {
 		part.result = failed(part.request.GetPartition(), s.part(err, s.notLeader(ctx, l)))
 	}
 	body, err := proto.Marshal(part.request)
 	if err != nil {
 		fail(invalid("%v", err))
-		return
+		return true
 	}
 	answer, err := s.callNode(ctx, l.Node, forwardCall, body, len(body))
 	if err != nil {
 		fail(err)
-		return
+		return !errors.Is(err, replication.ErrNotLeader)
 	}
 	result := new(quorlogv1.ProducedBatch)
 	if err := proto.Unmarshal(answer, result); err != nil {
 		fail(fmt.Errorf("%w: %w", replication.ErrUnknownOutcome, err))
-		return
+		return true
 	}
+	part.result, led = result, true
 	if e := result.GetError(); e == nil {
 		result.Leader = s.notLeader(ctx, l)
 	} else if n := e.GetNotLeader(); n != nil {
 		n.Address = s.address(ctx, replication.NodeID(n.GetLeader())) // for the caller's listener, which that node does not know
+		led = false
 	}
-	part.result = result
+	return led
 }
 
 func (s *records) handleForward(ctx context.Context, body []byte) ([]byte, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -25,6 +26,16 @@ type target struct {
 type step struct {
 	method string // the method's name, after a space what is special
 	call   func(context.Context, *target) (any, error)
+}
+
+// readers are what the names of methods begin with that change nothing.
+var readers = []string{
+	"ApiVersions", "BrokerMetadata", "Describe", "Fetch", "Find", "Lag", "List", "Metadata", "OffetForLeaderEpoch", "OffsetForLeaderEpoch", "Validate",
+}
+
+// reads tells whether the step may be made again.
+func (s *step) reads() bool {
+	return slices.ContainsFunc(readers, func(name string) bool { return strings.HasPrefix(s.method, name) })
 }
 
 func ptr[T any](v T) *T { return &v }

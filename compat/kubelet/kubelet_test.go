@@ -35,7 +35,8 @@ const (
 	outside   = "kafka.example.com"
 	inside    = release + "." + namespace + "." + zone + ":9092"
 	password  = "correct horse battery"
-	patience  = 3 * time.Minute
+	patience  = 3 * time.Minute  // of one wait
+	lifetime  = 10 * time.Minute // of a test, which has several of them
 )
 
 // helmEnv names the variable with the path of a helm; otherwise it is looked for on PATH.
@@ -178,7 +179,7 @@ func TestChart(t *testing.T) {
 	certs := filepath.Join(t.TempDir(), "certs")
 	secrets(t, m, certs)
 	w := newWorld(t, m, buildImage(t), namespace, outside)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), lifetime)
 	defer cancel()
 	began := time.Now()
 	nodes := make([]*pod, m.set.Spec.Replicas)
@@ -237,7 +238,7 @@ func TestCertificates(t *testing.T) {
 	m := render(t, "certificates")
 	secrets(t, m, filepath.Join(t.TempDir(), "certs"))
 	w := newWorld(t, m, buildImage(t), namespace)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), lifetime)
 	defer cancel()
 	nodes := make([]*pod, m.set.Spec.Replicas)
 	for i := range nodes {

@@ -15,7 +15,7 @@ func TestToTLS(t *testing.T) {
 	m := render(t, "default", key)
 	secrets(t, m, filepath.Join(t.TempDir(), "certs"))
 	w := newWorld(t, m, buildImage(t), namespace)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	ctx, cancel := context.WithTimeout(t.Context(), lifetime)
 	defer cancel()
 	nodes := make([]*pod, w.manifests.set.Spec.Replicas)
 	for i := range nodes {

@@ -87,7 +87,9 @@ func bombs(w *world) {
 	w.must(err)
 	read := func(at int64) (*quorlogv1.ConsumeResponse, error) {
 		large := dialLarge(w)
-		return large.Consume(w.ctx, &quorlogv1.ConsumeRequest{Topic: "bombs", Start: &quorlogv1.ConsumeRequest_Offset{Offset: at}, MaxRecords: 1})
+		return large.Consume(w.ctx, &quorlogv1.ConsumeRequest{
+			Topic: "bombs", Start: &quorlogv1.ConsumeRequest_Offset{Offset: at}, MaxRecords: 1, MaxWaitMs: 10_000, // a follower may be behind
+		})
 	}
 	got, err := read(0)
 	w.must(err)
@@ -96,7 +98,7 @@ func bombs(w *world) {
 	}
 	_, err = read(1)
 	w.refused(err, codes.InvalidArgument, "MESSAGE_TOO_LARGE")
-	if got, err = read(2); err != nil || string(got.GetRecords()[0].Value) != "behind" {
+	if got, err = read(2); err != nil || len(got.GetRecords()) != 1 || string(got.GetRecords()[0].Value) != "behind" {
 		w.Error(got, err)
 	}
 }

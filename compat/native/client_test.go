@@ -258,6 +258,12 @@ func TestClientReadsAddedPartitions(t *testing.T) {
 			stop()
 			_, err := w.topics(0).AlterTopic(w.ctx, &quorlogv1.AlterTopicRequest{Name: "t", Partitions: partitions})
 			w.must(err)
+			for node := range w.conns { // a node that is behind knows no partition to write to
+				w.eventually(func() bool {
+					got, err := w.topics(node).DescribeTopic(w.ctx, &quorlogv1.DescribeTopicRequest{Name: "t"})
+					return err == nil && len(got.GetPartitions()) == partitions
+				})
+			}
 			next = map[int32]int64{1: 0, 2: 0}
 			for i := range records {
 				for p := range next {
@@ -390,13 +396,20 @@ func TestClientTLS(t *testing.T) {
 		}
 		break
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
 	nameless := trust.Clone()
 	nameless.Certificates = nil
-	for _, o := range []client.Options{{}, {TLS: nameless}} {
-		if err := newClient(t, []string{n.Addr}, o).Produce(ctx, &client.Record{Topic: "t"}); err == nil {
-			t.Errorf("%+v is let in", o)
-		}
+	for why, o := range map[string]client.Options{"no TLS on a TLS port": {}, "client didn't provide a certificate": {TLS: nameless}} {
+		c := newClient(t, []string{n.Addr}, o)
+		rig.Await(t, func() string {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second) // it would try for ever
+			defer cancel()
+			if err := c.Produce(ctx, &client.Record{Topic: "t"}); err == nil {
+				t.Fatalf("%+v is let in", o)
+			}
+			if !strings.Contains(n.Log(), why) { // what the client is told may be no more than that the connection has ended
+				return "the node has refused nobody because of " + why
+			}
+			return ""
+		})
 	}
 }

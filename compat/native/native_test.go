@@ -17,9 +17,11 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"google.golang.org/grpc/codes"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
+	"github.com/quorlog/quorlog/replication/controller"
 )
 
 // One cluster for all: each part has topics of its own.
@@ -47,23 +49,11 @@ func TestNative(t *testing.T) {
 		"where there is no replica": elsewhere,
 		"what decompresses to much": bombs,
 	} {
-		t.Run(name, func(t *testing.T) {
-			own := *w
-			own.T = t
-			part(&own)
-		})
+		t.Run(name, func(t *testing.T) { w.part(t, part) })
 	}
 	// Last, because after a drain leaderships go back, and whoever asks meanwhile may have to ask again.
-	t.Run("leader changes", func(t *testing.T) {
-		own := *w
-		own.T = t
-		leaderChanges(&own)
-	})
-	t.Run("cluster", func(t *testing.T) {
-		own := *w
-		own.T = t
-		cluster(&own)
-	})
+	t.Run("leader changes", func(t *testing.T) { w.part(t, leaderChanges) })
+	t.Run("cluster", func(t *testing.T) { w.part(t, cluster) })
 }
 
 // odd are records of every shape.
@@ -249,6 +239,8 @@ func streams(w *world) {
 			if e := got.GetError(); e.GetReason() != "INVALID_TOPIC_EXCEPTION" || codes.Code(e.GetCode()) != codes.InvalidArgument {
 				w.Errorf("%d: %v", i, got)
 			}
+		case got.GetError() != nil || len(got.GetProduced().GetBatches()) != 1:
+			w.Fatalf("%d: %v", i, got)
 		case got.GetProduced().GetBatches()[0].GetBaseOffset() != stored[i%3]:
 			w.Errorf("%d: %v, want offset %d", i, got, stored[i%3])
 			stored[i%3] = got.GetProduced().GetBatches()[0].GetBaseOffset() + 2
@@ -430,23 +422,41 @@ func idempotence(w *world) {
 	}
 }
 
+// changed checks the answer to a change of a topic, and waits until every node tells the same: whoever is asked next may not have
+// applied it if the answer has waited for all nodes as long as it may.
+func (w *world) changed(began time.Time, answer *quorlogv1.Topic, is func(*quorlogv1.Topic) bool) {
+	w.Helper()
+	if took := time.Since(began); !is(answer) && took < controller.DefaultSpreadPatience {
+		w.Errorf("after %v: %v", took, answer)
+	}
+	for node := range w.conns {
+		w.eventually(func() bool {
+			got, err := w.topics(node).DescribeTopic(w.ctx, &quorlogv1.DescribeTopicRequest{Name: answer.GetName()})
+			return err == nil && is(got)
+		})
+	}
+}
+
 func topics(w *world) {
+	began := time.Now()
 	made, err := w.topics(0).CreateTopic(w.ctx, &quorlogv1.CreateTopicRequest{Name: "made", Partitions: 2, Config: map[string]string{"retention.ms": "12345"}})
 	w.must(err)
-	if len(made.GetPartitions()) != 2 || made.GetConfig()["retention.ms"] != "12345" || made.GetId() == "" {
-		w.Errorf("%v", made)
-	}
+	w.changed(began, made, func(t *quorlogv1.Topic) bool {
+		return len(t.GetPartitions()) == 2 && t.GetConfig()["retention.ms"] == "12345" && t.GetId() != ""
+	})
 	_, err = w.topics(1).CreateTopic(w.ctx, &quorlogv1.CreateTopicRequest{Name: "made"})
 	w.refused(err, codes.AlreadyExists, "TOPIC_ALREADY_EXISTS")
 	_, err = w.topics(1).CreateTopic(w.ctx, &quorlogv1.CreateTopicRequest{Name: "never", ValidateOnly: true})
 	w.must(err)
+	began = time.Now()
 	altered, err := w.topics(1).AlterTopic(w.ctx, &quorlogv1.AlterTopicRequest{
 		Name: "made", Set: map[string]string{"cleanup.policy": "compact"}, Reset_: []string{"retention.ms"}, Partitions: 3,
 	})
 	w.must(err)
-	if c := altered.GetConfig(); len(altered.GetPartitions()) != 3 || c["cleanup.policy"] != "compact" || c["retention.ms"] == "12345" {
-		w.Errorf("%v", altered)
-	}
+	w.changed(began, altered, func(t *quorlogv1.Topic) bool {
+		c := t.GetConfig()
+		return len(t.GetPartitions()) == 3 && c["cleanup.policy"] == "compact" && c["retention.ms"] != "12345"
+	})
 	_, err = w.topics(1).AlterTopic(w.ctx, &quorlogv1.AlterTopicRequest{Name: "made", Set: map[string]string{"cleanup.policy": "burn"}})
 	w.refused(err, codes.InvalidArgument, "INVALID_CONFIG")
 	_, err = w.topics(1).AlterTopic(w.ctx, &quorlogv1.AlterTopicRequest{Name: "made", Partitions: 1})
@@ -462,6 +472,10 @@ func topics(w *world) {
 	}
 	_, err = w.topics(2).DeleteTopic(w.ctx, &quorlogv1.DeleteTopicRequest{Name: "made"})
 	w.must(err)
+	w.eventually(func() bool {
+		_, err = w.topics(2).DescribeTopic(w.ctx, &quorlogv1.DescribeTopicRequest{Name: "made"})
+		return status.Code(err) == codes.NotFound
+	})
 	_, err = w.topics(2).DeleteTopic(w.ctx, &quorlogv1.DeleteTopicRequest{Name: "made"})
 	w.refused(err, codes.NotFound, "UNKNOWN_TOPIC_OR_PARTITION")
 }
@@ -469,7 +483,10 @@ func topics(w *world) {
 // groups: offsets that are committed here are those that Kafka's clients see, and the other way round.
 func groups(w *world) {
 	w.topic("grouped", 2)
-	w.must(w.admin.FindGroupCoordinators(w.ctx, "g").Error())
+	w.eventually(func() bool { // the topic with the groups is made first
+		err := w.admin.FindGroupCoordinators(w.ctx, "g").Error()
+		return err == nil
+	})
 	node := 0
 	w.eventually(func() bool {
 		_, err := w.groups(node).CommitOffsets(w.ctx, &quorlogv1.CommitOffsetsRequest{
@@ -518,16 +535,14 @@ func groups(w *world) {
 		w.Errorf("%v", described)
 	}
 	for node := range w.conns { // each lists the cluster's
-		list, err := w.groups(node).ListGroups(w.ctx, &quorlogv1.ListGroupsRequest{})
-		w.must(err)
-		listed := 0
-		for _, g := range list.GetGroups() {
+		times := 0
+		for _, g := range w.listed(node).GetGroups() {
 			if g.GetGroup() == "g" {
-				listed++
+				times++
 			}
 		}
-		if listed != 1 {
-			w.Errorf("node %d lists the group %d times", node, listed)
+		if times != 1 {
+			w.Errorf("node %d lists the group %d times", node, times)
 		}
 	}
 	_, err = w.groups((node+1)%3).DeleteGroup(w.ctx, &quorlogv1.DeleteGroupRequest{Group: "g"})
@@ -656,6 +671,7 @@ func web(w *world) {
 	if status != http.StatusOK || len(got.Records) != 2 || string(got.Records[0].Value) != "value" || string(got.Records[0].Key) != "k" || got.NextOffset != "2" {
 		w.Error(status, text)
 	}
+	w.listed(0)
 	for path, want := range map[string]int{
 		"/topics/web": 200, "/topics/nope": 404, "/topics/web/partitions/9/records": 404, "/topics/web/partitions/x/records": 400,
 		"/servers": 200, "/cluster": 200, "/groups": 200, "/nothing": 404, "/openapi.json": 200,

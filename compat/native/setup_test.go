@@ -40,26 +40,38 @@ type world struct {
 // patience is for how long a test waits for anything; it is never met.
 const patience = 2 * time.Minute
 
+// limited is a world without anything, whose waits end when the test's patience does.
+func limited(t *testing.T) *world {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return &world{T: t, ctx: ctx}
+}
+
+// part runs a part of a test, which may wait for as long as a whole one.
+func (w *world) part(t *testing.T, do func(*world)) {
+	own := *w
+	own.T, own.ctx = t, limited(t).ctx
+	do(&own)
+}
+
 func newWorld(t *testing.T, nodes int) *world {
 	t.Helper()
+	// None of these tests is about fail-over: where processors are held up, leaderships are to stay where they are.
+	settings := map[string]string{"quorlog.election.timeout.ms": "10000"}
 	c, err := agent.NewCluster(agent.ClusterConfig{
-		Nodes: nodes, Dir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Nodes: nodes, Dir: t.TempDir(), Settings: settings, Logger: slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 		OnFatal: func(err error) { t.Errorf("fatal: %v", err) },
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
+	w := limited(t)
 	t.Cleanup(func() {
 		if err := c.Close(context.Background()); err != nil {
 			t.Error(err)
 		}
 	})
-	if err := c.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{T: t, ctx: ctx}
+	w.must(c.Start(w.ctx))
 	for _, n := range c.Nodes() {
 		w.addrs = append(w.addrs, n.Addr())
 		w.conns = append(w.conns, dial(t, n.Addr()))
@@ -163,6 +175,22 @@ func (w *world) leader(topic string, partition int32) int {
 		return true
 	})
 	return at
+}
+
+// listed is a node's list of the cluster's groups. Whoever has begun to coordinate some says for a while that they are loading.
+func (w *world) listed(node int) *quorlogv1.ListGroupsResponse {
+	w.Helper()
+	var list *quorlogv1.ListGroupsResponse
+	w.eventually(func() bool {
+		got, err := w.groups(node).ListGroups(w.ctx, &quorlogv1.ListGroupsRequest{})
+		if status.Code(err) == codes.Unavailable {
+			return false
+		}
+		w.must(err)
+		list = got
+		return true
+	})
+	return list
 }
 
 // refused checks an error's code and reason.

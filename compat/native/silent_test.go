@@ -1,13 +1,11 @@
 package native
 
 import (
-	"context"
 	"testing"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/quorlog/quorlog/compat/rig"
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
 	"github.com/quorlog/quorlog/internal/testcluster"
 )
@@ -16,12 +14,10 @@ import (
 // list; and it is whole again when the node answers.
 func TestGroupsOfASilentNode(t *testing.T) {
 	c := testcluster.StartCluster(t, testcluster.ClusterOptions{})
-	ctx, cancel := context.WithTimeout(t.Context(), rig.Patience)
-	defer cancel()
-	w := &world{T: t, ctx: ctx}
+	w := limited(t)
 	groups := quorlogv1.NewGroupsClient(dial(t, c.Addrs()[0]))
 	list := func() error {
-		_, err := groups.ListGroups(ctx, &quorlogv1.ListGroupsRequest{})
+		_, err := groups.ListGroups(w.ctx, &quorlogv1.ListGroupsRequest{})
 		return err
 	}
 	w.eventually(func() bool { return list() == nil })

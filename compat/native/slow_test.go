@@ -1,7 +1,6 @@
 package native
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -18,8 +17,7 @@ import (
 
 // TestSlowReaders: streams whose clients take nothing hold little, however many there are, and an honest reader goes on beside them.
 func TestSlowReaders(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
+	ctx := t.Context() // nothing of this is quick where others use the processors
 	n := testcluster.Start(t, testcluster.Options{})
 	cl, err := kgo.NewClient(kgo.SeedBrokers(n.Addr), kgo.AllowAutoTopicCreation(), kgo.DefaultProduceTopic("t"), kgo.ProducerBatchCompression(kgo.NoCompression()))
 	if err != nil {

@@ -32,10 +32,7 @@ func TestGroupsThatAreNoText(t *testing.T) {
 		return err == nil && len(got["consumer"].Members) == 1
 	})
 	for node := range w.conns {
-		list, err := w.groups(node).ListGroups(w.ctx, &quorlogv1.ListGroupsRequest{})
-		if err != nil {
-			w.Error(err)
-		}
+		list := w.listed(node)
 		found := false
 		for _, g := range list.GetGroups() {
 			found = found || g.GetGroup() == "g"+text
@@ -55,6 +52,7 @@ func TestGroupsThatAreNoText(t *testing.T) {
 			w.Error(offsets, err)
 		}
 	}
+	w.listed(0)
 	if status, body := w.http(http.MethodGet, "http://"+w.addrs[0]+"/v1/groups", nil); status != http.StatusOK {
 		w.Error(status, body)
 	}

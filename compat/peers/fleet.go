@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +12,10 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/quorlog/quorlog/internal/testcluster"
 )
 
 // nodes is how many nodes every cluster has: all topics and streams have a replica on each.
@@ -155,6 +157,9 @@ func (f *fleet) createTopic(ctx context.Context, name string, partitions int) er
 	defer adm.Close()
 	if err := f.await(ctx, func(ctx context.Context) error {
 		_, err := adm.CreateTopic(ctx, int32(partitions), nodes, nil, name)
+		if errors.Is(err, kerr.TopicAlreadyExists) { // an earlier try has made it, and its answer did not come in time
+			return nil
+		}
 		return err
 	}); err != nil {
 		return err
@@ -177,16 +182,14 @@ func (f *fleet) createTopic(ctx context.Context, name string, partitions int) er
 	})
 }
 
-// freePorts finds ports that nobody listens on by now.
+// freePorts finds ports that nobody else takes, not even while their server is down.
 func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	ports := make([]int, n)
+	for i := range ports {
+		var err error
+		if ports[i], err = testcluster.FreePort(); err != nil {
 			return nil, err
 		}
-		defer l.Close() // all are held until all are chosen, so that none is chosen twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
 }

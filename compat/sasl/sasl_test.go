@@ -219,10 +219,19 @@ func kcat(t *testing.T, n node, lines int) {
 			t.Errorf("%s: %d lines, %v", mechanism, got, err)
 		}
 	}
-	for addr, c := range map[string]struct{ mechanism, password string }{n.scram: {"PLAIN", password}, n.secure: {"SCRAM-SHA-512", "wrong"}} {
-		if out, err := as(addr, c.mechanism, c.password, "-L", "-m", "2").CombinedOutput(); err == nil {
-			t.Errorf("%s with the password %q: %s", c.mechanism, c.password, out)
-		}
+	for addr, c := range map[string]struct{ mechanism, password, says string }{
+		n.scram: {"PLAIN", password, "Unsupported SASL mechanism"}, n.secure: {"SCRAM-SHA-512", "wrong", "the user or the password is wrong"},
+	} {
+		rig.Await(t, func() string { // it says no more than that it has waited in vain if the node is slow
+			out, err := as(addr, c.mechanism, c.password, "-L", "-m", "2").CombinedOutput()
+			if err == nil {
+				t.Fatalf("%s with the password %q: %s", c.mechanism, c.password, out)
+			}
+			if !strings.Contains(string(out), c.says) {
+				return fmt.Sprintf("%s with the password %q: no refusal, but %v: %s", c.mechanism, c.password, err, out)
+			}
+			return ""
+		})
 	}
 }
 
@@ -314,14 +323,20 @@ func TestLoginsExpire(t *testing.T) {
 	produce()
 	rig.Await(t, all) // everybody reads
 	produce()
-	before := connects.n.Load()
-	for began := time.Now(); time.Since(began) < time.Duration(rig.Count(2, 5, 15))*lifetime; {
-		produce()
-		rig.Idle(50*time.Millisecond, nil)
+	// franz-go logs in again when half of a login's lifetime has passed. If it or the node waits for a processor for the other half,
+	// its connection is rightly closed: so one of several stretches must do without.
+	var added []int64
+	for len(added) < 5 && !slices.Contains(added, 0) {
+		before := connects.n.Load()
+		for began := time.Now(); time.Since(began) < time.Duration(rig.Count(2, 5, 15))*lifetime; {
+			produce()
+			rig.Idle(50*time.Millisecond, nil)
+		}
+		rig.Await(t, all)
+		added = append(added, connects.n.Load()-before)
 	}
-	rig.Await(t, all)
-	if after := connects.n.Load(); after != before {
-		t.Errorf("a client that logs in again has connected %d more times", after-before)
+	if !slices.Contains(added, 0) {
+		t.Errorf("a client that logs in again has connected %v more times", added)
 	}
 	rig.Await(t, func() string {
 		produce()

@@ -3,6 +3,7 @@ package shares
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
 	"sync"
 	"testing"
@@ -97,7 +98,8 @@ func (w *work) configure() {
 	req := kmsg.NewPtrIncrementalAlterConfigsRequest()
 	r := kmsg.NewIncrementalAlterConfigsRequestResource()
 	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeGroupConfig, group
-	for name, value := range map[string]string{"share.auto.offset.reset": "earliest", "share.record.lock.duration.ms": "3000"} {
+	settings := map[string]string{"share.auto.offset.reset": "earliest", "share.record.lock.duration.ms": "3000"}
+	for name, value := range settings {
 		o := kmsg.NewIncrementalAlterConfigsRequestResourceConfig()
 		o.Name, o.Value = name, kmsg.StringPtr(value)
 		r.Configs = append(r.Configs, o)
@@ -108,6 +110,36 @@ func (w *work) configure() {
 	if err != nil || resp.Resources[0].ErrorCode != 0 {
 		w.t.Fatalf("%+v, %v", resp, err)
 	}
+	for id := range w.c.Addrs() { // a member of a node that has not heard of them would begin at the end
+		rig.Await(w.t, func() string { return unset(w.t.Context(), cl.Broker(id+1), settings) })
+	}
+}
+
+// unset says which settings of the group a node does not know yet.
+func unset(ctx context.Context, node *kgo.Broker, settings map[string]string) string {
+	req := kmsg.NewPtrDescribeConfigsRequest()
+	r := kmsg.NewDescribeConfigsRequestResource()
+	r.ResourceType, r.ResourceName = kmsg.ConfigResourceTypeGroupConfig, group
+	for name := range settings {
+		r.ConfigNames = append(r.ConfigNames, name)
+	}
+	req.Resources = append(req.Resources, r)
+	resp, err := req.RequestWith(ctx, node)
+	if err != nil {
+		return err.Error()
+	}
+	for _, r := range resp.Resources {
+		known := map[string]string{}
+		for _, c := range r.Configs {
+			if c.Value != nil {
+				known[c.Name] = *c.Value
+			}
+		}
+		if !maps.Equal(known, settings) {
+			return fmt.Sprintf("the group's settings are %v: error %d", known, r.ErrorCode)
+		}
+	}
+	return ""
 }
 
 func (w *work) client(opts ...kgo.Opt) *kgo.Client {

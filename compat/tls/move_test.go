@@ -33,15 +33,14 @@ func TestMoveToTLS(t *testing.T) {
 		}
 	}})
 	c.CreateTopic("load", 3, 3)
-	limit := limited(t)
-	ctx, stop := context.WithCancel(limit)
+	ctx, stop := context.WithCancel(t.Context()) // no patience: there are as many waits as restarts
 	defer stop()
 	cl := client(t, "", kgo.SeedBrokers(plain[1], plain[2], plain[3]))
 	sent, done := 0, make(chan error, 1)
 	go func() {
 		for ctx.Err() == nil {
 			r := &kgo.Record{Topic: "load", Value: fmt.Append(nil, sent)}
-			if err := cl.ProduceSync(limit, r).FirstErr(); err != nil {
+			if err := cl.ProduceSync(t.Context(), r).FirstErr(); err != nil {
 				done <- err
 				return
 			}

@@ -23,9 +23,17 @@ var block struct {
 	held      []net.Listener // of this block and those that are used up, for their nodes may be restarted
 }
 
-// freePort finds a port that nobody listens on. It is given out once.
 func freePort(t testing.TB) int {
 	t.Helper()
+	port, err := FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
+}
+
+// FreePort finds a port of this machine that nobody listens on, for what is started beside a test's nodes. It is given out once.
+func FreePort() (int, error) {
 	block.Lock()
 	defer block.Unlock()
 	for tries := 0; tries < 1000; tries++ {
@@ -40,11 +48,10 @@ func freePort(t testing.TB) int {
 		port := block.next
 		block.next++
 		if vacant(port) {
-			return port
+			return port, nil
 		}
 	}
-	t.Fatal("no free port")
-	return 0
+	return 0, errors.New("testcluster: no free port")
 }
 
 // vacant tells whether a port is free for both protocols: gossip needs both.

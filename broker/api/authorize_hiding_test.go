@@ -8,8 +8,11 @@ import (
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/auth"
+	"github.com/quorlog/quorlog/broker/share"
 	"github.com/quorlog/quorlog/kafkaproto"
+	"github.com/quorlog/quorlog/log/batch"
 	"github.com/quorlog/quorlog/replication/controller"
+	"github.com/quorlog/quorlog/replication/partition"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -27,9 +30,35 @@ func (g *granted) authorizer() broker.Authorizer {
 	})
 }
 
+// watched is share.Logs that tell of looks.
+type watched struct {
+	share.Logs
+	looked chan struct{} // of one: it was found out where a partition stands
+}
+
+func (w watched) Find(tp share.TopicPartition) (share.Log, error) {
+	l, err := w.Logs.Find(tp)
+	return watchedLog{l, w.looked}, err
+}
+
+type watchedLog struct {
+	share.Log
+	looked chan struct{}
+}
+
+func (l watchedLog) Offsets(epoch batch.Epoch) (partition.Offsets, error) {
+	o, err := l.Log.Offsets(epoch)
+	select {
+	case l.looked <- struct{}{}:
+	default:
+	}
+	return o, err
+}
+
 // TestShareFetchAsks: for the group with each request; for the topics at each look, whatever the session began with.
 func TestShareFetchAsks(t *testing.T) {
-	a, _, id := newShareAPI(t)
+	looked := make(chan struct{}, 1)
+	a, _, id := newShareAPIOver(t, func(l share.Logs) share.Logs { return watched{l, looked} })
 	ask[*kmsg.ProduceResponse](newClient(t, a), produceRequest("orders", id, testBatch(t, "a", "1", "b", "2")), 13)
 	var may granted
 	may.only()
@@ -64,8 +93,9 @@ func TestShareFetchAsks(t *testing.T) {
 	may.only(group, allow(broker.Describe, broker.Topic("orders")))
 	refused("describe only", fetch(0, time.Hour, nil))
 	may.only(group, topic)
-	if got := fetch(1, 0, nil); len(got.Topics) != 1 || got.Topics[0].Partitions[0].AcquiredRecords[0].LastOffset != 1 {
-		t.Fatalf("allowed by now: %+v", got)
+	allowed := fetch(1, time.Minute, nil)
+	if len(allowed.Topics) != 1 || len(allowed.Topics[0].Partitions[0].AcquiredRecords) != 1 || allowed.Topics[0].Partitions[0].AcquiredRecords[0].LastOffset != 1 {
+		t.Fatalf("allowed by now: %+v", allowed)
 	}
 	may.only(group)
 	accept := func(q *kmsg.ShareFetchRequest) {
@@ -80,11 +110,24 @@ func TestShareFetchAsks(t *testing.T) {
 	may.only(group, topic)
 	wantError(t, "acknowledged later", fetch(3, 0, accept).Topics[0].Partitions[0].AcknowledgeErrorCode, 0)
 
+	<-looked // of a fetch before
 	waiting := make(chan *kmsg.ShareFetchResponse, 1)
-	go func() { waiting <- fetch(4, time.Hour, nil) }()
+	go func() {
+		defer close(waiting)
+		waiting <- fetch(4, time.Hour, nil)
+	}()
+	select {
+	case <-looked: // with the right to see records, and there were none
+	case got := <-waiting:
+		t.Fatalf("no long poll: %+v", got)
+	}
 	may.only(group)
 	ask[*kmsg.ProduceResponse](root, produceRequest("orders", id, testBatch(t, "c", "3")), 13)
-	refused("taken away in a long poll", <-waiting)
+	late, answered := <-waiting
+	if !answered {
+		t.FailNow()
+	}
+	refused("taken away in a long poll", late)
 	may.only(topic)
 	wantError(t, "without the group", fetch(5, 0, nil).ErrorCode, kafkaproto.GroupAuthorizationFailed)
 }

@@ -2,12 +2,14 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/kafkaproto"
@@ -35,6 +37,9 @@ func TestSecretsStaySecret(t *testing.T) {
 	var list []controller.ACL
 	for _, r := range []broker.Resource{broker.Topic("orders"), broker.Group("g"), broker.TransactionalID("t")} {
 		list = append(list, allow(broker.Read, r), allow(broker.Write, r), allow(broker.DescribeConfigs, r))
+	}
+	for _, a := range []*API{without, with} {
+		awaitCoordinator(t, a)
 	}
 	rng := rand.New(rand.NewPCG(1, 2))
 	for _, row := range Table() {
@@ -72,6 +77,31 @@ func TestSecretsStaySecret(t *testing.T) {
 					t.Errorf("%s %d, seed %d: it is told", row.Key, version, seed)
 				}
 			}
+		}
+	}
+}
+
+// awaitCoordinator waits until the transactional id "t" has a coordinator. The first who looks for it creates the topic, and what is
+// told meanwhile depends on the moment.
+func awaitCoordinator(t *testing.T, a *API) {
+	t.Helper()
+	a.Authorizer = rules()
+	c := newClient(t, a)
+	c.session.SetPrincipal("User:root")
+	find := &kmsg.FindCoordinatorRequest{CoordinatorKey: "t", CoordinatorType: coordinatorOfTransaction}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		found := ask[*kmsg.FindCoordinatorResponse](c, find, 3)
+		if found.ErrorCode == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("no coordinator: %+v", found)
+		case <-tick.C:
 		}
 	}
 }

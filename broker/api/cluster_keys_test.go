@@ -174,6 +174,14 @@ func TestHintsInAHandOver(t *testing.T) {
 			q := minimal(t, kafkaproto.KeyProduce, 13, "orders", id).(*kmsg.ProduceRequest)
 			p := ask[*kmsg.ProduceResponse](leader.client, q, 13).Topics[0].Partitions[0]
 			if p.ErrorCode == 0 {
+				select {
+				case err := <-handed:
+					if err != nil {
+						c.t.Fatal(err)
+					}
+					handed <- err // the next answer tells of it
+				default:
+				}
 				time.Sleep(100 * time.Microsecond)
 				continue
 			}

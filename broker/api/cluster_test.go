@@ -193,8 +193,6 @@ func (c *cluster) close() {
 // createTopic makes a topic with a replica on every node.
 func (c *cluster) createTopic(name string, partitions int32) replication.TopicID {
 	c.t.Helper()
-	ended := make(chan struct{})
-	defer close(ended)
 	cancel := c.ctl.Watch(func(_, im *controller.Image) { go c.follow(im) })
 	defer cancel()
 	r := c.nodes[1].api.Admin.CreateTopics(context.Background(), []controller.NewTopic{{Name: name, Partitions: partitions, ReplicationFactor: 3}}, false)[0]

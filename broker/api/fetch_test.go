@@ -166,14 +166,20 @@ func TestFetchWaitsForRecords(t *testing.T) {
 	call := c.start(q, 13)
 	answer := make(chan *kmsg.FetchResponse, 1)
 	go func() {
+		defer close(answer)
 		resp, err := c.finish(call, q)
 		if err != nil {
 			t.Error(err)
+			return
 		}
 		answer <- resp.(*kmsg.FetchResponse)
 	}()
 	n.fill(newClient(t, n.api), "orders", id, 1)
-	if got := (<-answer).Topics[0].Partitions[0]; got.HighWatermark != 2 || len(got.RecordBatches) == 0 {
+	resp, answered := <-answer
+	if !answered {
+		t.FailNow()
+	}
+	if got := resp.Topics[0].Partitions[0]; got.HighWatermark != 2 || len(got.RecordBatches) == 0 {
 		t.Errorf("%+v", got)
 	}
 }

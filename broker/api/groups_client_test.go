@@ -170,7 +170,7 @@ func (f *front) worker(opts ...kgo.Opt) *worker {
 	dialer := net.Dialer{}
 	w.Client = f.client(append([]kgo.Opt{
 		kgo.ConsumerGroup("workers"), kgo.ConsumeTopics(frontTopic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
-		kgo.SessionTimeout(time.Second), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.DisableAutoCommit(),
+		kgo.SessionTimeout(30 * time.Second), kgo.HeartbeatInterval(50 * time.Millisecond), kgo.DisableAutoCommit(),
 		kgo.RebalanceTimeout(2 * time.Second),
 		kgo.Dialer(func(ctx context.Context, network, host string) (net.Conn, error) {
 			if w.dead.Load() {
@@ -305,7 +305,7 @@ func TestFranzGoSharesAndTakesOver(t *testing.T) {
 	for name, b := range balancers {
 		t.Run(name, func(t *testing.T) {
 			f := newFront(t)
-			one, two := f.worker(kgo.Balancers(b)), f.worker(kgo.Balancers(b))
+			one, two := f.worker(kgo.Balancers(b)), f.worker(kgo.Balancers(b), kgo.SessionTimeout(5*time.Second))
 			f.members(2)
 			f.produce(0, 60)
 			counts := expect(t, 0, 60, one, two)

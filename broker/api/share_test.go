@@ -103,11 +103,17 @@ func (m *memShares) Ends(_ context.Context, of []replication.PartitionID) map[re
 // newShareAPI is an API over a node with the topic "orders", for the keys of share groups.
 func newShareAPI(t *testing.T) (*API, *node, replication.TopicID) {
 	t.Helper()
+	return newShareAPIOver(t, func(l share.Logs) share.Logs { return l })
+}
+
+// newShareAPIOver is one whose share groups see the partitions through wrap.
+func newShareAPIOver(t *testing.T, wrap func(share.Logs) share.Logs) (*API, *node, replication.TopicID) {
+	t.Helper()
 	n := newNode(t)
 	id := n.createTopic("orders", 2)
 	m := &memShares{node: n, all: map[share.Key]*share.Durable{}}
 	s, err := share.New(share.Options{
-		Logs: share.Local(admin.NewPartitions(n.ctl, n.manager, nil)), Store: m,
+		Logs: wrap(share.Local(admin.NewPartitions(n.ctl, n.manager, nil))), Store: m,
 		Settings: func(string) share.GroupSettings {
 			return share.GroupSettings{Settings: share.DefaultSettings(), Reset: share.Reset{Earliest: true}}
 		},

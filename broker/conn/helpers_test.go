@@ -96,11 +96,25 @@ func (h *harness) serve(t testing.TB, l net.Listener) {
 // onTCP serves a loopback port.
 func onTCP(t testing.TB, d Dispatcher, o Options) *harness {
 	t.Helper()
-	h := newServer(d, o)
+	return onListener(t, loopback(t), d, o)
+}
+
+func loopback(t testing.TB) net.Listener {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// onListener serves a port. Clients have long for their first byte: on a busy machine seconds pass before they send it.
+func onListener(t testing.TB, l net.Listener, d Dispatcher, o Options) *harness {
+	t.Helper()
+	if o.Limits.FirstByte == 0 {
+		o.Limits.FirstByte = time.Minute
+	}
+	h := newServer(d, o)
 	h.addr = l.Addr().String()
 	h.serve(t, l)
 	return h

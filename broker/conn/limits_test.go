@@ -493,14 +493,8 @@ func (c tellingConn) Read(p []byte) (int, error) {
 // Clients take an orderly end before the first answer for a refusal (of TLS, or of their password) and give up; franz-go fails
 // the records that it was to send. A node that stops tells them nothing but to try again.
 func TestShutdownResetsWhatWasNeverAnswered(t *testing.T) {
-	tcp, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := newServer(dispatcher(echo), Options{})
-	h.addr = tcp.Addr().String()
-	l := readTelling{tcp, make(chan int, 9)}
-	h.serve(t, l)
+	l := readTelling{loopback(t), make(chan int, 9)}
+	h := onListener(t, l, dispatcher(echo), Options{})
 	first, asked, answered := h.dial(t), h.dial(t), h.dial(t)
 	asked.send(kafkaproto.KeyApiVersions, 1, "x")
 	asked.expect(1, "x")
@@ -543,10 +537,7 @@ func TestShutdownEndsInTime(t *testing.T) {
 func TestServeAfterClose(t *testing.T) {
 	h := newServer(dispatcher(echo), Options{})
 	h.Close()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := loopback(t)
 	if err := h.Serve(l); err != nil {
 		t.Error(err)
 	}

@@ -2,8 +2,10 @@ package conn
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -164,24 +166,47 @@ func TestOrderAtRandom(t *testing.T) {
 			}
 			bodies = append(bodies, body)
 		}
-		wg.Go(func() {
-			for i, body := range bodies {
-				key := produce
-				if len(body)%7 == 0 {
-					key = metadata
+		for _, side := range []func(io.ReadWriter, []string) error{sendBodies, compareBodies} {
+			wg.Go(func() {
+				if err := side(c, bodies); err != nil {
+					t.Errorf("client %d: %v", n, err)
+					_ = c.Close() // else the other side waits on
 				}
-				c.send(key, int32(i), body)
-			}
-		})
-		wg.Go(func() {
-			for i, body := range bodies {
-				if !strings.HasPrefix(body, "silent") {
-					c.expect(int32(i), body)
-				}
-			}
-		})
+			})
+		}
 	}
 	wg.Wait()
+}
+
+// sendBodies sends a request for each.
+func sendBodies(w io.ReadWriter, bodies []string) error {
+	for i, body := range bodies {
+		key := produce
+		if len(body)%7 == 0 {
+			key = metadata
+		}
+		if _, err := w.Write(frame(key, int32(i), body)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// compareBodies reads the answers to those that have one.
+func compareBodies(r io.ReadWriter, bodies []string) error {
+	for i, body := range bodies {
+		if strings.HasPrefix(body, "silent") {
+			continue
+		}
+		answer, err := readFrame(r)
+		if err != nil {
+			return err
+		}
+		if want := string(binary.BigEndian.AppendUint32(nil, uint32(i))) + body; string(answer) != want {
+			return fmt.Errorf("answer %.40q, want %.40q", answer, want)
+		}
+	}
+	return nil
 }
 
 func TestFinishFails(t *testing.T) {
@@ -227,6 +252,7 @@ func TestReplyClose(t *testing.T) {
 	c.send(metadata, 2, "two")
 	c.expect(2, "two")
 	c.expectClosed()
+	h.awaitNoConnections(t)
 	if h.log.String() != "" {
 		t.Errorf("log: %s", h.log)
 	}

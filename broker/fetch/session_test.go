@@ -162,7 +162,6 @@ func TestBusyPartitionsDoNotStarveOthers(t *testing.T) {
 		t.Fatalf("results %q", names(r))
 	}
 	seen := map[int32]bool{}
-	offset := int64(1)
 	for epoch := int32(1); epoch <= 3; epoch++ {
 		resp, err := s.Fetch(context.Background(), &Request{
 			SessionID: r.SessionID, SessionEpoch: epoch, MaxBytes: limit,
@@ -177,7 +176,6 @@ func TestBusyPartitionsDoNotStarveOthers(t *testing.T) {
 			}
 		}
 		resp.Release()
-		offset++
 	}
 	if len(seen) != 3 {
 		t.Fatalf("only %v got their turn", seen)

@@ -35,6 +35,7 @@ type fuzzer struct {
 	node *testcluster.Node
 	w    *wire
 	rng  *rand.Rand
+	keep *sample // whose topic no request may delete; nil: none
 
 	answered, closed, silent, skipped int
 }
@@ -64,7 +65,7 @@ func (f *fuzzer) send(t *testing.T, body []byte) {
 	}
 	req := understood(body)
 	switch {
-	case req != nil && costly(req):
+	case req != nil && (costly(req) || f.keep != nil && f.keep.deletedBy(req)):
 		f.skipped++
 	case req != nil && waits(req):
 		f.sendAndLeave(t, frame(body))
@@ -176,6 +177,14 @@ func costly(req kmsg.Request) bool {
 	return count > many
 }
 
+// deletedBy tells that a request asks to delete the sample's topic: two that were cut and joined may do so.
+func (s sample) deletedBy(req kmsg.Request) bool {
+	r, ok := req.(*kmsg.DeleteTopicsRequest)
+	return ok && (slices.Contains(r.TopicNames, s.topic) || slices.ContainsFunc(r.Topics, func(t kmsg.DeleteTopicsRequestTopic) bool {
+		return t.Topic != nil && *t.Topic == s.topic || t.TopicID == s.id
+	}))
+}
+
 // waits tells that an answer may rightly take its time.
 func waits(req kmsg.Request) bool {
 	const patience = 100
@@ -257,7 +266,9 @@ func TestFuzzSockets(t *testing.T) {
 	if seed == 0 {
 		seed = uint64(time.Now().UnixNano())
 	}
-	node := testcluster.Start(t, testcluster.Options{Args: fuzzArgs})
+	// A spoilt FindCoordinator makes this topic, and its files stay open.
+	args := append(slices.Clone(fuzzArgs), "--set", "transaction.state.log.num.partitions=1")
+	node := testcluster.Start(t, testcluster.Options{Args: args})
 	s := newSample(t, node)
 	corpus := fuzzCorpus(t, node, s)
 	want := writeReference(t, node, records)
@@ -269,6 +280,7 @@ func TestFuzzSockets(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range fuzzers {
 		f := newFuzzer(t, node, seed+uint64(i))
+		f.keep = &s
 		fuzzers[i] = f
 		wg.Go(func() {
 			for left.Add(-1) >= 0 && !t.Failed() {
@@ -380,7 +392,7 @@ func readable(t *testing.T, node *testcluster.Node, topic string) int {
 	w := dialWire(t, node)
 	defer w.Close()
 	high := w.highWatermark(topic)
-	start, _ := w.offsetAt(topic, -2)
+	start := w.offsetOnce(topic, -2)
 	cl, err := kgo.NewClient(kgo.SeedBrokers(node.Addr), kgo.KeepControlRecords(),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {0: kgo.NewOffset().AtStart()}}))
 	if err != nil {

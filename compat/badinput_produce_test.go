@@ -56,6 +56,7 @@ const (
 	codeUnknownTopicID           = 100
 	codeShareSessionEpoch        = 123
 	codeNotCoordinator           = 16
+	codeRequestTimedOut          = 7
 	codeLoading                  = 14
 	codeSessionTopicID           = 106
 )

@@ -198,16 +198,22 @@ func (w *wire) offsetAt(topic string, timestamp int64) (offset int64, code int16
 	return p.Offset, p.ErrorCode
 }
 
-// highWatermark is where the next record of partition 0 would go. A partition that was just opened elects its leader first.
+// highWatermark is where the next record of partition 0 would go.
 func (w *wire) highWatermark(topic string) int64 {
 	w.t.Helper()
+	return w.offsetOnce(topic, -1)
+}
+
+// offsetOnce asks until there is an answer: a partition that was just opened elects its leader first.
+func (w *wire) offsetOnce(topic string, timestamp int64) int64 {
+	w.t.Helper()
 	for deadline := time.Now().Add(closePatience); ; {
-		offset, code := w.offsetAt(topic, -1)
+		offset, code := w.offsetAt(topic, timestamp)
 		if code == 0 {
 			return offset
 		}
 		if code != codeNotLeader || time.Now().After(deadline) {
-			w.t.Fatalf("high watermark of %s: error code %d", topic, code)
+			w.t.Fatalf("offset %d of %s: error code %d", timestamp, topic, code)
 		}
 	}
 }

@@ -144,10 +144,7 @@ func (h *history) readAll(t *testing.T, node *testcluster.Node, topic string) ma
 	cl := newClient(t, node, kgo.ConsumeTopics(topic))
 	ctx, cancel := context.WithTimeout(t.Context(), clientPatience)
 	defer cancel()
-	ends, err := kadm.NewClient(cl).ListEndOffsets(ctx, topic)
-	if err != nil {
-		t.Fatal(err)
-	}
+	ends := rig.Ends(t, kadm.NewClient(cl), topic)
 	left := int64(0)
 	ends.Each(func(o kadm.ListedOffset) { left += o.Offset })
 	found := map[value]place{}

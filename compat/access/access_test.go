@@ -160,7 +160,7 @@ func TestForeignClientsHearWhy(t *testing.T) {
 	})
 	t.Run("kcat", func(t *testing.T) {
 		argv := []string{rig.Tool(t, "kcat"), "-b", addr, "-X", "security.protocol=sasl_plaintext", "-X", "sasl.mechanism=PLAIN",
-			"-X", "sasl.username=alice", "-X", "sasl.password=" + password, "-X", "message.timeout.ms=5000"}
+			"-X", "sasl.username=alice", "-X", "sasl.password=" + password, "-X", "message.timeout.ms=60000"}
 		produce := []string{"-P", "-t", "kcat"}
 		for _, s := range []step{
 			{nil, produce, "opic authorization failed"},

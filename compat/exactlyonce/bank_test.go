@@ -43,7 +43,9 @@ func testBank(t *testing.T, b *broker) {
 		before := eye.halves()
 		var work sync.WaitGroup
 		for _, one := range all {
-			work.Go(func() { one.transfer(t.Context(), rig.Count(20, 50, 200)) })
+			work.Go(func() {
+				one.transfer(t.Context(), rig.Count(20, 50, 200), func() bool { return eye.halves() > before })
+			})
 		}
 		if b.cluster != nil {
 			b.killOne(t, b.coordinator(t, all[round%tellers].id))
@@ -191,9 +193,11 @@ func (b *teller) connect(t *testing.T) {
 	}
 }
 
-// transfer makes some transfers, a fifth of which it aborts. What ends with an error may have been committed.
-func (b *teller) transfer(ctx context.Context, transfers int) {
-	for range transfers {
+// transfer makes some transfers, a fifth of which it aborts, and more of them until one was seen, or for a few seconds. What ends with an
+// error may have been committed.
+func (b *teller) transfer(ctx context.Context, transfers int, seen func() bool) {
+	enough := time.Now().Add(10 * time.Second)
+	for i := 0; i < transfers || !seen() && time.Now().Before(enough); i++ {
 		b.count++
 		name, from, to, amount := fmt.Sprintf("%s/%d", b.id, b.count), b.rng.IntN(accounts), b.rng.IntN(accounts), b.rng.IntN(100)
 		commit := b.rng.IntN(5) > 0

@@ -1,6 +1,7 @@
 package exactlyonce
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -93,9 +94,14 @@ func (p *raw) must(err error) {
 	}
 }
 
+// late tells that a packet was refused because it came late.
+func late(err error) bool {
+	return slices.ContainsFunc(fenced, func(f error) bool { return errors.Is(err, f) })
+}
+
 func (p *raw) refused(what string, err error) {
 	p.t.Helper()
-	if !slices.ContainsFunc(fenced, func(f error) bool { return errors.Is(err, f) }) {
+	if !late(err) {
 		p.t.Errorf("%s: %v, want one of %v", what, err, fenced)
 	}
 }
@@ -114,11 +120,11 @@ func (p *raw) init() {
 	}))
 }
 
-// again asks as long as a transaction is being ended, or the leader is another, and returns what is said then.
+// again asks as long as a transaction is being ended, or the answer is one to ask again after, and returns what is said then.
 func (p *raw) again(ask func() error) (err error) {
 	p.t.Helper()
 	rig.Await(p.t, func() string {
-		if err = ask(); errors.Is(err, kerr.ConcurrentTransactions) || errors.Is(err, kerr.NotLeaderForPartition) {
+		if err = ask(); errors.Is(err, kerr.ConcurrentTransactions) || kerr.IsRetriable(err) && !late(err) {
 			return err.Error()
 		}
 		return ""
@@ -187,14 +193,27 @@ func (p *raw) ask(epoch int16, commit bool) (resp *kmsg.EndTxnResponse, err erro
 
 func (p *raw) logEnd() int64 {
 	p.t.Helper()
-	ends, err := p.adm.ListEndOffsets(p.t.Context(), "replay")
-	p.must(err)
-	return ends["replay"][0].Offset
+	return p.offset(p.adm.ListEndOffsets)
 }
 
 func (p *raw) stable() int64 {
 	p.t.Helper()
-	stable, err := p.adm.ListCommittedOffsets(p.t.Context(), "replay")
-	p.must(err)
-	return stable["replay"][0].Offset
+	return p.offset(p.adm.ListCommittedOffsets)
+}
+
+func (p *raw) offset(list func(context.Context, ...string) (kadm.ListedOffsets, error)) (at int64) {
+	p.t.Helper()
+	p.must(p.again(func() error {
+		listed, err := list(p.t.Context(), "replay")
+		if err != nil {
+			return err
+		}
+		o, ok := listed.Lookup("replay", 0)
+		if !ok {
+			return errors.New("the partition is not listed")
+		}
+		at = o.Offset
+		return o.Err
+	}))
+	return at
 }

@@ -66,6 +66,22 @@ func leaderOf(t testing.TB, c *testcluster.Cluster, topic string, p int32, not .
 	return leader
 }
 
+// ledParts waits until the nodes tell of a leader of every partition of a topic. A single look may show none: on a busy machine no node
+// may answer in time.
+func ledParts(t testing.TB, c *testcluster.Cluster, topic string, partitions int32) (parts map[int32]leaderView) {
+	t.Helper()
+	await(t, func() string {
+		parts = lookAt(c, topic).parts
+		for p := range partitions {
+			if parts[p].leader <= 0 {
+				return fmt.Sprintf("%s-%d has no leader", topic, p)
+			}
+		}
+		return ""
+	})
+	return parts
+}
+
 // awaitWhole waits until every partition of a topic has a leader that runs and all its replicas in sync, and the metadata
 // group has its votes: with two of three, the next disk that is wiped may be half of what is left.
 func awaitWhole(t testing.TB, c *testcluster.Cluster, topic string, partitions int32) {

@@ -67,6 +67,8 @@ type finalRead struct {
 	start, end int64
 	next       int64       // the offset that must come next
 	last       map[int]int // strict writer -> its last sequence number
+	found      int         // this read's part of Counts.Found
+	repeated   int         // and of Counts.Repeated
 }
 
 // History collects what all clients of one topic see. All methods may be called at once.

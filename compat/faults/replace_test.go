@@ -103,6 +103,9 @@ func moveAll(t *testing.T, c *testcluster.Cluster, from, to int, topics ...strin
 	awaitFor(t, 15*time.Minute, func() string {
 		for _, topic := range topics {
 			view := lookAt(c, topic)
+			if len(view.replica) < len(known[topic].Partitions) {
+				return fmt.Sprintf("%d partitions of %s are shown", len(view.replica), topic)
+			}
 			for p, replicas := range view.replica {
 				if slices.Contains(replicas, int32(from)) {
 					return fmt.Sprintf("%s-%d is still on %v", topic, p, replicas)

@@ -41,7 +41,7 @@ func TestManyPartitions(t *testing.T) {
 	c.Kill()
 	began = time.Now()
 	c.StartAll(c.IDs()...)
-	awaitLed(t, c, "many", partitions)
+	ledParts(t, c, "many", partitions)
 	led := time.Since(began)
 	awaitWhole(t, c, "many", partitions)
 	t.Logf("%d partitions of 3 replicas on 3 nodes: created in %v; at rest %.3f cores together, %v MiB resident; after a kill of all, led again in %v, whole in %v",
@@ -52,20 +52,6 @@ func TestManyPartitions(t *testing.T) {
 	if created > time.Minute || led > 20*time.Second || cores > 0.3 {
 		t.Errorf("the aim: created within 60 s, led within 20 s, 0.3 cores at rest")
 	}
-}
-
-// awaitLed waits until every partition has a leader.
-func awaitLed(t *testing.T, c *testcluster.Cluster, topic string, partitions int32) {
-	t.Helper()
-	await(t, func() string {
-		view := lookAt(c, topic)
-		for p := range partitions {
-			if view.parts[p].leader <= 0 {
-				return fmt.Sprintf("%s-%d has no leader", topic, p)
-			}
-		}
-		return ""
-	})
 }
 
 // cpuOf is the processor time that all nodes have used so far.

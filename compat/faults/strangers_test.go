@@ -77,9 +77,12 @@ func TestRefusedNodes(t *testing.T) {
 			t.Errorf("node %d has ended: %v", id, c.Node(id).ExitError())
 		}
 	}
-	if got := len(lookAt(c, l.Topic).addrs); got != 3 {
-		t.Errorf("the cluster has %d nodes", got)
-	}
+	await(t, func() string {
+		if got := len(lookAt(c, l.Topic).addrs); got != 3 {
+			return fmt.Sprintf("the cluster has %d nodes", got)
+		}
+		return ""
+	})
 	l.Check()
 }
 

@@ -13,6 +13,7 @@ func (h *History) FinalRecord(partition int32, offset int64, raw []byte) {
 	defer h.mu.Unlock()
 	t := h.mu.tracks[partition]
 	h.mu.counts.Found++
+	t.final.found++
 	if offset != t.final.next {
 		h.reportLocked(Hole, "partition %d: offset %d follows %d", partition, offset, t.final.next-1)
 	}
@@ -26,6 +27,7 @@ func (h *History) FinalRecord(partition int32, offset int64, raw []byte) {
 	}
 	if o.final {
 		h.mu.counts.Repeated++
+		t.final.repeated++
 	}
 	o.final = true
 	if !h.mu.strict[v.Writer-1] {
@@ -38,11 +40,18 @@ func (h *History) FinalRecord(partition int32, offset int64, raw []byte) {
 }
 
 // BeginFinal tells where a partition's final read starts and ends: its log start and its high watermark, asked when all
-// writers have stopped.
+// writers have stopped. A read that begins again takes the place of the one before.
 func (h *History) BeginFinal(partition int32, start, end int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.mu.tracks[partition]
+	h.mu.counts.Found -= t.final.found
+	h.mu.counts.Repeated -= t.final.repeated
+	for _, values := range t.sent {
+		for i := range values {
+			values[i].final = false
+		}
+	}
 	t.final = finalRead{done: true, start: start, end: end, next: start, last: map[int]int{}}
 	if end < t.watermark {
 		h.reportLocked(WatermarkBack, "partition %d ends at %d, and its watermark was at %d", partition, end, t.watermark)

@@ -48,6 +48,27 @@ func (p *plant) finish(start int64) Verdict {
 	return p.h.Verdict()
 }
 
+// TestFinalReadAgain: a final read that was given up, because the log start had moved, leaves nothing behind.
+func TestFinalReadAgain(t *testing.T) {
+	for _, strict := range []bool{true, false} {
+		p := newPlant(strict)
+		p.h.BeginFinal(0, 0, 3)
+		p.h.FinalRecord(0, 0, p.log[0].Encode(ValueSize))
+		p.h.FinalRecord(0, 1, p.log[1].Encode(ValueSize))
+		if v := p.finish(1); !v.Good() || v.Counts.Found != 2 || v.Repeated != 0 {
+			t.Errorf("strict %t: %v", strict, v)
+		}
+		p = newPlant(strict)
+		p.h.BeginFinal(0, 0, 3)
+		p.h.FinalRecord(0, 2, p.log[2].Encode(ValueSize))
+		p.h.BeginFinal(0, 1, 2)
+		p.h.FinalRecord(0, 1, p.log[1].Encode(ValueSize))
+		if v := p.h.Verdict(); v.Found[Lost] != 1 {
+			t.Errorf("strict %t: what only the read before has found: %v", strict, v)
+		}
+	}
+}
+
 // TestPlantedViolations proves each check: a history with one thing wrong must be found out, by that name.
 func TestPlantedViolations(t *testing.T) {
 	cases := []struct {

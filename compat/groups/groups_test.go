@@ -99,10 +99,7 @@ func TestGroups(t *testing.T) {
 		}
 	}
 	acknowledged := w.stop(t)
-	ends, err := c.Admin().ListEndOffsets(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ends := rig.Ends(t, c.Admin())
 	for _, g := range crews {
 		rig.Await(t, func() string { return g.about(g.behind(offsetsOf(ends, g.topic))) })
 		wrong, again := g.verdict(acknowledged[g.topic])

@@ -171,12 +171,8 @@ func (g *roller) roll(t *testing.T, options []kgo.Opt, consumers bool) {
 
 func (g *roller) verdict(t *testing.T) {
 	t.Helper()
-	ends, err := g.c.Admin().ListEndOffsets(t.Context(), g.topic)
-	if err != nil {
-		t.Fatal(err)
-	}
 	total := 0
-	for _, end := range offsetsOf(ends, g.topic) {
+	for _, end := range offsetsOf(rig.Ends(t, g.c.Admin(), g.topic), g.topic) {
 		total += int(end)
 	}
 	rig.Await(t, func() string {
@@ -241,10 +237,7 @@ func TestMigrationOfForeigners(t *testing.T) {
 	each(crews, func(g *crew) { g.fire(); g.fire() })
 	settle(false)
 	acknowledged := w.stop(t)
-	ends, err := c.Admin().ListEndOffsets(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	ends := rig.Ends(t, c.Admin())
 	each(crews, func(g *crew) {
 		rig.Await(t, func() string { return g.about(g.behind(offsetsOf(ends, g.topic))) })
 		wrong, again := g.verdict(acknowledged[g.topic])

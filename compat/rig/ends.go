@@ -9,6 +9,22 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// Ends waits until every partition of some topics tells its end: one without a leader does not, and would count as empty.
+func Ends(t testing.TB, adm *kadm.Client, topics ...string) (ends kadm.ListedOffsets) {
+	t.Helper()
+	Await(t, func() string {
+		var err error
+		if ends, err = adm.ListEndOffsets(t.Context(), topics...); err == nil {
+			err = ends.Error()
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	return ends
+}
+
 // SettledEnds waits until no transaction is open on a topic, and returns its partitions' ends, which are their last stable offsets too.
 func SettledEnds(t testing.TB, adm *kadm.Client, topic string) map[int32]int64 {
 	t.Helper()

@@ -184,7 +184,9 @@ func (n *Node) launch() error {
 func (n *Node) awaitReady(patience time.Duration) (time.Duration, error) {
 	select {
 	case addr := <-n.ready:
-		n.Addr = addr
+		if n.Addr != addr { // after a restart it is the same, and clients may be reading it
+			n.Addr = addr
+		}
 		return time.Since(n.began), nil
 	case <-n.exit:
 		return 0, fmt.Errorf("the process ended: %w", n.ExitError())

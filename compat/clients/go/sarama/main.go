@@ -171,7 +171,8 @@ func group(cfg *sarama.Config, brokers []string, topic string, count int, name s
 	p := &printer{left: count, done: cancel}
 	for ctx.Err() == nil {
 		if err := member.Consume(ctx, []string{topic}, p); err != nil && !errors.Is(err, context.Canceled) {
-			return err
+			log.Println(err) // such as a coordinator that has moved; the next round finds it
+			time.Sleep(200 * time.Millisecond)
 		}
 	}
 	return member.Close()

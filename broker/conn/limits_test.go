@@ -518,6 +518,34 @@ func TestShutdownResetsWhatWasNeverAnswered(t *testing.T) {
 	}
 }
 
+// Nor is it a refusal when a client, or the network, was slow. Who has sent something wrong is told so, and who does not say who he is.
+func TestWhoIsLateIsNotRefused(t *testing.T) {
+	const soon = 20 * time.Millisecond
+	for name, test := range map[string]struct {
+		limits Limits
+		phase  Phase
+		sends  []byte
+		want   error
+	}{
+		"no first byte":         {Limits{FirstByte: soon}, Open, nil, syscall.ECONNRESET},
+		"a part of a length":    {Limits{Partial: soon}, Open, frame(metadata, 1, "")[:2], syscall.ECONNRESET},
+		"a part of a request":   {Limits{Partial: soon}, Open, frame(metadata, 1, "")[:7], syscall.ECONNRESET},
+		"something wrong":       {Limits{}, Open, []byte{0xff, 0xff, 0xff, 0xff}, io.EOF},
+		"nothing about himself": {Limits{Authenticate: soon, FirstByte: time.Hour}, Gated, nil, io.EOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := onTCP(t, dispatcher(echo), Options{Limits: test.limits, Phase: func(*Session) Phase { return test.phase }})
+			c := h.dial(t)
+			if test.sends != nil {
+				c.raw(test.sends)
+			}
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, test.want) {
+				t.Errorf("%v, want %v", err, test.want)
+			}
+		})
+	}
+}
+
 func TestShutdownEndsInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScript()

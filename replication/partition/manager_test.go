@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -215,33 +216,35 @@ func TestProduceReadRestart(t *testing.T) {
 
 // Group commit: what comes while a write is under way shares the next one, and each write is one fsync.
 func TestConcurrentAppendsShareAWrite(t *testing.T) {
-	fsys, counts := vfs.Count(vfs.OS{})
-	slow := vfs.Inject(fsys) // a disk on which an fsync takes its time, as most do
-	n := open(t, Options{DataDir: t.TempDir(), FS: slow})
-	p := n.partition(0, testConfig())
-	slow.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Delay: 2 * time.Millisecond, Last: -1})
-	before, syncs := p.group.Counts(), counts.LogSyncs()
-	const appenders, each = 64, 20
-	var wg sync.WaitGroup
-	for range appenders {
-		wg.Go(func() {
-			for range each {
-				if _, err := p.Append(frameOf(t, batch.BuildOptions{}, "v")).Wait(ctx); err != nil {
-					t.Error(err)
+	synctest.Test(t, func(t *testing.T) {
+		fsys, counts := vfs.Count(vfs.NewMem())
+		slow := vfs.Inject(fsys) // a disk on which an fsync takes longer than all else
+		n := open(t, Options{DataDir: "/d", FS: slow})
+		p := n.partition(0, testConfig())
+		slow.Add(vfs.Rule{Op: vfs.OpSync, Path: ".log", Delay: 2 * time.Millisecond, Last: -1})
+		before, syncs := p.group.Counts(), counts.LogSyncs()
+		const appenders, each = 64, 20
+		var wg sync.WaitGroup
+		for range appenders {
+			wg.Go(func() {
+				for range each {
+					if _, err := p.Append(frameOf(t, batch.BuildOptions{}, "v")).Wait(ctx); err != nil {
+						t.Error(err)
+					}
 				}
-			}
-		})
-	}
-	wg.Wait()
-	after := p.group.Counts()
-	entries, stores := after.Entries-before.Entries, after.Stores-before.Stores
-	t.Logf("%d entries in %d StoreLogs: %.1f each", entries, stores, float64(entries)/float64(stores))
-	if entries != appenders*each || entries < 16*stores {
-		t.Errorf("%d entries in %d StoreLogs", entries, stores)
-	}
-	if got := counts.LogSyncs() - syncs; got != stores {
-		t.Errorf("%d fsyncs for %d StoreLogs", got, stores)
-	}
+			})
+		}
+		wg.Wait()
+		after := p.group.Counts()
+		entries, stores := after.Entries-before.Entries, after.Stores-before.Stores
+		t.Logf("%d entries in %d StoreLogs: %.1f each", entries, stores, float64(entries)/float64(stores))
+		if entries != appenders*each || entries < 16*stores {
+			t.Errorf("%d entries in %d StoreLogs", entries, stores)
+		}
+		if got := counts.LogSyncs() - syncs; got != stores {
+			t.Errorf("%d fsyncs for %d StoreLogs", got, stores)
+		}
+	})
 }
 
 // One broken partition does not keep the others from opening, and says so.

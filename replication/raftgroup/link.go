@@ -91,23 +91,34 @@ func (l *link) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok boo
 		return 0, false
 	}
 	node := in.node.Load()
-	_, known := node.LeaderWithID()
-	if node.State() != raft.Follower || node.CurrentTerm() != term || known != leader {
+	if !follows(node, leader, term) {
 		return 0, false
 	}
 	now := ticks()
 	in.heard.Store(now)
 	if !in.calm.soothe(func() int { return max(g.rank(leader), 0) }, now) || now-in.fed.Load() >= int64(feedFactor*g.o.Timing.Heartbeat) {
 		in.fed.Store(now)
-		name := []byte(leader)
-		in.queue(raft.RPC{
-			Command: &raft.AppendEntriesRequest{
-				RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: name, Addr: name}, Term: term,
-			},
-			RespChan: make(chan raft.RPCResponse, 1), // nobody waits for the answer
-		})
+		in.queue(answered(leader, term))
 	}
 	return node.LastIndex(), true
+}
+
+// follows tells whether Raft follows a leader in a term, however busy its main goroutine is. It shows a term once that is saved, and
+// votes in a later one only then: a heartbeat that is answered with yes came before such a vote.
+func follows(node *raft.Raft, leader raft.ServerID, term uint64) bool {
+	_, known := node.LeaderWithID()
+	return node.State() == raft.Follower && node.CurrentTerm() == term && known == leader
+}
+
+// answered is a heartbeat that was answered in Raft's place, for Raft's timers.
+func answered(leader raft.ServerID, term uint64) raft.RPC {
+	name := []byte(leader)
+	return raft.RPC{
+		Command: &raft.AppendEntriesRequest{
+			RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: name, Addr: name}, Term: term,
+		},
+		RespChan: make(chan raft.RPCResponse, 1), // nobody waits for the answer
+	}
 }
 
 // Gone implements transport.Witness.
@@ -163,14 +174,12 @@ func (l *link) answerBusy(in *instance, rpc raft.RPC, req *raft.AppendEntriesReq
 		return false
 	}
 	node := in.node.Load()
-	term := node.CurrentTerm()
-	_, leader := node.LeaderWithID()
-	if node.State() != raft.Follower || req.Term != term || leader != raft.ServerID(req.ID) {
+	if !follows(node, raft.ServerID(req.ID), req.Term) {
 		return false
 	}
 	rpc.Respond(&raft.AppendEntriesResponse{
 		RPCHeader: raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(l.group.o.Self.String()), Addr: []byte(l.group.o.Self.String())},
-		Term:      term, LastLog: node.LastIndex(), Success: true,
+		Term:      req.Term, LastLog: node.LastIndex(), Success: true,
 	}, nil)
 	return true
 }

@@ -50,8 +50,8 @@ func (s metaSnapshot) Persist(sink raft.SnapshotSink) error {
 // Release implements raft.FSMSnapshot.
 func (metaSnapshot) Release() {}
 
-// metaWire is the metadata group's place in the network. Raft handles all requests itself here; only the commit index that they
-// carry is held back.
+// metaWire is the metadata group's place in the network. Raft handles all requests itself here, but for heartbeats while it follows
+// who sends them; only the commit index that the others carry is held back.
 type metaWire struct {
 	transport.Whole
 	transport.Endpoint
@@ -95,6 +95,29 @@ func (w *metaWire) Receive(rpc raft.RPC) {
 	}
 }
 
+// Heartbeat implements transport.Beater: as link.Heartbeat, it answers in Raft's place, and at once. Raft's main goroutine may be waiting
+// for bbolt's fsync, or be about to; where nodes share a disk, all followers wait at the same time, and for longer than the lease.
+// The answer is that this replica follows that leader in that term, and confirms no entry.
+//
+// Raft is shown the heartbeat too, because of its timers, unless something waits for it already: while it is busy one is enough, and
+// the queue is for what the leader has to say.
+func (w *metaWire) Heartbeat(leader raft.ServerID, term uint64) (last uint64, ok bool) {
+	g := w.group
+	node := g.node.Load()
+	// A term that could not be saved is shown all the same (metaStore.SetUint64): so the store is asked after Raft.
+	if node == nil || !follows(node, leader, term) || g.store.Failed() != nil {
+		return 0, false
+	}
+	w.heard.Store(ticks())
+	if len(w.requests) == 0 {
+		select {
+		case w.requests <- answered(leader, term):
+		default:
+		}
+	}
+	return node.LastIndex(), true
+}
+
 // Matched implements transport.Handler.
 func (w *metaWire) Matched(peer raft.ServerID, index uint64) {
 	if node := w.group.node.Load(); node != nil {
@@ -119,7 +142,7 @@ func (w *metaWire) EncodePeer(_ raft.ServerID, addr raft.ServerAddress) []byte {
 // DecodePeer implements raft.Transport.
 func (w *metaWire) DecodePeer(b []byte) raft.ServerAddress { return raft.ServerAddress(b) }
 
-// SetHeartbeatHandler implements raft.Transport: see link.answerBusy.
+// SetHeartbeatHandler implements raft.Transport: see Heartbeat, and link.answerBusy for why Raft's own way is not used.
 func (w *metaWire) SetHeartbeatHandler(func(raft.RPC)) {}
 
 // InstallSnapshot implements raft.Transport.

@@ -98,10 +98,10 @@ func (p *Peers) serve(c *inConn) {
 	}
 	p.replace(t, c)
 	t.hears()
-	p.up(t, c.info)
 	for _, d := range t.lanes {
 		d.pardon()
 	}
+	p.up(t, c.info) // last: who hears of it may call
 	err = c.run(t.hears)
 	p.down(t, c.info)
 	p.leave(t, c)

@@ -87,13 +87,14 @@ func (d *dialer) current() *outConn {
 	return d.mu.conn
 }
 
-// get waits for a connection. Unless it is patient, it fails when an attempt has failed.
+// get waits for a connection: one that has failed is none, though run may have yet to notice. Unless it is patient, it fails when an
+// attempt has failed.
 func (d *dialer) get(ctx context.Context, patient bool) (*outConn, error) {
 	for {
 		d.mu.Lock()
 		conn, err, changed := d.mu.conn, d.mu.err, d.mu.changed
 		d.mu.Unlock()
-		if conn != nil {
+		if conn != nil && conn.err() == nil {
 			return conn, nil
 		}
 		select {
@@ -191,12 +192,12 @@ func (d *dialer) connect(ctx context.Context) error {
 	}
 	t.hears()
 	t.seen.Store(true)
-	p.up(t, conn.info)
 	d.set(conn, nil)
 	if d.lane == laneControl {
 		t.beats.connected()
 		t.reached()
 	}
+	p.up(t, conn.info) // last: who hears of it may call
 	stop := context.AfterFunc(ctx, func() { conn.fail(ErrClosed) })
 	err = conn.run(t.hears)
 	stop()

@@ -47,6 +47,7 @@ func (l *lines) count(s string) int { return strings.Count(l.String(), s) }
 type cluster struct {
 	t     testing.TB
 	nodes map[replication.NodeID]*node
+	pipes *pipes // instead of TCP; nil without
 	mu    sync.Mutex
 	addrs map[replication.NodeID]string
 }
@@ -79,12 +80,16 @@ func (c *cluster) setAddr(id replication.NodeID, addr string) {
 // options are those of a node that belongs to the cluster.
 func (c *cluster) options(id replication.NodeID) (PeersOptions, *node) {
 	n := &node{log: &lines{}, served: make(chan error, 1), events: make(chan string, 1000)}
-	return PeersOptions{
+	o := PeersOptions{
 		Node: id, Directory: [16]byte{byte(id)}, Version: "test", Key: testKey,
 		Cluster: func() string { return "the-cluster" }, Resolve: c.resolve,
 		OnPeer: func(node replication.NodeID, up bool) { n.events <- fmt.Sprint(node, " ", up) },
 		Logger: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-	}, n
+	}
+	if c.pipes != nil {
+		o.Dial = c.pipes.dial
+	}
+	return o, n
 }
 
 // add makes a node, with names of calls already handled.
@@ -115,8 +120,11 @@ func (c *cluster) add(id replication.NodeID, change func(*PeersOptions)) *node {
 // serve opens a port for a node.
 func (c *cluster) serve(id replication.NodeID, n *node) {
 	c.t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	var l net.Listener
+	var err error
+	if c.pipes != nil {
+		l = c.pipes.listen(id)
+	} else if l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		c.t.Fatal(err)
 	}
 	n.listener = l
@@ -340,18 +348,23 @@ func TestEntriesAreFilledWhenThereIsRoom(t *testing.T) {
 	a, b := &late{}, &safeEcho{}
 	end := attach(t, one, "g", "1.7", a)
 	attach(t, two, "g", "2.8", b)
-	const entries, size = 30, maxAppend
+	const entries, size = maxFlying/maxAppend + 4, maxAppend
 	waiting := make(chan raft.RPC, entries)
 	b.answer = func(rpc raft.RPC) { waiting <- rpc }
 	req := &raft.AppendEntriesRequest{Term: 2}
 	for i := range uint64(entries) {
 		req.Entries = append(req.Entries, &raft.Log{Index: i + 1, Term: 2, AppendedAt: time.Unix(size, 0)})
 	}
-	done := make(chan error)
+	done := make(chan error, 1)
 	resp := &raft.AppendEntriesResponse{}
 	go func() { done <- end.AppendEntries("2.8", "2.8", req, resp) }()
 	for answered := range int64(entries) {
-		rpc := <-waiting
+		var rpc raft.RPC
+		select {
+		case rpc = <-waiting:
+		case err := <-done:
+			t.Fatalf("it ended after %d of %d entries: %v", answered, entries, err)
+		}
 		in := rpc.Command.(*raft.AppendEntriesRequest)
 		if n := a.filled.Load(); n > answered+maxFlying/size || len(in.Entries) != 1 || len(in.Entries[0].Data) != size {
 			t.Fatalf("%d entries filled, %d answered; %d entries came", n, answered, len(in.Entries))
@@ -797,10 +810,12 @@ func (e *safeEcho) counting() (received func() int) {
 }
 
 // While a pipeline lives, a heartbeat stands: it is sent again and again, and what Raft learns, it learns from the pipeline.
-func TestHeartbeatsStand(t *testing.T) {
+func TestHeartbeatsStand(t *testing.T) { synctest.Test(t, heartbeatsStand) }
+
+func heartbeatsStand(t *testing.T) {
 	c := newCluster(t)
-	faster := func(o *PeersOptions) { o.Beat, o.Tick = 5*time.Millisecond, time.Millisecond }
-	n1, n2 := c.add(1, faster), c.add(2, faster)
+	c.pipes = newPipes()
+	n1, n2 := c.add(1, nil), c.add(2, nil)
 	a, b := &safeEcho{}, &answering{}
 	b.yes.Store(true)
 	received := b.counting()

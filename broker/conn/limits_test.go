@@ -520,7 +520,7 @@ func TestShutdownResetsWhatWasNeverAnswered(t *testing.T) {
 
 // Nor is it a refusal when a client, or the network, was slow. Who has sent something wrong is told so, and who does not say who he is.
 func TestWhoIsLateIsNotRefused(t *testing.T) {
-	const soon = 20 * time.Millisecond
+	const soon = 200 * time.Millisecond // not before connect has returned
 	for name, test := range map[string]struct {
 		limits Limits
 		phase  Phase

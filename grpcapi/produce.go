@@ -32,8 +32,9 @@ const (
 	// forwardPatience is how long after a request began the leader is looked for anew that is to store its records; an election takes a
 	// second. It is no longer, as the batches of a stream are answered in their order: those of other partitions wait behind it.
 	forwardPatience = 2 * time.Second
-	// forwardPause lies between two tries.
-	forwardPause = 50 * time.Millisecond
+	// forwardPause lies between two tries; it doubles, up to mostForwardPause: each try sends or encodes the records anew.
+	forwardPause     = 50 * time.Millisecond
+	mostForwardPause = 250 * time.Millisecond
 )
 
 // forwardCall is the call by which a node hands records to the leader of their partition: the body is a ProduceRequest with a
@@ -316,29 +317,31 @@ func (p *producing) finish(ctx context.Context) (*quorlogv1.ProduceResponse, err
 	return out, nil
 }
 
-// await waits for what this node stores. If it has ceased to lead, and so certainly not stored it, the new leader gets it.
+// await waits for what this node stores. If it does not lead, or has ceased to, and so certainly not stored it, the new leader gets it.
 func (p *producing) await(ctx context.Context, part *part) {
 	var room [1]produce.Outcome
 	o := part.call.Wait(ctx, room[:0])[0]
-	if errors.Is(o.Err, replication.ErrNotLeader) && p.server.isElsewhere(o.Leader) {
+	part.result = p.server.outcome(ctx, part.request.GetPartition(), o)
+	if errors.Is(o.Err, replication.ErrNotLeader) {
 		p.away.sent(part, true)
 		p.follow(ctx, part, o.Leader)
 		p.away.back(part)
-		return
 	}
-	part.result = p.server.outcome(ctx, part.request.GetPartition(), o)
 }
 
 // follow has a part stored by who leads its partition. If the leadership has moved on, and so the part is certainly not stored, whoever
-// has it by then is asked.
+// has it by then is asked. While nobody is known to lead, a refusal that there is stands.
 func (p *producing) follow(ctx context.Context, part *part, l replication.Leader) {
 	looking, cancel := context.WithDeadline(ctx, p.again)
 	defer cancel()
-	for !p.server.store(ctx, part, l) {
+	for pause := forwardPause; ; pause = min(2*pause, mostForwardPause) {
+		if (part.result == nil || l.Node != replication.NoNode) && p.server.store(ctx, part, l) {
+			return
+		}
 		select {
 		case <-looking.Done():
 			return
-		case <-time.After(forwardPause):
+		case <-time.After(pause):
 		}
 		l = p.server.leaderOf(part.key())
 	}

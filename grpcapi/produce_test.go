@@ -17,13 +17,16 @@ import (
 	"github.com/quorlog/quorlog/broker"
 	"github.com/quorlog/quorlog/broker/admin"
 	"github.com/quorlog/quorlog/broker/fetch"
+	"github.com/quorlog/quorlog/broker/produce"
 	quorlogv1 "github.com/quorlog/quorlog/grpcapi/v1"
 	"github.com/quorlog/quorlog/replication"
 	"github.com/quorlog/quorlog/replication/controller"
+	"github.com/quorlog/quorlog/replication/partition"
 )
 
 // moving is a partition whose leadership moves from node to node: each call is answered by the next.
 type moving struct {
+	begins  time.Time // when anybody is known to lead; zero: at once
 	at      time.Time // when the second node is known to lead; zero: at once
 	asked   []replication.NodeID
 	answers []func(*records) ([]byte, error) // the last again and again
@@ -31,10 +34,21 @@ type moving struct {
 }
 
 func (m *moving) LeaderOf(string, replication.TopicID, int32) replication.Leader {
+	if time.Now().Before(m.begins) {
+		return replication.NoLeader
+	}
 	if len(m.asked) == 0 || time.Now().Before(m.at) {
 		return replication.Leader{Node: 2}
 	}
 	return replication.Leader{Node: 3}
+}
+
+func (m *moving) Lookup(string, int32) (*partition.Partition, error) {
+	return nil, replication.ErrNotLeader
+}
+
+func (m *moving) LookupID(replication.TopicID, int32) (*partition.Partition, error) {
+	return nil, replication.ErrNotLeader
 }
 
 func (m *moving) forward(_ context.Context, to replication.NodeID, _ string, _ []byte) ([]byte, error) {
@@ -66,23 +80,26 @@ func TestForwardLooksAgain(t *testing.T) {
 	type answers = []func(*records) ([]byte, error)
 	for name, c := range map[string]struct {
 		answers answers
+		begins  time.Duration // when anybody is known to lead
 		known   time.Duration // when the successor is
 		timeout time.Duration // the request's; 0: the default
 		asked   []replication.NodeID
 		code    codes.Code
 	}{
-		"it handed over":                   {answers{leadsNoMore, stores}, 0, 0, []replication.NodeID{2, 3}, codes.OK},
-		"it is gone":                       {answers{isGone, stores}, 0, 0, []replication.NodeID{2, 3}, codes.OK},
-		"the next one has not begun":       {answers{isGone, leadsNoMore, stores}, 0, 0, []replication.NodeID{2, 3, 3}, codes.OK},
-		"an election":                      {answers{isGone, isGone, stores}, forwardPause + 1, 0, []replication.NodeID{2, 2, 3}, codes.OK},
-		"it may have stored them":          {answers{fallsSilent, stores}, 0, 0, []replication.NodeID{2}, codes.DeadlineExceeded},
-		"and so may the next one":          {answers{leadsNoMore, fallsSilent, stores}, 0, 0, []replication.NodeID{2, 3}, codes.DeadlineExceeded},
-		"it refuses for a reason":          {answers{isFull, stores}, 0, 0, []replication.NodeID{2}, codes.Unavailable},
-		"the client does not wait so long": {answers{isGone, stores}, 0, forwardPause / 2, []replication.NodeID{2}, codes.Unavailable},
+		"it handed over":                   {answers{leadsNoMore, stores}, 0, 0, 0, []replication.NodeID{2, 3}, codes.OK},
+		"it is gone":                       {answers{isGone, stores}, 0, 0, 0, []replication.NodeID{2, 3}, codes.OK},
+		"the next one has not begun":       {answers{isGone, leadsNoMore, stores}, 0, 0, 0, []replication.NodeID{2, 3, 3}, codes.OK},
+		"an election":                      {answers{isGone, isGone, stores}, 0, forwardPause + 1, 0, []replication.NodeID{2, 2, 3}, codes.OK},
+		"nobody leads for a moment":        {answers{stores}, forwardPause + 1, 0, 0, []replication.NodeID{2}, codes.OK},
+		"nobody leads for long":            {answers{stores}, time.Hour, 0, 0, nil, codes.Unavailable},
+		"it may have stored them":          {answers{fallsSilent, stores}, 0, 0, 0, []replication.NodeID{2}, codes.DeadlineExceeded},
+		"and so may the next one":          {answers{leadsNoMore, fallsSilent, stores}, 0, 0, 0, []replication.NodeID{2, 3}, codes.DeadlineExceeded},
+		"it refuses for a reason":          {answers{isFull, stores}, 0, 0, 0, []replication.NodeID{2}, codes.Unavailable},
+		"the client does not wait so long": {answers{isGone, stores}, 0, 0, forwardPause / 2, []replication.NodeID{2}, codes.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				m := &moving{answers: c.answers, at: time.Now().Add(c.known)}
+				m := &moving{answers: c.answers, begins: time.Now().Add(c.begins), at: time.Now().Add(c.known)}
 				m.server = produces(t, m)
 				partition := int32(0)
 				out, err := m.server.Produce(t.Context(), &quorlogv1.ProduceRequest{
@@ -150,7 +167,7 @@ func produces(t *testing.T, m *moving) *records {
 	return &records{core: &core{
 		auth: broker.Everyone{}, memory: newMemory(), ctx: t.Context(), logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		o: Options{
-			Node: 1, Routes: m, Forward: m.forward, Now: time.Now, Reason: reason, Admin: admin.New(admin.Options{Images: nobody{}}),
+			Node: 1, Routes: m, Produce: produce.New(produce.Options{Partitions: m, Leaders: m}), Forward: m.forward, Now: time.Now, Reason: reason, Admin: admin.New(admin.Options{Images: nobody{}}),
 			Partitions: func(string) (int32, bool) { return 1, true },
 		},
 	}}

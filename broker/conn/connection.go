@@ -70,9 +70,6 @@ var (
 	errNoAnswer = errors.New("answers can't be delivered")
 )
 
-// errUnknown means that the client has not said in time who it is.
-var errUnknown = errors.New("not authenticated in time")
-
 // serve reads until the stream ends, lets the writer finish what can be finished, and closes the connection.
 func (c *connection) serve() {
 	written := make(chan error, 1)
@@ -84,7 +81,7 @@ func (c *connection) serve() {
 	c.queue.close()
 	writeErr := <-written
 	c.cancel()
-	if !slow(readErr) && !errors.Is(readErr, errDrained) && !c.server.isStopping() {
+	if !c.slow(readErr) && !errors.Is(readErr, errDrained) && !c.server.isStopping() {
 		c.out.settle() // whoever sent something wrong is told so by an orderly end
 	}
 	_ = c.net.Close()
@@ -97,8 +94,8 @@ func hungUp(err error) bool {
 }
 
 // slow tells whether reading ended because the peer took too long. That is no refusal, unless it was to say who it is: see abrupt.
-func slow(readErr error) bool {
-	return errors.Is(readErr, os.ErrDeadlineExceeded) && !errors.Is(readErr, errUnknown)
+func (c *connection) slow(readErr error) bool {
+	return errors.Is(readErr, os.ErrDeadlineExceeded) && !c.late()
 }
 
 // closedHere tells whether reading ended because the writer, or Close, closed the connection.

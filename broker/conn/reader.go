@@ -152,7 +152,7 @@ func (c *connection) awaitFrame() error {
 		_, err := c.in.Peek(1)
 		switch {
 		case c.late():
-			return fmt.Errorf("%w: %w", errUnknown, os.ErrDeadlineExceeded)
+			return fmt.Errorf("not authenticated in time: %w", os.ErrDeadlineExceeded)
 		case err == nil:
 			c.fresh = false
 			return nil

@@ -82,10 +82,11 @@ func newBridge() (*Network, error) {
 	return nil, errors.New("all networks of tests are in use")
 }
 
-// abandoned tells whether the bridge is there and its process is not.
+// abandoned tells whether the bridge is there and its process is not, which ended before it could write its id if there is none.
 func (n *Network) abandoned() bool {
 	alias, err := os.ReadFile("/sys/class/net/" + n.bridge + "/ifalias")
-	return err == nil && ended(strings.TrimSpace(string(alias)))
+	pid := strings.TrimSpace(string(alias))
+	return err == nil && (pid == "" || ended(pid))
 }
 
 func (n *Network) build(nodes int) error {

@@ -136,6 +136,7 @@ func TestMetaMembers(t *testing.T) {
 func TestMetaFollowersHearAtOnce(t *testing.T) {
 	c := newMetaCluster(t)
 	c.timing.Commit = time.Hour
+	c.net = transport.NewMem(time.Minute) // what takes too long would be sent again after as long
 	first, _ := c.open(t.TempDir(), replica(1, 0), true)
 	eventually(t, "the founder leads", first.IsLeader)
 	_, machine := c.open(t.TempDir(), replica(2, 1), false)

@@ -193,11 +193,11 @@ func (d *dialer) connect(ctx context.Context) error {
 	t.hears()
 	t.seen.Store(true)
 	d.set(conn, nil)
+	p.up(t, conn.info) // not before: who hears of it may call
 	if d.lane == laneControl {
 		t.beats.connected()
-		t.reached()
+		t.reached() // not before: what ends by it is not the last connection
 	}
-	p.up(t, conn.info) // last: who hears of it may call
 	stop := context.AfterFunc(ctx, func() { conn.fail(ErrClosed) })
 	err = conn.run(t.hears)
 	stop()

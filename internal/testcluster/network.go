@@ -65,13 +65,7 @@ func newBridge() (*Network, error) {
 	for i, first := 0, rand.IntN(most); i < most; i++ {
 		id := (first + i) % most
 		n := &Network{prefix: fmt.Sprintf("198.18.%d", id), bridge: fmt.Sprintf("qlb%d", id)}
-		if n.abandoned() {
-			n.remove()
-		}
-		err := script([][]string{
-			{"ip", "link", "add", n.bridge, "type", "bridge"},
-			{"ip", "link", "set", n.bridge, "alias", strconv.Itoa(os.Getpid())},
-		})
+		err := n.claim()
 		if err == nil {
 			return n, nil
 		}
@@ -80,6 +74,17 @@ func newBridge() (*Network, error) {
 		}
 	}
 	return nil, errors.New("all networks of tests are in use")
+}
+
+// claim makes the bridge, if it is nobody's.
+func (n *Network) claim() error {
+	if n.abandoned() {
+		n.remove()
+	}
+	return script([][]string{
+		{"ip", "link", "add", n.bridge, "type", "bridge"},
+		{"ip", "link", "set", n.bridge, "alias", strconv.Itoa(os.Getpid())},
+	})
 }
 
 // abandoned tells whether the bridge is there and its process is not, which ended before it could write its id if there is none.
@@ -113,10 +118,15 @@ func (n *Network) build(nodes int) error {
 
 // remove deletes what build makes, as far as it is there.
 func (n *Network) remove() {
+	// The kernel takes its time to clear a namespace; until then its pairs would keep their names, which the next network may want.
+	pairs, _ := filepath.Glob("/sys/class/net/" + n.bridge + "v*")
+	for _, outer := range pairs {
+		_ = exec.Command("ip", "link", "del", filepath.Base(outer)).Run()
+	}
 	out, _ := exec.Command("ip", "netns", "list").Output()
 	for line := range strings.Lines(string(out)) {
 		if fields := strings.Fields(line); len(fields) > 0 && strings.HasPrefix(fields[0], n.bridge+"n") {
-			_ = exec.Command("ip", "netns", "del", fields[0]).Run() // its end of the pair goes with it, and so does the other
+			_ = exec.Command("ip", "netns", "del", fields[0]).Run()
 		}
 	}
 	_ = exec.Command("ip", "link", "del", n.bridge).Run()

@@ -139,7 +139,7 @@ func ChoosePorts(nodes, base int) ([]LocalPorts, error) {
 }
 
 // The kernel takes the ports of outgoing connections from 32768 on: one of those could sit on a node's port before the node does,
-// or while it is down.
+// or while it is down. From 20000 on, tests that run nodes as processes have theirs: see testcluster.FreePort.
 const lowestFree, highestFree = 10_000, 20_000
 
 // listenBelowEphemeral listens on a free port that no outgoing connection takes.
